@@ -1,0 +1,112 @@
+"""What every command line of this project shares: common options, the echo of the settings, and one way to fail."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Callable, Sequence
+
+from . import __version__
+from .errors import UserError
+from .files import write_json
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def parser(description: str, *, data: bool = True, out: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options that all stages have. Unknown and abbreviated options are refused.
+
+    Args:
+        description: the script's docstring; its first line is the description, the rest the epilog.
+        data: add --data and --layout.
+        out: add --out.
+    """
+    first, _, rest = (description or "").strip().partition("\n")
+    p = argparse.ArgumentParser(description=first, epilog=rest.strip() or None, allow_abbrev=False,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    if data:
+        p.add_argument("--data", type=Path, default=Path("train_sample_videos"), metavar="DIR",
+                       help="folder of videos (default: %(default)s)")
+        p.add_argument("--layout", default="auto", metavar="NAME",
+                       help="auto, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+    if out:
+        p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
+    p.add_argument("--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N",
+                   help="worker processes (default: the number of cores, %(default)s here)")
+    p.add_argument("--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)")
+    p.add_argument("--force", action="store_true", help="make outputs again that already stand")
+    return p
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer >= 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a finite number > 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """argparse type: a number in 0..1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text}")
+    return value
+
+
+def settings_of(options: argparse.Namespace) -> dict:
+    """The resolved options as plain JSON values."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in sorted(vars(options).items())}
+
+
+def announce(stage: str, options: argparse.Namespace, out: Path | None = None) -> dict:
+    """Prints the resolved settings and saves them as `<out>/stage_reports/<stage>_settings.json`. Returns them."""
+    settings = settings_of(options)
+    print(f"{stage}  (deepfake_detection {__version__})")
+    for name, value in settings.items():
+        print(f"  {name:<18} {value if not isinstance(value, (dict, list)) else json.dumps(value)}")
+    if out is not None:
+        write_json(stage_reports(out) / f"{stage}_settings.json", {"stage": stage, "version": __version__, **settings})
+    sys.stdout.flush()
+    return settings
+
+
+def stage_reports(out: Path) -> Path:
+    """`<out>/stage_reports`, made if it is not there.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    folder = Path(out) / "stage_reports"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot write results here ({e.strerror})", file=out, hint="choose another folder with --out") from None
+    return folder
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Runs `main` as a program: bad input gives one line and exit code 2, Ctrl-C one line and 130. Bugs still raise."""
+    try:
+        sys.exit(main(argv) or EXIT_OK)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) went away; silence Python's own complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_SOME_FAILED)

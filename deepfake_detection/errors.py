@@ -1,0 +1,34 @@
+"""The one exception for everything that a user, not a programmer, can put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Bad input. Shown as one line without a traceback; the process exits with 2.
+
+    Args:
+        what: what is wrong, in a few words, e.g. "metadata.json is not valid JSON".
+        file: the file or folder it is about, if any.
+        hint: what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, file: str | Path | None = None, hint: str):
+        self.what, self.file, self.hint = what, file, hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        # A file name may hold newlines or control characters; repr keeps the message to one line.
+        where = ""
+        if self.file is not None:
+            text = str(self.file)
+            where = ": " + (text if text.isprintable() else repr(text))
+        return f"{self.what}{where} (hint: {self.hint})"
+
+    def __reduce__(self):  # keyword-only arguments would break pickling between worker processes
+        return _rebuild, (self.what, self.file, self.hint)
+
+
+def _rebuild(what, file, hint):
+    return UserError(what, file=file, hint=hint)
