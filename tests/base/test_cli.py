@@ -1,0 +1,71 @@
+"""One way to fail: a line, a hint and an exit code; bugs still raise."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deepfake_detection import cli, labels
+from deepfake_detection.errors import UserError
+
+
+def raises(error):
+    def main(argv):
+        raise error
+    return main
+
+
+@pytest.mark.parametrize("main, code, line", [
+    (lambda argv: None, 0, ""),
+    (lambda argv: 1, 1, ""),
+    (raises(UserError("no videos here", file=Path("d"), hint="name another folder")), 2, "error: no videos here: d (hint: name another folder)\n"),
+    (raises(KeyboardInterrupt()), 130, "\ninterrupted: what is finished is kept; the same command goes on from there\n"),
+])
+def test_exit_codes(main, code, line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == line
+
+
+def test_bugs_still_raise():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda argv: 1 / 0)
+
+
+@pytest.mark.parametrize("argv", [["--nope"], ["--dat", "x"], ["--workers", "0"], ["--workers", "two"], ["--seed", "x"]])
+def test_unknown_abbreviated_and_wrong_options_are_refused(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.parser("A stage.").parse_args(argv)
+    assert stop.value.code == cli.EXIT_USAGE
+    assert "error:" in capsys.readouterr().err
+
+
+def test_announce_echoes_and_saves(tmp_path, capsys):
+    options = cli.parser("A stage.").parse_args(["--out", str(tmp_path), "--seed", "7"])
+    cli.announce("00", options, tmp_path)
+    assert "seed               7" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "stage_reports" / "00_settings.json").read_text())
+    assert saved["seed"] == 7 and saved["stage"] == "00" and saved["data"] == "train_sample_videos"
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--out"):
+        cli.stage_reports(tmp_path / "file")
+
+
+@pytest.mark.parametrize("p_real, word", [(0.0, "FAKE"), (0.49999, "FAKE"), (0.5, "REAL"), (1.0, "REAL")])
+def test_polarity_and_tie(p_real, word):
+    assert labels.verdict_at_half(p_real) == word
+
+
+@pytest.mark.parametrize("word, label", [("REAL", 1), ("real", 1), ("FAKE", 0), (" fake ", 0)])
+def test_label_words(word, label):
+    assert labels.label_of(word) == label
+    assert labels.word_of(label) == word.strip().upper()
+
+
+def test_label_of_refuses_other_words():
+    with pytest.raises(ValueError):
+        labels.label_of("maybe")
