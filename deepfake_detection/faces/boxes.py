@@ -1,0 +1,112 @@
+"""A detected face, and the table of faces (boxes.csv) that stage 01a writes beside the crops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import atomic_path
+
+#: Order of the five points in `Face.points`; left and right as seen by the viewer, as MTCNN names them.
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
+DETECTED, CARRIED = "detected", "carried"
+
+POINT_COLUMNS = tuple(f"{p}_{axis}" for p in POINTS for axis in "xy")
+CROP_COLUMNS = ("crop_x0", "crop_y0", "crop_x1", "crop_y1")
+COLUMNS = ("frame", "time_s", "face", "file", "x", "y", "width", "height", "confidence", *POINT_COLUMNS, *CROP_COLUMNS,
+           "source", "person")
+
+FILE_NAME = "boxes.csv"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one frame. Pixels of the frame it was found in; x to the right, y down.
+
+    Attributes:
+        x, y, width, height: detection box, before any margin.
+        confidence: the detector's, 0..1; 0 for a carried face.
+        points: five (x, y), in the order of POINTS.
+        source: "detected", or "carried" from past frames (`faces.tracks.carry_over`).
+        person: track id ("p0", "p1", ...), "" when not tracked.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    confidence: float
+    points: tuple[tuple[float, float], ...]
+    source: str = DETECTED
+    person: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(x, y, width, height)."""
+        return self.x, self.y, self.width, self.height
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return self.x + self.width / 2, self.y + self.height / 2
+
+
+def iou(a: Face, b: Face) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    w = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    h = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if w <= 0 or h <= 0:
+        return 0.0
+    return w * h / (a.width * a.height + b.width * b.height - w * h)
+
+
+def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: tuple[int, int, int, int]) -> dict:
+    """One line of boxes.csv.
+
+    Args:
+        frame: NNN of the kept frame; time_s: its time; number: FF, the face's number in the frame.
+        file: the crop's file name; crop: (x0, y0, x1, y1) that was cut, exclusive ends.
+    """
+    values = {"frame": frame, "time_s": time_s, "face": number, "file": file, "x": face.x, "y": face.y, "width": face.width,
+              "height": face.height, "confidence": face.confidence}
+    values.update(zip(POINT_COLUMNS, (c for point in face.points for c in point)))
+    values.update(zip(CROP_COLUMNS, crop))
+    return values | {"source": face.source, "person": face.person}
+
+
+def face_of(line) -> Face:
+    """The Face of one line of boxes.csv (a mapping or a pandas row)."""
+    return Face(float(line["x"]), float(line["y"]), float(line["width"]), float(line["height"]), float(line["confidence"]),
+                tuple((float(line[f"{p}_x"]), float(line[f"{p}_y"])) for p in POINTS), line["source"], line["person"] or "")
+
+
+def write_boxes(path: str | Path, rows: list[dict]) -> None:
+    """Writes boxes.csv atomically: the columns of COLUMNS, a header also when there is no face."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    with atomic_path(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read_boxes(path: str | Path):
+    """Reads boxes.csv as a DataFrame; `file`, `source` and `person` are text, never NaN.
+
+    Raises:
+        UserError: the file is missing or is no box table.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype={"file": str, "source": str, "person": str}, keep_default_na=False,
+                            na_values={c: [""] for c in COLUMNS if c not in ("file", "source", "person")})
+    except OSError as e:
+        raise UserError(f"cannot read the table of faces ({e.strerror})", file=path, hint="run 01a_crop_faces_mtcnn.py") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
+        table = pd.DataFrame()
+    missing = [c for c in COLUMNS if c not in table.columns]
+    if missing:
+        raise UserError(f"not a table of faces (no column {missing[0]})", file=path,
+                        hint="run 01a_crop_faces_mtcnn.py again with --force")
+    return table
