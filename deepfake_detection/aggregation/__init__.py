@@ -1,0 +1,7 @@
+"""From the scores of faces to the score of a person, the score of a video, and a word: rules, calibration, thresholds."""
+
+from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature, fit_thresholds
+from .rules import RULES, PersonScore, aggregate, person_scores, video_score
+
+__all__ = ["Calibration", "CalibrationError", "PersonScore", "RULES", "Thresholds", "aggregate", "fit_temperature", "fit_thresholds",
+           "person_scores", "video_score"]

@@ -1,0 +1,160 @@
+"""Scores that mean what they say, and the words REAL, FAKE and UNSURE.
+
+Fit on validation videos only, store with the model (`models/detector.json`: `calibration`, `thresholds`), apply everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..labels import FAKE, REAL, VERDICT_FAKE, VERDICT_REAL, VERDICT_UNSURE
+
+#: Scores are clipped to [1e-7, 1 - 1e-7] before the logit, as for the log loss: a saturated float32 sigmoid gives exactly 0 or 1.
+CLIP = 1e-7
+
+#: Bounds of a fitted temperature. On separable data the best temperature is 0; the bound keeps p_real off 0 and 1.
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+
+
+class CalibrationError(ValueError):
+    """These scores cannot be calibrated or cut; `reason` says why."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _checked(y, p) -> tuple[np.ndarray, np.ndarray]:
+    """`y` (N,) int and `p` (N,) float64 of both classes, pointing the right way."""
+    from scipy.stats import rankdata
+    y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
+    if y.ndim != 1 or y.shape != p.shape or not np.isin(y, (FAKE, REAL)).all():
+        raise CalibrationError("labels must be 1 (real) or 0 (fake), one for each score")
+    if not ((p >= 0) & (p <= 1)).all():   # NaN fails both comparisons
+        raise CalibrationError("scores must be in 0..1")
+    reals = int((y == REAL).sum())
+    if not 0 < reals < len(y):
+        raise CalibrationError("it needs both real and fake videos")
+    if rankdata(p)[y == REAL].mean() < rankdata(p)[y == FAKE].mean():
+        raise CalibrationError("the scores point the wrong way (AUC below 0.5): check that a score is P(real)")
+    return y.astype(np.int64), p
+
+
+def _logit(p):
+    p = np.clip(np.asarray(p, dtype=np.float64), CLIP, 1 - CLIP)
+    return np.log(p) - np.log1p(-p)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """p -> sigmoid(logit(p) / temperature + bias): temperature scaling (Guo et al., 2017), with a bias Platt scaling on the logit.
+
+    It keeps the order of scores, so AUC and EER do not change (ties at the clip apart).
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self):
+        if not (0 < self.temperature < float("inf") and abs(self.bias) < float("inf")):
+            raise ValueError(f"not a calibration: temperature {self.temperature}, bias {self.bias}")
+
+    def apply(self, p_real):
+        """Calibrated P(real), same shape as given; a float for a float."""
+        from scipy.special import expit
+        value = expit(_logit(p_real) / self.temperature + self.bias)
+        return float(value) if np.ndim(value) == 0 else value
+
+    def to_dict(self) -> dict:
+        """{"temperature", "bias"}, as `models/detector.json` holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Calibration":
+        return cls(float(values["temperature"]), float(values["bias"]))
+
+
+def fit_temperature(y, p, *, bias: bool = True, balanced: bool = False) -> Calibration:
+    """The calibration with the least log loss on these videos.
+
+    Args:
+        y, p: (N,) labels (1 real, 0 fake) and uncalibrated P(real).
+        bias: fit a bias as well (Platt); else temperature only.
+        balanced: weigh both classes equally, so that the share of fakes in this set does not become part of the score.
+
+    Raises:
+        CalibrationError: one class only, NaN, scores outside 0..1, or scores that point the wrong way (AUC below one half),
+            which no positive temperature can mend.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    y, p = _checked(y, p)
+    x = _logit(p)
+    weight = np.where(y == REAL, 0.5 / y.sum(), 0.5 / (1 - y).sum()) if balanced else np.full(len(y), 1 / len(y))
+
+    def loss(v):   # v = log of 1 / temperature, bias: keeps the temperature positive
+        z = np.exp(v[0]) * x + (v[1] if bias else 0.0)
+        residual = weight * (expit(z) - y)
+        return weight @ (np.logaddexp(0, z) - y * z), np.array([residual @ (np.exp(v[0]) * x), residual.sum() if bias else 0.0])
+
+    low, high = TEMPERATURE_BOUNDS
+    bounds = [(-np.log(high), -np.log(low)), (-50.0, 50.0)]
+    best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-14})
+    return Calibration(float(np.exp(-best.x[0])), float(best.x[1]) if bias else 0.0)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """p_real < fake_below is FAKE, p_real >= real_above is REAL, between them UNSURE."""
+
+    fake_below: float = 0.5
+    real_above: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.fake_below <= self.real_above <= 1:
+            raise ValueError(f"thresholds must satisfy 0 <= fake_below <= real_above <= 1: {self.fake_below}, {self.real_above}")
+
+    def verdict(self, p_real: float) -> str:
+        """REAL, FAKE or UNSURE."""
+        if not 0 <= p_real <= 1:
+            raise ValueError(f"not a probability: {p_real}")
+        if p_real < self.fake_below:
+            return VERDICT_FAKE
+        return VERDICT_REAL if p_real >= self.real_above else VERDICT_UNSURE
+
+    def to_dict(self) -> dict:
+        """{"fake_below", "real_above"}, as `models/detector.json` holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Thresholds":
+        return cls(float(values["fake_below"]), float(values["real_above"]))
+
+
+def fit_thresholds(y, p, error_rate: float = 0.05) -> Thresholds:
+    """Thresholds that keep both errors at or below `error_rate` on these (calibrated) videos, with as few UNSURE as possible.
+
+    At most `error_rate` of the reals are called FAKE, and at most `error_rate` of the fakes are called REAL. Where the scores
+    separate so well that no UNSURE is needed, both thresholds are the point nearest 0.5 that keeps both errors.
+
+    Raises:
+        CalibrationError: as `fit_temperature`, or too few videos of a class to speak of such a rate.
+    """
+    if not 0 < error_rate < 0.5:
+        raise ValueError(f"error rate must be between 0 and 0.5, not {error_rate}")
+    y, p = _checked(y, p)
+    reals, fakes = np.sort(p[y == REAL]), np.sort(p[y == FAKE])[::-1]
+    for word, some in (("real", reals), ("fake", fakes)):
+        if len(some) * error_rate < 1:
+            raise CalibrationError(f"{len(some)} {word} videos cannot show an error rate of {error_rate:g}")
+    # fake_below = the (k+1)-th lowest real: exactly the k reals below it (fewer with ties) are called FAKE.
+    fake_below = reals[int(error_rate * len(reals) + 1e-9)]
+    # A fake AT real_above is called REAL, so the threshold stands just above the (k+1)-th highest fake.
+    real_above = min(1.0, np.nextafter(fakes[int(error_rate * len(fakes) + 1e-9)], 2))
+    if fake_below >= real_above:
+        both = float(np.clip(0.5, real_above, fake_below))
+        return Thresholds(both, both)
+    return Thresholds(float(fake_below), float(real_above))

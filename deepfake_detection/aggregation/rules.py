@@ -1,0 +1,126 @@
+"""The named rules that make one P(real) of many.
+
+Every rule takes the P(real) of one person's faces in time order, (N,) with N >= 1, and returns one P(real). A frame without a
+face has no score and so no vote: an empty array is refused, never called fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from ..labels import TIE_THRESHOLD
+
+#: A person is well seen with at least this many faces ...
+MIN_FRAMES = 3
+#: ... and at least this share of the faces of the person seen most. Passers-by and false detections fall below it.
+MIN_SHARE = 0.2
+
+
+def mean(p_real: np.ndarray) -> float:
+    """The mean: the published rule."""
+    return float(np.mean(p_real))
+
+
+def median(p_real: np.ndarray) -> float:
+    """The median; of an even number the mean of the middle two."""
+    return float(np.median(p_real))
+
+
+def vote(p_real: np.ndarray) -> float:
+    """The share of faces with p_real >= 0.5."""
+    return float(np.mean(p_real >= TIE_THRESHOLD))
+
+
+def confident_mean(p_real: np.ndarray) -> float:
+    """The rule of the winner of the DFDC challenge (Seferbekov, 2020), stated there for p_fake = 1 - p_real:
+
+    if more than n / 2.5 faces, and more than 11, have p_fake > 0.8, the mean of those;
+    else if more than 0.9 n faces have p_fake < 0.2, the mean of those; else the mean of all.
+    """
+    n = len(p_real)
+    # Compared as p_real < 0.2 and > 0.8, because 1 - 0.8 < 0.2 in floating point.
+    surely_fake, surely_real = p_real < 0.2, p_real > 0.8
+    fakes = np.count_nonzero(surely_fake)
+    if fakes > n / 2.5 and fakes > 11:
+        return float(np.mean(p_real[surely_fake]))
+    if np.count_nonzero(surely_real) > 0.9 * n:
+        return float(np.mean(p_real[surely_real]))
+    return float(np.mean(p_real))
+
+
+def weighted(p_real: np.ndarray) -> float:
+    """The mean weighted by |p_real - 0.5|, so a face that says nothing counts little; 0.5 when every face says nothing."""
+    weight = np.abs(p_real - 0.5)
+    total = weight.sum()
+    return float((weight * p_real).sum() / total) if total > 0 else 0.5
+
+
+#: The rules by the names that options and files use.
+RULES: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": mean, "median": median, "vote": vote, "confident_mean": confident_mean, "weighted": weighted,
+}
+
+
+def aggregate(p_real, rule: str = "mean") -> float:
+    """One P(real) from the P(real) of faces in time order.
+
+    Args:
+        p_real: (N,), N >= 1, each in 0..1.
+        rule: a name of `RULES`.
+
+    Raises:
+        UserError: unknown rule.
+        ValueError: no scores, NaN, or scores outside 0..1.
+    """
+    if rule not in RULES:
+        raise UserError(f"unknown aggregation rule {rule!r}", hint=f"choose one of {', '.join(RULES)}")
+    p = np.asarray(p_real, dtype=np.float64)
+    if p.ndim != 1 or not len(p):
+        raise ValueError(f"a rule needs at least one score, got shape {p.shape}")
+    if not ((p >= 0) & (p <= 1)).all():   # NaN fails both comparisons
+        raise ValueError("scores must be in 0..1")
+    return RULES[rule](p)
+
+
+@dataclass(frozen=True)
+class PersonScore:
+    """One person of a video: p_real by the rule, number of faces, and whether seen well enough to decide for the video."""
+
+    person: str
+    p_real: float
+    frames: int
+    well_seen: bool
+
+
+def person_scores(persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES,
+                  min_share: float = MIN_SHARE) -> list[PersonScore]:
+    """Each person's score, in the order of `persons`; persons without a face are left out.
+
+    Well seen: at least `min_frames` faces and at least `min_share` of the faces of the person seen most. When nobody has
+    `min_frames` faces (very short clips), those seen most are the well-seen ones.
+
+    Args:
+        persons: person id -> P(real) of that person's faces in time order.
+
+    Raises:
+        ValueError: nobody has a face.
+    """
+    counts = {name: len(p) for name, p in persons.items() if len(p)}
+    if not counts:
+        raise ValueError("no face of any person")
+    most = max(counts.values())
+    needed = max(min(min_frames, most), min_share * most)
+    return [PersonScore(name, aggregate(persons[name], rule), counts[name], counts[name] >= needed) for name in counts]
+
+
+def video_score(persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES,
+                min_share: float = MIN_SHARE) -> float:
+    """P(real) of the video: the lowest among its well-seen people, so a video is as fake as its most fake person.
+
+    Arguments and errors: see `person_scores`. Faces that belong to no tracked person come as one person "".
+    """
+    return min(s.p_real for s in person_scores(persons, rule, min_frames=min_frames, min_share=min_share) if s.well_seen)

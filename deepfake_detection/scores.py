@@ -1,0 +1,229 @@
+"""Score files: reading every form of them into one table, and writing the published one.
+
+    cnn_preds_values.json   [["real/<title>-NNN-FF.png", p_real], ...], as stages 03 and 03a write it
+    scores.csv              video, label, group, dataset, manipulation, person, time_s, p_real: one row a face
+    *.parquet               either of the two, by its columns
+    a folder                of any of these
+
+`<title>` may hold dashes: NNN (the frame) and FF (the face in the frame) are the last two parts of the name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from . import files, labels
+from .errors import UserError
+
+#: Columns of the table that `read_scores` returns, and of scores.csv.
+COLUMNS = ("video", "label", "group", "dataset", "manipulation", "person", "time_s", "p_real")
+
+#: `[folder/]<title>-NNN-FF.<ext>`; Java's and Python's regular expressions read it alike, so Spark uses it too.
+FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]+)-([0-9]+)\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
+#: The folder that a face lies in, when it is `real` or `fake`: its label.
+LABEL_FOLDER = r"^(?:.*/)?([rR][eE][aA][lL]|[fF][aA][kK][eE])/[^/]+$"
+
+_SUFFIXES = (".json", ".csv", ".parquet")
+
+
+class FaceName(NamedTuple):
+    """What the name of a face file says. `label` is "REAL", "FAKE" or "" (no such folder)."""
+
+    label: str
+    title: str
+    frame: int
+    face: int
+
+
+def parse_face_name(name: str) -> FaceName:
+    """`real/my-clip-004-01.png` -> FaceName("REAL", "my-clip", 4, 1).
+
+    Raises:
+        ValueError: when it is not of that form.
+    """
+    name = name.replace("\\", "/")
+    match = re.match(FACE_NAME, name)
+    if not match:
+        raise ValueError(f"not the name of a face (real/<title>-NNN-FF.png): {name!r}")
+    folder = re.match(LABEL_FOLDER, name)
+    return FaceName(folder.group(1).upper() if folder else "", match.group(1), int(match.group(2)), int(match.group(3)))
+
+
+def read_scores(path: str | Path):
+    """Reads a score file, or a folder of them.
+
+    Args:
+        path: .json in the published layout, .csv, .parquet, or a folder that holds any of these (not below it).
+
+    Returns:
+        pandas DataFrame with at least COLUMNS, rows of a video together and in time order. `label` is "REAL", "FAKE" or "" (not
+        known); `group` is the video's own name where the file has none; `time_s` is NaN where the file has none (the published
+        JSON: its rows are ordered by frame number). A row without a score (`p_real` NaN) is a video that was looked at without
+        finding a face, or that failed; a column `status`, where the file has one, says which.
+
+    Raises:
+        UserError: no such file, not one of these forms, a name, label or score that cannot be read, or a video with two labels.
+    """
+    import pandas as pd
+    path = Path(path)
+    if path.is_dir():
+        parts = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith((".", "_")))
+        if not parts:
+            raise UserError("no score file in this folder", file=path, hint="it should hold .json, .csv or .parquet files")
+        table = pd.concat([_read_one(p) for p in parts], ignore_index=True)
+    elif path.exists():
+        table = _read_one(path)
+    else:
+        raise UserError("no such score file", file=path, hint="stages 03 and 03a write cnn_preds_values.json")
+    if table.empty:
+        raise UserError("this score file has no rows", file=path, hint="it should hold one row a face")
+    _refuse_two_labels(table, path)
+    order = ["video", "_frame", "time_s", "_face"]
+    return table.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_frame", "_face"])
+
+
+def write_cnn_preds(path: str | Path, names, p_real) -> None:
+    """Writes `cnn_preds_values.json` exactly as published: `[["real\\/<title>-NNN-FF.png",0.9890621305],...]`.
+
+    Args:
+        names: N face names with their class folder.
+        p_real: (N,) P(real). Ten decimals are kept, as pandas does.
+
+    Raises:
+        ValueError: different lengths, a name that is not one of a face, NaN, or a score outside 0..1.
+    """
+    import numpy as np
+    import pandas as pd
+    names, p = list(names), np.asarray(p_real, dtype=np.float64).reshape(-1)
+    if len(names) != len(p):
+        raise ValueError(f"{len(names)} names for {len(p)} scores")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("scores must be in 0..1")
+    for name in names:
+        parse_face_name(name)
+    files.write_text(path, pd.DataFrame({"name": names, "p_real": p}).to_json(orient="values"))
+
+
+def by_person(table) -> dict:
+    """{video: {person: (N,) p_real in time order}} of the rows that have a score, videos sorted by name."""
+    scored = table[table["p_real"].notna()]
+    result: dict = {}
+    for (video, person), rows in scored.groupby(["video", "person"], sort=True):
+        result.setdefault(video, {})[person] = rows["p_real"].to_numpy()
+    return result
+
+
+# --- one file ----------------------------------------------------------------------------------------------------------------
+
+def _read_one(path: Path):
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _from_names(*_json_rows(path), path)
+    if suffix not in _SUFFIXES:
+        raise UserError("not a score file", file=path, hint="give a .json, .csv or .parquet file, or a folder of these")
+    import pandas as pd
+    try:
+        if suffix == ".csv":
+            # Text first: pandas would read a video named "007" or "NA" as a number or as missing.
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        else:
+            table = pd.read_parquet(path)
+    except (OSError, ValueError, UnicodeDecodeError) as e:   # pandas and pyarrow parser errors are ValueErrors
+        raise UserError(f"this score file cannot be read ({str(e).splitlines()[0]})", file=path,
+                        hint="it should be a table with columns video and p_real") from None
+    if "video" in table and "p_real" in table:
+        return _from_columns(table, path)
+    for name in ("file", "name", "image"):
+        if name in table and "p_real" in table:
+            return _from_names(table[name], table["p_real"], path)
+    raise UserError(f"columns video and p_real are not both there (found {', '.join(map(str, table.columns)) or 'none'})", file=path,
+                    hint="see scores.csv in docs/design.md")
+
+
+def _json_rows(path: Path):
+    hint = 'it should be [["real/<title>-NNN-FF.png", p_real], ...], as stage 03 writes it'
+    try:
+        with open(path, encoding="utf-8-sig") as f:
+            rows = json.load(f)
+    except OSError as e:
+        raise UserError(f"this score file cannot be read ({e.strerror})", file=path, hint="check that you may read it") from None
+    except ValueError as e:   # broken JSON or not UTF-8
+        raise UserError(f"this score file is not valid JSON ({e})", file=path, hint=hint) from None
+    if not isinstance(rows, list):
+        raise UserError("this score file is not a list", file=path, hint=hint)
+    for i, row in enumerate(rows):
+        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
+            raise UserError(f"row {i + 1} is not a pair of a name and a score", file=path, hint=hint)
+    return [r[0] for r in rows], [r[1] for r in rows]
+
+
+def _from_names(names, values, path: Path):
+    import pandas as pd
+    names = pd.Series(names, dtype=object).astype(str).str.replace("\\", "/", regex=False)
+    parts = names.str.extract(FACE_NAME)
+    if parts[0].isna().any():
+        bad = int(parts[0].isna().to_numpy().argmax())
+        raise UserError(f"row {bad + 1} does not name a face: {names.iloc[bad]!r}", file=path,
+                        hint="names should look like real/<title>-NNN-FF.png")
+    table = pd.DataFrame({"video": parts[0], "label": names.str.extract(LABEL_FOLDER)[0].str.upper().fillna(""),
+                          "group": parts[0], "dataset": "", "manipulation": "", "person": "", "time_s": float("nan"),
+                          "p_real": _scores(pd.Series(list(values), dtype=object), path, empty_allowed=False)})
+    return table.assign(_frame=parts[1].astype("int64"), _face=parts[2].astype("int64"))
+
+
+def _from_columns(table, path: Path):
+    import pandas as pd
+    table = table.copy()
+    for name in ("label", "group", "dataset", "manipulation", "person"):
+        table[name] = table[name].fillna("").astype(str) if name in table else ""
+    table["video"] = table["video"].fillna("").astype(str)
+    if (table["video"] == "").any():
+        raise UserError(f"row {int((table['video'] == '').to_numpy().argmax()) + 1} names no video", file=path, hint="fill the column video")
+    table["group"] = table["group"].where(table["group"] != "", table["video"])
+    words = table["label"].str.strip().str.upper().replace({"1": "REAL", "0": "FAKE", "1.0": "REAL", "0.0": "FAKE"})
+    bad = ~words.isin(["REAL", "FAKE", ""])
+    if bad.any():
+        at = int(bad.to_numpy().argmax())
+        raise UserError(f"row {at + 1} has the label {table['label'].iloc[at]!r}", file=path, hint="labels are REAL, FAKE or empty")
+    table["label"] = words
+    table["p_real"] = _scores(table["p_real"], path, empty_allowed=True)
+    times = table["time_s"] if "time_s" in table else pd.Series(float("nan"), index=table.index)
+    table["time_s"] = pd.to_numeric(times.replace("", None), errors="coerce").astype(float)
+    front = [c for c in COLUMNS]
+    return table[front + [c for c in table.columns if c not in front]].assign(_frame=0, _face=0)
+
+
+def _scores(values, path: Path, *, empty_allowed: bool):
+    """float64 scores; an empty cell is NaN where allowed; anything else that is no number in 0..1 is refused with its row."""
+    import pandas as pd
+    empty = values.isna() | (values == "")
+    numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
+    bad = ~numbers.between(0, 1) & ~empty
+    if not empty_allowed:
+        bad |= empty
+    if bad.any():
+        at = int(bad.to_numpy().argmax())
+        raise UserError(f"row {at + 1} has the score {values.iloc[at]!r}", file=path, hint="a score is P(real), a number in 0..1")
+    return numbers
+
+
+def _refuse_two_labels(table, path: Path) -> None:
+    known = table[table["label"] != ""]
+    several = known.groupby("video")["label"].nunique()
+    several = several[several > 1]
+    if len(several):
+        raise UserError(f"{len(several)} video(s) are both REAL and FAKE, e.g. {several.index[0]!r}", file=path,
+                        hint="give every video one label and a title of its own")
+
+
+def label_numbers(words):
+    """"REAL" -> 1, "FAKE" -> 0 as an int array; refuse unlabelled rows before calling it.
+
+    Raises:
+        ValueError: for any other word.
+    """
+    import numpy as np
+    return np.array([labels.label_of(w) for w in words], dtype=np.int64)
