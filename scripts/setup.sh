@@ -64,7 +64,7 @@ make_environment() {
     stamp="$venv/.installed-$(basename "$file" .txt)-$(cat "$file" "$ROOT/constraints.txt" | cksum | cut -d' ' -f1)"
     [ -e "$stamp" ] && continue
     say "setup: installing $(basename "$file") (some minutes the first time)"
-    "$PY" -m pip install -q --disable-pip-version-check -r "$file" || die "pip could not install $file" "see pip's lines above; is there a network?"
+    "$PY" -m pip install -q --disable-pip-version-check --use-pep517 -r "$file" || die "pip could not install $file" "see pip's lines above; is there a network?"
     touch "$stamp"
   done
   if ! "$PY" -c 'import cv2' >/dev/null 2>&1; then
