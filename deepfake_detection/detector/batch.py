@@ -1,0 +1,322 @@
+"""Many videos, a verdict each: what `predict.py` does once its options are read.
+
+Videos go to worker processes (`detector.pool`); a file that crashes its decoder costs that file's row an error and nothing else.
+Lines are printed in the order of the input; rows of --csv are written (and synced to the disk) as they are done, and put into the
+order of the input when the run ends, so an interrupted and resumed run leaves the same bytes as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import queue
+import re
+import threading
+from pathlib import Path
+from typing import Callable, Iterable, Iterator
+
+from .. import files
+from ..errors import UserError
+from .pool import Died, Worker
+
+#: Columns of --csv. No times in it: a second run gives the same bytes.
+CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
+               "people", "people_p_real", "model", "settings", "error")
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[str]:
+    """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is searched with
+    its subfolders for files with a video's suffix, in alphabetical order. Hidden files and links to folders are left out.
+
+    Raises:
+        UserError: when a path does not exist, or a folder holds no video.
+    """
+    from .. import video
+    found: list[str] = []
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            inside = []
+            for folder, subfolders, names in os.walk(path):
+                subfolders[:] = [s for s in subfolders if not s.startswith(".")]
+                inside += [os.path.join(folder, n) for n in names if video.is_video(Path(n))]
+            if not inside:
+                raise UserError("no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}")
+            found += sorted(inside)
+        elif path.exists() or path.is_symlink():
+            found.append(str(given))
+        else:
+            raise UserError("no such file or folder", file=path, hint="check the path")
+    return list(dict.fromkeys(found))
+
+
+def line_of(result: dict) -> str:
+    """The line that a person reads: name, verdict, fake probability with its interval over frames, faces, frames used."""
+    name = shown(result["video"])
+    if result["error"]:
+        return f"{name}  ERROR  {result['error']}"
+    frames = f"{result['frames_with_face']} of {count(result['frames_decoded'], 'frame')} with a face"
+    if result["p_fake"] is None:
+        return f"{name}  {result['verdict']}  {frames}"
+    text = f"{name}  {result['verdict']}  fake probability {result['p_fake']:.3f}"
+    if result["interval"]:
+        text += f" ({result['interval'][0]:.3f} to {result['interval'][1]:.3f} over frames)"
+    people = result["people"]
+    text += f"  {count(len(people), 'face')}  {frames}"
+    if len(people) > 1:
+        text += "  [" + ", ".join(f"{p['id']} {p['verdict']} {1 - p['p_real']:.3f}" for p in people) + "]"
+    return text
+
+
+def shown(name: str) -> str:
+    """A file name on one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)
+
+
+def count(n: int, noun: str) -> str:
+    """1 face, 2 faces."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def csv_row(result: dict, settings: str) -> dict:
+    """The row of --csv for a result object."""
+    interval = result["interval"] or (None, None)
+    number = lambda v: "" if v is None else f"{v:.6f}"
+    return {"video": cell(result["video"]), "verdict": result["verdict"] or "", "p_real": number(result["p_real"]),
+            "p_fake": number(result["p_fake"]), "interval_low": number(interval[0]), "interval_high": number(interval[1]),
+            "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
+            "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
+            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or "")}
+
+
+def cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a name that begins with = + - @ gets a `./`, which is the same file."""
+    return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
+
+
+class CsvFile:
+    """The growing table: reads what an earlier run left, appends synced rows, puts them into order at the end.
+
+    Args:
+        path: the file; a half last row, left by a kill, is cut off.
+        settings: short text of everything that changes a score; rows made with another are not mixed in.
+        force: start afresh.
+
+    Raises:
+        UserError: when the file is no such table, was made with other settings, or is in use by another run.
+    """
+
+    def __init__(self, path: Path, settings: str, *, force: bool = False):
+        import fcntl
+        self.path, self.settings = Path(path), settings
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # The lock is a file of its own: the table is replaced by a rename at the end.
+            self._lock = open(self.path.with_name(f".{self.path.name}.lock"), "w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("another run is writing to this table", file=path, hint="wait until it ends, or name another --csv") from None
+        except OSError as e:
+            raise UserError(f"cannot write here ({e.strerror})", file=path, hint="name another --csv") from None
+        self.rows: dict[str, dict] = {} if force else self._read()
+        # Videos that failed are tried again; the others stand.
+        self.done = {name: row for name, row in self.rows.items() if not row["error"]}
+        self._write(self.done.values())
+        self._handle = open(self.path, "a", encoding="utf-8", newline="")
+
+    def _read(self) -> dict[str, dict]:
+        if not self.path.exists():
+            return {}
+        data = self.path.read_bytes()
+        text = data[:data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+        # A row may hold a quoted newline; a cut inside the quotes leaves an unbalanced last row, which has too few fields.
+        reader = csv.reader(io.StringIO(text, newline=""))
+        try:
+            table = list(reader)
+        except csv.Error as e:
+            raise UserError(f"not a table of verdicts ({e})", file=self.path, hint="name another --csv, or --force") from None
+        if not table:
+            return {}
+        if tuple(table[0]) != CSV_COLUMNS:
+            raise UserError("not a table that predict.py wrote", file=self.path, hint="name another --csv, or --force to replace it")
+        rows = [dict(zip(CSV_COLUMNS, row)) for row in table[1:] if len(row) == len(CSV_COLUMNS)]
+        other = next((r for r in rows if r["settings"] != self.settings), None)
+        if other:
+            raise UserError(f"made with other settings ({other['settings']}, now {self.settings})", file=self.path,
+                            hint="name another --csv, or --force to make it again")
+        return {row["video"]: row for row in rows}
+
+    def _write(self, rows: Iterable[dict]) -> None:
+        with files.atomic_path(self.path) as partial, open(partial, "w", encoding="utf-8", newline="") as f:
+            writer = csv.DictWriter(f, CSV_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            f.flush()
+            os.fsync(f.fileno())
+
+    def append(self, row: dict) -> None:
+        """Adds a row and waits until the disk has it."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n").writerow(row)
+        self._handle.write(text.getvalue())
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self.rows[row["video"]] = row
+
+    def finish(self, order: list[str]) -> None:
+        """Puts the rows into the order of the input (rows of other videos after them, as they stood) and lets go of the file."""
+        self._handle.close()
+        first = {cell(name): i for i, name in enumerate(order)}
+        self._write(sorted(self.rows.values(), key=lambda r: first.get(r["video"], len(first))))
+        self.close()
+
+    def close(self) -> None:
+        if not self._handle.closed:
+            self._handle.close()
+        self.path.with_name(f".{self.path.name}.lock").unlink(missing_ok=True)
+        self._lock.close()
+
+
+def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float | None = None,
+               limits: dict | None = None) -> Iterator[tuple[int, dict]]:
+    """Yields (position in `jobs`, result object) as jobs are done, in any order.
+
+    Raises:
+        UserError: when the model or the settings are wrong, before the first result.
+    """
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    for item in enumerate(jobs):
+        waiting.put(item)
+    done: queue.SimpleQueue = queue.SimpleQueue()
+    crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
+
+    def serve(worker: Worker) -> None:
+        from .predictor import failed
+        try:
+            while True:
+                try:
+                    at, job = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    done.put((at, worker.run(job)))
+                except Died as e:
+                    done.put((at, failed(job["name"], str(e))))
+        except UserError as e:
+            done.put((-1, e))
+        finally:
+            worker.stop()
+
+    for worker in crew:
+        worker.start()
+    threads = [threading.Thread(target=serve, args=(w,), daemon=True) for w in crew]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in jobs:
+            at, result = done.get()
+            if isinstance(result, UserError):
+                raise result
+            yield at, result
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+def settings_text(settings: dict) -> str:
+    """Everything that changes a score, short: `frames=32 sampling=even`; what is left to the model is not named."""
+    from .predictor import MODEL_FOLDER, Settings
+    changed = {k: v for k, v in settings.items() if k not in ("threads", "model") and v != getattr(Settings, k)}
+    stated = Path(settings.get("model") or MODEL_FOLDER) / "detector.json"
+    if stated.is_file():
+        changed["model"] = files.sha256(stated)[:8]
+    return " ".join(f"{k}={v}" for k, v in sorted(changed.items())) or "defaults"
+
+
+def report_names(videos: list[str]) -> list[str]:
+    """A file name (without suffix) for each video's report: its stem, made distinct by the folders above where stems collide."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for video in videos:
+        parts = [re.sub(r"[^\w.+@ -]", "_", part).strip(". ") for part in Path(video).with_suffix("").parts]
+        parts = [p for p in parts if p] or ["video"]
+        name = next((c for n in range(1, len(parts) + 1) if (c := "-".join(parts[-n:])[-120:]) not in taken), None)
+        number = 2
+        while name is None or name in taken:
+            name, number = f"{parts[-1][:100]}-{number}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: Path | None = None, csv_file: Path | None = None,
+            report_folder: Path | None = None, explain: str = "auto", force: bool = False, time_limit_s: float | None = None,
+            names: list[str] | None = None, say: Callable[[str], None] = print) -> bool:
+    """Judges videos, prints a line each and writes what was asked for.
+
+    Args:
+        videos: paths, as `find_videos` gives them.
+        settings: fields of `predictor.Settings`.
+        json_file, csv_file, report_folder: outputs, or None. With `csv_file`, videos that have a row in it are not done again.
+        explain: how the report explains: "auto", "occlusion", "cam", "gradcam", "lime" or "none".
+        names: what to call the videos in the results (default: their paths).
+        say: prints a line.
+
+    Returns:
+        whether every video got a verdict or NO FACE.
+    """
+    names = names or videos
+    table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
+    done: dict[int, dict] = {}
+    try:
+        if report_folder is not None:
+            try:
+                report_folder.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise UserError(f"cannot write reports here ({e.strerror})", file=report_folder, hint="name another --report") from None
+        reports = [report_folder / f"{n}.html" for n in report_names(names)] if report_folder is not None else [None] * len(videos)
+        jobs, places = [], []
+        for at, (video, name, report) in enumerate(zip(videos, names, reports)):
+            # JSON needs the whole object, a report the file: with those a row in the table alone is not enough.
+            if table and cell(name) in table.done and not json_file and (report is None or report.exists()):
+                continue
+            jobs.append({"video": os.path.abspath(video), "name": name, "report": str(report.absolute()) if report else None, "explain": explain})
+            places.append(at)
+        if len(jobs) < len(videos):
+            say(f"{len(videos) - len(jobs)} of {count(len(videos), 'video')} already in {csv_file}")
+        workers = min(workers, max(len(jobs), 1))
+        if workers == 1 and len(jobs) == 1:
+            settings = {**settings, "threads": os.cpu_count() or 1}
+        next_line = 0
+        for at, result in _progress(results_of(jobs, settings, workers, time_limit_s=time_limit_s), len(jobs)):
+            if table:
+                table.append(csv_row(result, table.settings))
+            done[at] = result
+            while next_line in done:
+                _write(say, line_of(done[next_line]), len(jobs))
+                next_line += 1
+        if table:
+            table.finish(names)
+    finally:
+        if table:
+            table.close()
+    if json_file:
+        files.write_json(json_file, [done[i] for i in range(len(jobs))])
+    return not any(r["error"] for r in done.values())
+
+
+def _progress(results: Iterator, total: int) -> Iterator:
+    if total < 2:
+        return results
+    from tqdm import tqdm
+    return tqdm(results, total=total, unit="video", desc="predict", dynamic_ncols=True)
+
+
+def _write(say: Callable[[str], None], line: str, total: int) -> None:
+    if total < 2 or say is not print:
+        say(line)
+    else:
+        from tqdm import tqdm
+        tqdm.write(line)  # stdout, without tearing the bar on stderr

@@ -1,0 +1,94 @@
+"""The process that decodes and judges videos: one JSON object a line in on stdin, one a line out on stdout.
+
+    python -P -m deepfake_detection.detector.worker '{"settings": {...}, "limits": {...}}'
+
+Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the queue, the
+secrets or the results. This one is started by `detector.pool` with an environment of a few named variables, sets its own limits,
+loads the model, says that it is ready and then works on what it is sent. It ends when its stdin closes: a parent that is killed
+leaves no worker behind.
+
+In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method}
+Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ... {"result": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+
+from ..errors import UserError
+
+LIMITS = {"memory_bytes": resource.RLIMIT_AS, "cpu_seconds": resource.RLIMIT_CPU, "file_bytes": resource.RLIMIT_FSIZE,
+          "open_files": resource.RLIMIT_NOFILE}
+
+
+def set_limits(limits: dict) -> None:
+    """Lowers this process's own limits (never raises them); no core files."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name, value in limits.items():
+        if value:
+            hard = resource.getrlimit(LIMITS[name])[1]
+            value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+            resource.setrlimit(LIMITS[name], (value, value))
+
+
+def main(argument: str) -> int:
+    """Runs until stdin closes. Returns the exit code."""
+    options = json.loads(argument)
+    # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at stderr.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def send(message: dict) -> None:
+        channel.write(json.dumps(message, allow_nan=False) + "\n")
+        channel.flush()
+
+    jobs: queue.SimpleQueue = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            jobs.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        from .predictor import Detector
+        detector = Detector(**options["settings"])
+    except UserError as e:
+        send({"refused": {"what": e.what, "file": None if e.file is None else str(e.file), "hint": e.hint}})
+        return 2
+    set_limits(options.get("limits") or {})
+    send({"ready": detector.model})
+    while True:
+        send({"result": work(detector, jobs.get(), send)})
+
+
+def work(detector, job: dict, send) -> dict:
+    """One video. Returns the JSON object of its result; what is wrong with the file is in `error`."""
+    from .predictor import failed
+    import time
+    start = time.perf_counter()
+    try:
+        prediction = detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
+        result = prediction.to_json()
+        result["video"] = job["name"]
+        if job.get("report"):
+            from .explain import write_report
+            write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto",
+                         progress=lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
+        result["seconds"] = round(time.perf_counter() - start, 3)
+        return result
+    except UserError as e:
+        # The name the person gave, never the path the upload lies at.
+        return failed(job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model)
+    except MemoryError:
+        return failed(job["name"], "needs more memory than a worker may take (hint: is it a real video?)",
+                      seconds=time.perf_counter() - start, model=detector.model)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,79 @@
+"""REAL or FAKE, with a probability, for your own videos.
+
+  python predict.py clip.mp4
+  python predict.py folder --csv verdicts.csv --report reports
+  python predict.py --url https://example.org/clip.mp4 --json verdict.json
+
+Prints a line a video: REAL, FAKE, UNSURE or NO FACE, the calibrated probability that it is fake, how far that varies over its frames,
+faces and frames used. Exit code 0: every video got a verdict or NO FACE; 1: some failed (their rows say why); 2: wrong usage.
+What the words mean, and what they do not: docs/ and every report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from deepfake_detection import cli
+from deepfake_detection.detector import batch
+from deepfake_detection.errors import UserError
+
+
+def options():
+    p = cli.parser(__doc__, data=False, out=False)
+    p.add_argument("videos", nargs="*", metavar="VIDEO|FOLDER", help="video files, or folders that are searched for them")
+    p.add_argument("-p", "--path", action="append", default=[], metavar="VIDEO", help="a video; the same as naming it")
+    p.add_argument("--url", metavar="URL", help="a video on the web (needs yt-dlp)")
+    p.add_argument("--model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
+    p.add_argument("--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)")
+    p.add_argument("--frames", type=cli.positive_int, metavar="N", help="how many frames a video at most (default: as the model says)")
+    p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
+    p.add_argument("--aggregate", metavar="RULE", help="from faces to a verdict: mean, median, vote, confident_mean, weighted "
+                                                       "(default: as the model says)")
+    p.add_argument("--detector", choices=("mtcnn", "mtcnn_fast", "yunet"), help="face detector (default: as the model says)")
+    p.add_argument("--confidence", type=cli.fraction, metavar="P", help="least confidence of a face (default: as the model says)")
+    p.add_argument("--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels")
+    p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
+    p.add_argument("--min-share", type=cli.fraction, default=0.2, metavar="P",
+                   help="a person decides the verdict with this share of the faces of the person seen most (default: %(default)s)")
+    p.add_argument("--time-limit", type=cli.positive_float, metavar="S", help="give up on a video after S seconds")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video")
+    p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
+    p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video")
+    p.add_argument("--explain", choices=("auto", "cam", "occlusion", "gradcam", "lime", "none"), default="auto",
+                   help="what the report draws over the faces (default: %(default)s)")
+    return p
+
+
+def main(argv=None) -> int:
+    chosen = options().parse_args(argv)
+    paths = [*chosen.videos, *chosen.path]
+    if not paths and not chosen.url:
+        raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | --url URL; --help shows all options")
+    settings = {name: getattr(chosen, name) for name in ("sampling", "frames", "max_seconds", "aggregate", "detector", "confidence",
+                                                         "min_face_px", "scale", "min_share", "seed")}
+    if chosen.scale not in (None, "published"):
+        try:
+            settings["scale"] = cli.positive_float(chosen.scale)
+        except ValueError:
+            raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
+    if chosen.model:
+        settings["model"] = str(Path(chosen.model).absolute())
+    with contextlib.ExitStack() as stack:
+        videos = batch.find_videos(paths)
+        names = list(videos)
+        if chosen.url:
+            from deepfake_detection.detector.fetch import fetched
+            videos.append(str(stack.enter_context(fetched(chosen.url))))
+            names.append(chosen.url)
+        whole = batch.predict(videos, settings, names=names, workers=chosen.workers, json_file=chosen.json, csv_file=chosen.csv,
+                              report_folder=chosen.report, explain=chosen.explain, force=chosen.force, time_limit_s=chosen.time_limit)
+    for what, where in (("json", chosen.json), ("csv", chosen.csv), ("reports", chosen.report)):
+        if where:
+            print(f"{what}: {where}", file=sys.stderr)
+    return cli.EXIT_OK if whole else cli.EXIT_SOME_FAILED
+
+
+if __name__ == "__main__":
+    cli.run(main)
