@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Stage 03: trains a detector on split_dataset/ and judges it on the test set.
+
+    python 03_train_cnn.py                                             # EfficientNet-B0, the published recipe
+    python 03_train_cnn.py --model efficientnet_lite0 --weights auto   # from the shipped detector
+    python 03_train_cnn.py --out runs/a --dataset split_dataset --augment strong --schedule cosine --warmup-epochs 1 --ema 0.999
+
+Reads <out>/split_dataset/{train,val,test}/{real,fake}. Writes tmp_checkpoint/best_model.keras and .h5, history.csv, Loss.png,
+Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and logs/ (TensorBoard) into <out>.
+Interrupted, the same command goes on at the last finished epoch. A score is P(real): 1 real, 0 fake.
+"""
+
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def parse(argv=None):
+    from deepfake_detection.models import registry
+    from deepfake_detection.training import train
+
+    default = train.Settings()
+    p = cli.parser(__doc__)
+    data = p.add_argument_group("data")
+    data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
+    data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a quarter of the machine's)")
+    model = p.add_argument_group("model")
+    model.add_argument("--model", default=default.model, metavar="NAME",
+                       help="one of: " + ", ".join(registry.names()) + " (default: %(default)s)")
+    model.add_argument("--weights", default=default.weights, metavar="W",
+                       help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file (default: %(default)s)")
+    model.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="side of a face (default: the model's own)")
+    model.add_argument("--dropout", type=cli.fraction, metavar="X", help="(default: the model's own)")
+    model.add_argument("--freeze", default=default.freeze, metavar="WHICH",
+                       help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: %(default)s)")
+    model.add_argument("--unfreeze-after", type=cli.positive_int, metavar="EPOCHS", help="let the frozen layers learn after so many epochs")
+    run = p.add_argument_group("training")
+    run.add_argument("--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)")
+    run.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)")
+    run.add_argument("--learning-rate", type=cli.positive_float, default=default.learning_rate, metavar="X", help="(default: %(default)s)")
+    run.add_argument("--optimizer", choices=train.OPTIMIZERS, default=default.optimizer, help="(default: %(default)s)")
+    run.add_argument("--weight-decay", type=float, default=default.weight_decay, metavar="X", help="of adamw and sgd (default: %(default)s)")
+    run.add_argument("--schedule", choices=train.SCHEDULES, default=default.schedule, help="of the learning rate (default: %(default)s)")
+    run.add_argument("--warmup-epochs", type=float, default=default.warmup_epochs, metavar="X",
+                     help="epochs over which the learning rate rises from 0 (default: %(default)s)")
+    run.add_argument("--patience", type=cli.positive_int, default=default.patience, metavar="N",
+                     help="epochs without a better validation loss before training stops (default: %(default)s)")
+    run.add_argument("--augment", choices=("published", "strong", "none"), default=default.augment, help="(default: %(default)s)")
+    run.add_argument("--balance", choices=train.BALANCES, default=default.balance,
+                     help="sample: as many reals as fakes an epoch; weight: the rarer class counts more (default: %(default)s)")
+    run.add_argument("--label-smoothing", type=cli.fraction, default=default.label_smoothing, metavar="X", help="(default: %(default)s)")
+    run.add_argument("--ema", type=cli.fraction, default=default.ema, metavar="X",
+                     help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)")
+    run.add_argument("--precision", choices=train.PRECISIONS, default=default.precision, help="(default: %(default)s)")
+    run.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)")
+    return p.parse_args(argv)
+
+
+def main(argv=None):
+    options = parse(argv)
+    import dataclasses
+
+    from deepfake_detection.training import evaluate, train
+
+    options.dataset = options.dataset or options.out / "split_dataset"
+    cli.announce("03_train_cnn", options, options.out)
+    names = {field.name for field in dataclasses.fields(train.Settings)}
+    settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
+    result = train.run(options.dataset, options.out, settings, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    print("test set:", *evaluate.summary(result), sep="\n")
+    print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

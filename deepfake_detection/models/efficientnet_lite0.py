@@ -1,0 +1,127 @@
+"""EfficientNet-Lite0: the network of the shipped detector. Small, exact on every runtime, and fast on a CPU.
+
+Lite0 is EfficientNet-B0 without squeeze-and-excite and with ReLU6 for swish (Tan & Le, "EfficientNet: Rethinking Model Scaling for
+Convolutional Neural Networks", 2019; the Lite variants are Google's, 2020). It has only convolutions, batch normalisation, ReLU6,
+additions and one pooling, so Keras and ONNX Runtime compute the same numbers. 3.4 million parameters.
+
+    from deepfake_detection.models import registry
+    model = registry.build("efficientnet_lite0", input_size=128, weights="path/to/imagenet_notop.weights.h5")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UserError
+
+NAME = "efficientnet_lite0"
+KIND = "frame"
+INPUT_SIZE = 224
+
+#: (kernel, stride of the first block, expansion, filters, repeats) of each stage: table 1 of the paper; Lite0 scales none of them.
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STEM_FILTERS, HEAD_FILTERS = 32, 1280
+BATCH_NORM_EPSILON = 1e-3
+
+
+def build(input_size: int = INPUT_SIZE, weights: str | Path = "none", dropout: float = 0.5, *, batch_norm_momentum: float = 0.99):
+    """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real).
+
+    Args:
+        input_size: side of the input in pixels, 32 or more. The weights fit every size.
+        weights: `"none"` for random ones, `"imagenet"` is refused (nobody publishes them for Keras to download), or the path of a
+            `.weights.h5` file: one of this whole model, or an ImageNet one without its top.
+        dropout: share of the pooled features dropped before the last layer while training.
+        batch_norm_momentum: of the moving averages; 0.99 is Keras' default.
+
+    Raises:
+        UserError: when the weights are not there or do not fit.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((input_size, input_size, 3), name="image")
+    # The scaling is part of the model, so that nobody can forget it or do it in another way: (x - 127) / 128.
+    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
+    backbone = _backbone(batch_norm_momentum)
+    # The layers are called one by one rather than as a nested model: Grad-CAM and ONNX export then see one flat graph.
+    x = backbone(x)
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    p_real = layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x)
+    model = keras.Model(image, p_real, name=NAME)
+    if str(weights) != "none":
+        _load(model, weights)
+    return model
+
+
+def _backbone(momentum: float):
+    """The feature extractor as a function of a tensor. Layer names are those of the ImageNet file, which loads by them."""
+    from keras import layers
+
+    def conv_bn(x, layer, bn_name, relu_name=None):
+        x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=momentum, name=bn_name)(layer(x))
+        return layers.ReLU(max_value=6.0, name=relu_name)(x) if relu_name else x
+
+    def block(x, name, kernel, stride, expand, filters):
+        """Inverted residual: widen, filter each channel alone, narrow; added to its input where the shapes agree."""
+        channels, skip = x.shape[-1], x
+        if expand != 1:
+            widen = layers.Conv2D(channels * expand, 1, use_bias=False, name=f"{name}_expand")
+            x = conv_bn(x, widen, f"{name}_bn0", f"{name}_expand_relu")
+        depthwise = layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_dw")
+        x = conv_bn(x, depthwise, f"{name}_bn1", f"{name}_dw_relu")
+        x = conv_bn(x, layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project"), f"{name}_bn2")
+        return layers.Add(name=f"{name}_add")([x, skip]) if stride == 1 and channels == filters else x
+
+    def features(x):
+        stem = layers.Conv2D(STEM_FILTERS, 3, strides=2, padding="same", use_bias=False, name="stem_conv")
+        x = conv_bn(x, stem, "stem_bn", "stem_relu")
+        index = 0
+        for kernel, first_stride, expand, filters, repeats in STAGES:
+            for repeat in range(repeats):
+                x = block(x, f"block{index}", kernel, first_stride if repeat == 0 else 1, expand, filters)
+                index += 1
+        return conv_bn(x, layers.Conv2D(HEAD_FILTERS, 1, use_bias=False, name="head_conv"), "head_bn", "head_relu")
+
+    return features
+
+
+def _load(model, weights: str | Path) -> None:
+    """Loads weights of the whole model, or ImageNet weights of the feature extractor alone (the last layer stays random).
+
+    Keras finds layers by the order of their kinds in a `.weights.h5` (`conv2d`, `conv2d_1`, ...), so a file without the last layer
+    fills everything else when the lacking layer is skipped; that exactly this one was skipped is checked.
+    """
+    path = Path(weights)
+    if str(weights) == "imagenet":
+        raise UserError("efficientnet_lite0 has no ImageNet weights that could be downloaded",
+                        hint="give the path of a .weights.h5 file, or start from models/detector.keras")
+    if not path.is_file():
+        raise UserError("no such weights file", file=path, hint="give a .weights.h5 file, none or imagenet")
+    dense = model.get_layer("p_real")
+    try:
+        import h5py
+
+        with h5py.File(path) as f:
+            whole = "dense" in f["layers"] and len(f["layers/dense/vars"]) > 0
+        if whole:
+            model.load_weights(path)
+        else:
+            import keras
+
+            # The same layers without the top, in a model of the file's shape: nothing can be skipped unseen.
+            keras.Model(model.input, model.get_layer("head_relu").output).load_weights(path)
+    except (OSError, KeyError, ValueError) as e:
+        reason = str(e).splitlines()[0][:120]
+        raise UserError(f"these weights do not fit efficientnet_lite0 ({reason})", file=path,
+                        hint="use weights saved from this architecture") from None
+    assert dense.built

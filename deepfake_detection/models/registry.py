@@ -1,0 +1,102 @@
+"""Every architecture by name, built by the same call.
+
+    from deepfake_detection.models import registry
+    model = registry.build("efficientnet_b0", input_size=128, weights="none")
+    p_real = model.predict(faces)                 # faces (N, 128, 128, 3) RGB 0..255  ->  (N, 1)
+
+A frame model maps faces to P(real). A sequence model maps one person's faces in time order, with a mask of the frames that are there,
+to one P(real). Scaling and normalisation are layers of the model, so every caller feeds 0..255.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from ..errors import UserError
+from . import weights as weights_module
+
+DEFAULT = "efficientnet_b0"
+
+#: Name -> module of this package. In the order in which they are listed to people.
+_MODULES = {
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_lite0": "efficientnet_lite0",
+    "resnet50": "resnet50",
+    "mesonet": "mesonet",
+    "meso_inception": "meso_inception",
+    "compact_cnn": "compact_cnn",
+}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """The names of all architectures, or of one kind, `"frame"` or `"sequence"`."""
+    return [name for name in _MODULES if kind is None or module(name).KIND == kind]   # each module is light: Keras is imported on build
+
+
+def module(name: str) -> ModuleType:
+    """The module of an architecture: `NAME`, `KIND`, `INPUT_SIZE`, `build(...)`.
+
+    Raises:
+        UserError: when there is none of this name.
+    """
+    if name not in _MODULES:
+        raise UserError(f"there is no model named {name!r}", hint="one of: " + ", ".join(_MODULES))
+    return importlib.import_module(f"{__package__}.{_MODULES[name]}")
+
+
+def build(name: str, *, input_size: int | None = None, weights: str | Path = "none", dropout: float | None = None, **options):
+    """A Keras model, not compiled.
+
+    Args:
+        name: one of `names()`.
+        input_size: side of the square face in pixels; the architecture's own if None.
+        weights: `"none"` (random), `"imagenet"` (downloaded, feature extractor only), or a `.keras`, `.h5` or `.weights.h5` file of
+            this architecture: the whole of it or its feature extractor (see `weights.load_into`).
+        dropout: share dropped while training; the architecture's own if None.
+        options: what else the architecture's `build` takes.
+
+    Raises:
+        UserError: unknown name, weights that are not there or belong to another architecture, or an input too small.
+    """
+    arch = module(name)
+    size = arch.INPUT_SIZE if input_size is None else int(input_size)
+    if dropout is not None:
+        options["dropout"] = dropout
+    minimum = getattr(arch, "MIN_INPUT_SIZE", 32)
+    if size < minimum:
+        raise UserError(f"{name} needs faces of at least {minimum} pixels, not {size}", hint=f"--image-size {minimum} or more")
+    if str(weights) in ("none", "imagenet"):
+        return arch.build(size, weights=str(weights), **options)
+    model = arch.build(size, weights="none", **options)
+    weights_module.load_into(model, weights)
+    return model
+
+
+def features(model):
+    """The same frame model cut before its classifier: faces (N, S, S, 3) to features (N, F). Weights are shared with `model`."""
+    import keras
+
+    return keras.Model(model.inputs, feature_tensor(model), name=f"{model.name}_features")
+
+
+def feature_tensor(model):
+    """The tensor (N, F) that the classifier of a frame model starts from: the input of its first Dense layer (before dropout)."""
+    import keras
+
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    tensor = layer.input
+    producer = tensor._keras_history.operation
+    while isinstance(producer, keras.layers.Dropout):
+        tensor = producer.input
+        producer = tensor._keras_history.operation
+    return tensor
+
+
+def classifier_layers(model) -> list:
+    """The layers of a frame model from its first Dense on: what training starts anew where only a feature extractor was given."""
+    import keras
+
+    first = next(i for i, layer in enumerate(model.layers) if isinstance(layer, keras.layers.Dense))
+    return model.layers[first:]

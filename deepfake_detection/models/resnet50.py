@@ -1,0 +1,43 @@
+"""ResNet-50 with the classifier of the published recipe.
+
+Input      (N, 224, 224, 3) RGB 0..255; inside turned to BGR minus the ImageNet mean, as its weights were trained
+Layers     ResNet-50 without its top (16 bottleneck blocks), global average pooling (2048), Dense 512 ReLU, Dropout 0.5, Dense 128
+           ReLU, Dense 1 sigmoid
+Output     (N, 1) P(real)
+Parameters 24,702,593 (23,587,712 of them in ResNet-50)
+Source     He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385
+"""
+
+from __future__ import annotations
+
+from . import weights as weights_module
+
+NAME = "resnet50"
+KIND = "frame"
+INPUT_SIZE = 224
+PARAMETERS = 24_702_593
+
+#: ImageNet mean of the blue, green and red channel in 0..255, in the order of the published (Caffe) weights.
+MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 0.5):
+    """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real); `weights`: `"none"` or `"imagenet"`.
+
+    Raises:
+        WeightsUnavailable: ImageNet weights cannot be downloaded.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((input_size, input_size, 3), name="image")
+    bgr = keras.ops.flip(image, axis=-1)
+    x = layers.Rescaling(1.0, offset=[-m for m in MEAN_BGR], name="scale")(bgr)
+    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x)
+    if weights == "imagenet":
+        weights_module.copy_by_name(weights_module.imagenet_backbone("ResNet50", (input_size, input_size, 3)), backbone)
+    x = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    x = layers.Dense(512, activation="relu", name="dense_512")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(128, activation="relu", name="dense_128")(x)
+    return keras.Model(image, layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=NAME)

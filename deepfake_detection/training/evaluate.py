@@ -1,0 +1,160 @@
+"""The results of a model on a set of labelled or unlabelled faces: scores, figures, metrics with intervals, the account of videos."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .. import files, labels, scores
+from ..metrics import MetricError, evaluate as evaluate_metrics
+from ..metrics import auc, bootstrap_groups
+
+#: The files that `write_results` makes of labelled faces.
+RESULT_FILES = ("cnn_preds_values.json", "metrics.json", "Confusion.png", "ROC.png")
+
+
+def published_name(name: str) -> str:
+    """The face's name as the published score file has it; a face that is not named `<title>-NNN-FF` becomes face 00 of frame 000."""
+    try:
+        scores.parse_face_name(name)
+        return name
+    except ValueError:
+        path = Path(name)
+        suffix = path.suffix if path.suffix.lower() in (".png", ".jpg", ".jpeg") else ".png"
+        return (path.parent / f"{path.stem}-000-00{suffix}").as_posix()
+
+
+def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
+    """Metrics of faces and of videos (mean over a video's faces), each with a 95 % interval from resampling identity groups.
+
+    Args:
+        faces: `input_pipeline.Faces` or anything with `y`, `titles`, `groups`; rows with y = -1 are left out.
+        p_real: (N,) P(real).
+        unit: what a row is.
+
+    Returns:
+        {"rows": {...}, "videos": {...}}; a metric that the data does not support holds the reason instead of a value.
+    """
+    import numpy as np
+    import pandas as pd
+
+    table = pd.DataFrame({"title": faces.titles, "group": faces.groups, "y": faces.y, "p": np.asarray(p_real, np.float64)})
+    table = table[table["y"] >= 0]
+    # A title may stand in both classes only by mistake; label and title together keep the two apart.
+    videos = table.groupby(["title", "y"], as_index=False).agg(group=("group", "first"), p=("p", "mean"))
+    result = {}
+    for key, rows in ((unit, table), ("videos", videos)):
+        y, p = rows["y"].to_numpy(), rows["p"].to_numpy()
+        block = {"count": len(rows), "real": int((y == labels.REAL).sum()), "fake": int((y == labels.FAKE).sum()),
+                 "groups": int(rows["group"].nunique())}
+        if len(rows):
+            block["accuracy"] = _accuracy(y, p, rows["group"].to_numpy(), seed)
+            block.update(evaluate_metrics(y, p, rows["group"].to_numpy(), seed=seed))
+        result[key] = block
+    return result
+
+
+def _accuracy(y, p, groups, seed: int) -> dict:
+    import numpy as np
+
+    def accuracy(y, p):
+        return float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL)))
+
+    try:
+        return bootstrap_groups(accuracy, y, p, groups, seed=seed).to_dict()
+    except MetricError as e:
+        return {"value": accuracy(y, p), "no_interval": e.reason}
+
+
+def write_results(out: Path, faces, p_real, *, seed: int, extra: dict, unit: str = "faces", what: str = "test set") -> dict:
+    """Writes `cnn_preds_values.json`, and for labelled faces `metrics.json`, `Confusion.png` and `ROC.png` into `out`.
+
+    Args:
+        extra: more entries of metrics.json (model, training).
+
+    Returns:
+        What metrics.json holds; without metrics when no face has a label.
+    """
+    import numpy as np
+
+    from ..reports import figures
+
+    out.mkdir(parents=True, exist_ok=True)
+    p_real = np.asarray(p_real, np.float64).reshape(-1)
+    known = faces.y >= 0
+    result = dict(extra)
+    if known.any():
+        result.update(metrics_of(faces, p_real, seed=seed, unit=unit))
+        y, p = faces.y[known], p_real[known]
+        figures.plot_confusion(y, p, out / "Confusion.png", title=f"Confusion matrix, {what}", unit=unit)
+        try:
+            interval = result[unit].get("auc", {})
+            drawn = (interval["value"], interval["low"], interval["high"]) if "low" in interval else None
+            auc(y, p)
+            figures.plot_roc(y, p, out / "ROC.png", title=f"ROC curve, {what}", interval=drawn, unit=unit)
+        except MetricError as e:
+            (out / "ROC.png").unlink(missing_ok=True)     # never leave an older run's curve beside these numbers
+            result["ROC.png"] = f"not drawn: {e.reason}"
+    else:
+        for name in ("Confusion.png", "ROC.png"):
+            (out / name).unlink(missing_ok=True)
+    scores.write_cnn_preds(out / "cnn_preds_values.json", [published_name(n) for n in faces.names], p_real)
+    files.write_json(out / "metrics.json", result)
+    return result
+
+
+def summary(result: dict, unit: str = "faces") -> list[str]:
+    """A few lines for people: the metrics of faces and videos with their intervals, or why there is none."""
+    lines = []
+    for key in (unit, "videos"):
+        if key not in result:
+            continue
+        block = result[key]
+        lines.append(f"{block['count']} {key} ({block['real']} real, {block['fake']} fake, {block['groups']} groups)")
+        for name in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
+            entry = block.get(name)
+            if entry is None:
+                continue
+            if "refused" in entry:
+                text = f"not computed: {entry['refused']}"
+            elif "low" in entry:
+                text = f"{entry['value']:.3f}  [{entry['low']:.3f}, {entry['high']:.3f}]"
+            else:
+                text = f"{entry['value']:.3f}  (no interval: {entry['no_interval']})"
+            lines.append(f"  {name:<18} {text}")
+    return lines
+
+
+def faces_digest(faces) -> str:
+    """What tells whether a list of faces is the one results were made from: a hash of names and sizes in bytes."""
+    digest = hashlib.sha256()
+    for name, path in zip(faces.names, faces.paths()):
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def write_account(out: Path, stage: str, sets: dict[str, object], unreadable: dict[str, list[str]] | None = None) -> None:
+    """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces and of faces that cannot be read.
+
+    Args:
+        sets: name of the set (train, val, test) -> `Faces`.
+        unreadable: name of the set -> names of the faces left out.
+    """
+    import pandas as pd
+
+    from .input_pipeline import title_of
+
+    rows = []
+    for split, faces in sets.items():
+        words = {1: labels.VERDICT_REAL, 0: labels.VERDICT_FAKE, -1: ""}
+        used = pd.DataFrame({"title": faces.titles, "label": [words[int(v)] for v in faces.y]})
+        counts = used.groupby(["title", "label"]).size()
+        bad: dict[str, int] = {}
+        for name in (unreadable or {}).get(split, []):
+            bad[title_of(name)] = bad.get(title_of(name), 0) + 1
+        for (title, label), count in counts.items():
+            lost = bad.pop(title, 0)
+            rows.append((title, label, split, "ok", count, f"{lost} unreadable face(s) left out" if lost else ""))
+        rows += [(title, "", split, "error", 0, f"{lost} unreadable face(s), none left") for title, lost in sorted(bad.items())]
+    table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
+    files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)

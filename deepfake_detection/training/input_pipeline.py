@@ -1,0 +1,280 @@
+"""From folders of face crops to batches: the file list, decoding, the cache, the order of an epoch, and the tf.data pipeline.
+
+A face is decoded with OpenCV and brought to size with `faces.crops.network_input`, the definition that every other path uses, so that
+training sees exactly what prediction sees. Faces are decoded once: they stay in memory as bytes where they fit, else they are decoded
+anew each epoch. The order and the augmentation of an epoch depend on (seed, epoch) alone, never on what ran before, which is what
+lets an interrupted training end in the same weights as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Sequence
+
+from .. import labels
+from ..errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+#: Faces are kept decoded in memory up to this share of the machine's memory.
+CACHE_SHARE_OF_MEMORY = 0.25
+
+#: Files decoded by one call of the reader threads: large enough that handing over does not matter.
+_READ_BLOCK = 64
+
+_FACE_NAME = re.compile(r"(?P<title>.+)-(?P<frame>\d+)-(?P<face>\d+)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """A list of face files.
+
+    Attributes:
+        root: the folder they were found in.
+        names: path below `root`, posix: `real/<title>-NNN-FF.png`, or `<title>-NNN-FF.png` where the folder has no classes.
+        y: int64 (N,) 1 real, 0 fake, -1 not known.
+        titles: the video each face is from.
+        groups: identity group of each face; its title where no group is known.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    y: "numpy.ndarray"
+    titles: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def paths(self) -> list[Path]:
+        return [self.root / name for name in self.names]
+
+    def take(self, keep: Sequence[int]) -> "Faces":
+        """The faces at these positions."""
+        pick = lambda values: tuple(values[i] for i in keep)
+        return dataclasses.replace(self, names=pick(self.names), y=self.y[list(keep)], titles=pick(self.titles), groups=pick(self.groups))
+
+
+def title_of(name: str) -> str:
+    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; any other name is its own title."""
+    stem = Path(name).stem
+    match = _FACE_NAME.match(stem)
+    return match["title"] if match else stem
+
+
+def find_faces(folder: str | Path, *, both_classes: bool = False, groups: dict[str, str] | None = None) -> Faces:
+    """The faces of `folder/real` and `folder/fake`, or, where neither is there, of `folder` itself as unlabelled.
+
+    Args:
+        folder: where to look.
+        both_classes: refuse a folder that has not both classes with at least one face each.
+        groups: title -> identity group, where known.
+
+    Raises:
+        UserError: no such folder, a class that is missing or empty, or no face at all.
+    """
+    import numpy as np
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError("there is no such folder of faces", file=folder,
+                        hint="stage 02 (02_prepare_dataset.py) makes split_dataset; name another with --dataset or --faces")
+    classes = {name: label for name, label in labels.CLASS_FOLDERS.items() if (folder / name).is_dir()}
+    names, y = [], []
+    for name, label in classes.items():
+        found = _images(folder / name)
+        names += [f"{name}/{file}" for file in found]
+        y += [label] * len(found)
+        if both_classes and not found:
+            raise UserError(f"the class {name!r} has no face", file=folder / name, hint="check stage 02's report; both classes need faces")
+    if both_classes and len(classes) < 2:
+        lacking = ", ".join(sorted(set(labels.CLASS_FOLDERS) - set(classes)))
+        raise UserError(f"the class folder {lacking} is missing", file=folder, hint="it should hold real/ and fake/, as stage 02 makes them")
+    if not classes:
+        names = _images(folder)
+        y = [-1] * len(names)
+    if not names:
+        raise UserError("no face picture in this folder", file=folder, hint="it should hold real/ and fake/ with .png or .jpg files")
+    titles = tuple(title_of(name) for name in names)
+    return Faces(folder, tuple(names), np.array(y, dtype=np.int64), titles, tuple((groups or {}).get(t, t) for t in titles))
+
+
+def _images(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".") and e.is_file())
+
+
+def read_face(path: str | Path, size: int, central: float = 1.0):
+    """A face picture as network input: uint8 (size, size, 3) RGB, or None when the file is not a picture that can be decoded.
+
+    Args:
+        central: part of the width and height that is kept around the centre, for a model that wants a smaller crop margin.
+    """
+    import cv2
+
+    from ..faces.crops import network_input
+
+    # Read by Python, not by OpenCV: file names outside ASCII work everywhere, and a missing file raises.
+    with open(path, "rb") as f:
+        data = f.read()
+    image = None
+    if data:
+        import numpy as np
+
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        return None
+    if central < 1:
+        height, width = image.shape[:2]
+        keep_h, keep_w = max(1, round(height * central)), max(1, round(width * central))
+        top, left = (height - keep_h) // 2, (width - keep_w) // 2
+        image = image[top:top + keep_h, left:left + keep_w]
+    return network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
+
+
+class FaceStore:
+    """The decoded faces of a `Faces` list by position, from memory where they fit.
+
+    Attributes:
+        faces: the list, without the files that could not be decoded.
+        unreadable: names of those files.
+    """
+
+    def __init__(self, faces: Faces, size: int, *, workers: int = 1, cache_bytes: int | None = None, central: float = 1.0,
+                 progress: str | None = None):
+        """Reads every file once, so that a broken one is known before training and not in its middle.
+
+        Args:
+            size: side of the network's input in px.
+            workers: reader threads (OpenCV decodes outside Python's lock).
+            cache_bytes: most memory for decoded faces; a quarter of the machine's if None.
+            central: see `read_face`.
+            progress: label of the progress bar; none if None.
+
+        Raises:
+            UserError: when no file can be decoded.
+        """
+        import numpy as np
+        from tqdm import tqdm
+
+        self.size, self.central = size, central
+        if cache_bytes is None:
+            cache_bytes = int(CACHE_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        cached = len(faces) * size * size * 3 <= cache_bytes
+        pixels = np.empty((len(faces), size, size, 3), np.uint8) if cached else None
+        paths = faces.paths()
+        good = np.zeros(len(faces), bool)
+
+        def read(start: int) -> int:
+            for i in range(start, min(start + _READ_BLOCK, len(paths))):
+                face = read_face(paths[i], size, central)
+                good[i] = face is not None
+                if cached and face is not None:
+                    pixels[i] = face
+            return min(_READ_BLOCK, len(paths) - start)
+
+        with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), desc=progress or "", unit="face", disable=progress is None,
+                                                             file=sys.stderr) as bar:
+            for count in pool.map(read, range(0, len(paths), _READ_BLOCK)):
+                bar.update(count)
+        self.unreadable = [name for name, ok in zip(faces.names, good) if not ok]
+        for name in self.unreadable:
+            print(f"skipped, not a picture that can be decoded: {faces.root / name}", file=sys.stderr)
+        if not good.any():
+            raise UserError("no face picture here can be decoded", file=faces.root, hint="make the faces again with stages 01a and 02")
+        self.faces = faces.take(np.flatnonzero(good)) if self.unreadable else faces
+        self._paths = self.faces.paths()
+        self._pixels = (pixels[good] if self.unreadable else pixels) if cached else None
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def y(self):
+        """int64 (N,) labels of `faces`."""
+        return self.faces.y
+
+    def batches(self, order, batch_size: int, **options):
+        """See `batches`."""
+        return batches(self, order, batch_size, **options)
+
+    def get(self, indices):
+        """uint8 (B, size, size, 3) RGB of the faces at these positions."""
+        import numpy as np
+
+        if self._pixels is not None:
+            return self._pixels[indices]
+        batch = np.empty((len(indices), self.size, self.size, 3), np.uint8)
+        for row, i in enumerate(indices):
+            face = read_face(self._paths[i], self.size, self.central)
+            if face is None:
+                raise UserError("this face could be decoded before and cannot now", file=self._paths[i], hint="run the stage again")
+            batch[row] = face
+        return batch
+
+
+def epoch_order(y, *, seed: int, epoch: int, balance: bool = False):
+    """The order in which an epoch visits the faces: int64 positions. A pure function of its arguments.
+
+    Args:
+        y: (N,) labels.
+        seed, epoch: what the order depends on.
+        balance: draw N faces, half of each class: a class with too few is repeated (whole rounds, each in a new order, so that no face
+            is drawn twice more often than another), one with too many is thinned. An alternative to deleting fakes beforehand.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng([seed & 0xFFFFFFFF, epoch, 0x0D])
+    if not balance:
+        return rng.permutation(len(y))
+    y = np.asarray(y)
+    picked = []
+    for label, count in ((labels.REAL, len(y) - len(y) // 2), (labels.FAKE, len(y) // 2)):
+        members = np.flatnonzero(y == label)
+        rounds = -(-count // len(members))
+        picked.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count])
+    return rng.permutation(np.concatenate(picked))
+
+
+def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | None = None, drop_remainder: bool = False,
+            sample_weight=None, shard: tuple[int, int] = (0, 1)):
+    """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given order.
+
+    Fetching and augmentation run in parallel on the CPU, ahead of the training step, and keep the order.
+
+    Args:
+        order: positions, e.g. from `epoch_order`.
+        augment: called with a batch of faces inside the graph; None for prediction.
+        sample_weight: (2,) weight of fake and real, or None.
+        shard: (index, count): this worker's part of each global batch; `batch_size` is the global one and count must divide it.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    order = np.asarray(order, np.int64)
+    if drop_remainder:
+        order = order[:len(order) // batch_size * batch_size]
+    labels_in_order = store.faces.y[order].astype(np.float32)[:, None]
+    arrays = (order, labels_in_order)
+    if sample_weight is not None:
+        arrays += (np.asarray(sample_weight, np.float32)[store.faces.y[order]][:, None],)
+    data = tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size, drop_remainder=drop_remainder)
+    index, count = shard
+    if count > 1:
+        # Each worker takes its rows of every global batch, so that together they do the steps that one machine would.
+        data = data.map(lambda *columns: tuple(c[index::count] for c in columns))
+
+    def fetch(indices, *rest):
+        faces = tf.numpy_function(store.get, [indices], tf.uint8, stateful=False)
+        faces.set_shape((None, store.size, store.size, 3))
+        return (faces, *rest)
+
+    data = data.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if augment is not None:
+        data = data.map(lambda faces, *rest: (augment(faces), *rest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return data.prefetch(tf.data.AUTOTUNE)

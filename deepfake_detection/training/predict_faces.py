@@ -1,0 +1,120 @@
+"""Stage 03a: loads a trained model and gives every face its P(real), in the files that stage 03 writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from .. import files
+from ..errors import UserError
+from ..models import registry
+from ..models.weights import load_into
+from . import evaluate, session
+from .input_pipeline import FaceStore, find_faces
+from .train import groups_of, predict
+
+#: The margin that stage 01a cuts faces with, and so the one of the faces in split_dataset.
+PUBLISHED_MARGIN = 0.30
+
+
+def load(path: str | Path, *, model: str | None = None, image_size: int | None = None):
+    """A Keras model from a `.keras` or `.h5` file of a whole model, or from weights of the architecture `model`.
+
+    Raises:
+        UserError: no such file, not a model, weights without `model`, or weights that leave a layer without its own.
+    """
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        raise _no_model(path)
+    if path.name.endswith(".weights.h5") or (path.suffix == ".h5" and not _whole(path)):
+        if model is None:
+            raise UserError("this file holds weights without an architecture", file=path,
+                            hint="name it with --model, one of: " + ", ".join(registry.names()))
+        built = registry.build(model, input_size=image_size)
+        report = load_into(built, path)
+        if report.left:
+            raise UserError(f"this file does not fill every layer of {model} (lacking: {', '.join(report.left[:5])})", file=path,
+                            hint="predicting needs a whole model; to train from a feature extractor use 03_train_cnn.py --weights")
+        return built
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        reason = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
+        raise UserError(f"this model cannot be loaded ({reason})", file=path, hint="give a .keras or .h5 file that stage 03 wrote") from None
+
+
+def _no_model(path: Path) -> UserError:
+    return UserError("there is no such model file", file=path, hint="train one with 03_train_cnn.py, or name one with --model-file")
+
+
+def _whole(path: Path) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "model_config" in file.attrs
+    except OSError:
+        raise UserError("this is not a model file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file") from None
+
+
+def margin_of(path: str | Path) -> float:
+    """The crop margin a model wants: from the JSON file of its name beside it (as `models/detector.json`), else the published one."""
+    try:
+        return float(json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["margin"])
+    except FileNotFoundError:
+        return PUBLISHED_MARGIN
+    except (OSError, ValueError, KeyError, TypeError):
+        return PUBLISHED_MARGIN
+
+
+def central_part(faces_margin: float, model_margin: float) -> float:
+    """The part of a crop's width and height, around its centre, that has the model's margin: (1 + 2 m') / (1 + 2 m), at most 1.
+
+    A face at the frame's edge was clipped, and its centre is off by up to half of what was lost.
+    """
+    return min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
+
+
+def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = None, image_size: int | None = None, batch_size: int = 32,
+        faces_margin: float = PUBLISHED_MARGIN, workers: int = 1, seed: int = 1, cache_mb: int | None = None, force: bool = False) -> dict:
+    """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: see `load`; no faces.
+    """
+    if not model_file.is_file():
+        raise _no_model(model_file)
+    faces = find_faces(faces_folder, groups=groups_of(faces_folder.parent))
+    session.start(seed=seed, workers=workers)
+    loaded = load(model_file, model=model, image_size=image_size)
+    size = _input_size(loaded, model_file)
+    wanted = margin_of(model_file)
+    central = central_part(faces_margin, wanted)
+    if central < 1:
+        print(f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: their central {central:.0%} is used", file=sys.stderr)
+    elif wanted > faces_margin + 1e-6:
+        print(f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
+              file=sys.stderr)
+    with files.folder_lock(out, "03a_load_model"):
+        store = FaceStore(faces, size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, central=central, progress="reading faces")
+        p_real = predict(loaded, store, batch_size, "faces")
+        extra = {"stage": "03a_load_model", "set": str(faces_folder),
+                 "model": {"name": loaded.name, "parameters": int(loaded.count_params()), "file": str(model_file), "sha256": files.sha256(model_file)}}
+        evaluate.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
+        return evaluate.write_results(out, store.faces, p_real, seed=seed, extra=extra, what=f"{faces_folder.name} set")
+
+
+def _input_size(model, path: Path) -> int:
+    shapes = [tuple(t.shape) for t in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != shapes[0][2] or shapes[0][3] != 3 or tuple(model.output_shape[1:]) != (1,):
+        raise UserError(f"this model does not take faces (its input is {shapes}, its output {model.output_shape})", file=path,
+                        hint="stage 03a needs a model with input (N, S, S, 3) and output (N, 1)")
+    if shapes[0][1] is None:
+        raise UserError("this model does not say how large a face it takes", file=path, hint="save it with a fixed input size")
+    return shapes[0][1]

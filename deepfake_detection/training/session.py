@@ -1,0 +1,60 @@
+"""TensorFlow made ready once a process: quiet, seeded, threads, GPU memory, number format, and the distribution strategy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+
+
+def quiet() -> None:
+    """Imports TensorFlow without its chatter: what is on the screen is ours."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)      # "You are saving your model as an HDF5 file": on purpose
+    if "tensorflow" in sys.modules:
+        return
+    # On a machine without a GPU its C++ part writes "could not find cuda drivers" twice, before any log level counts.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())      # then every word of it may matter
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def start(*, seed: int, workers: int | None = None, precision: str = "float32", announce: bool = True) -> None:
+    """Seeds every generator, sets the threads and the number format of the layers that are built from now on.
+
+    Args:
+        seed: of Python, numpy and TensorFlow.
+        workers: CPU threads of TensorFlow; unchanged if None, or when TensorFlow has already run something.
+        precision: `float32`, `mixed_float16` (GPU) or `mixed_bfloat16` (newer GPU, TPU).
+        announce: say in one line what it runs on.
+    """
+    quiet()
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        if workers:
+            tf.config.threading.set_intra_op_parallelism_threads(workers)
+            tf.config.threading.set_inter_op_parallelism_threads(min(workers, 4))
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        pass       # TensorFlow is already running in this process: its threads and devices stay as they are
+    if announce:
+        text = f"{len(gpus)} GPU" if gpus else f"no GPU: running on the CPU ({workers or os.cpu_count()} threads)"
+        print(text + (f", {precision}" if precision != "float32" else ""), file=sys.stderr)

@@ -1,0 +1,637 @@
+"""Stage 03: trains one architecture on `split_dataset/` and judges it on the test set.
+
+The loop is Keras' own `fit`, one epoch a call. Between epochs everything that the next one depends on is written in one file: weights,
+batch-norm statistics, dropout generators, optimizer moments, weight averages, the history and the early-stopping count. Order and
+augmentation of an epoch are pure functions of (seed, epoch). A training that was killed goes on at the last finished epoch and ends in
+the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from .. import __file__ as _package_file
+from .. import files, labels
+from ..errors import UserError
+from ..models import registry
+from ..models.weights import load_into
+from . import evaluate, session
+from .input_pipeline import FaceStore, epoch_order, find_faces
+
+#: The shipped detector, which a training of the same architecture can start from.
+SHIPPED_DETECTOR = Path(_package_file).parent.parent / "models" / "detector.keras"
+
+SPLITS = ("train", "val", "test")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine")
+BALANCES = ("none", "sample", "weight")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything a training depends on besides its data. The defaults are the published recipe.
+
+    Attributes:
+        model: name in the registry.
+        weights: `imagenet`, `none`, `auto` (the shipped detector if it is of this architecture, else ImageNet, else none) or a file.
+        epochs: at most so many.
+        batch_size: faces a step, over all workers together.
+        learning_rate: the highest one.
+        image_size: side of a face in px; the architecture's own if None.
+        augment: `published`, `strong` or `none`.
+        patience: epochs without a better validation loss after which training stops.
+        optimizer: `adam`, `adamw` or `sgd` (Nesterov momentum 0.9).
+        weight_decay: decoupled, of adamw and sgd.
+        dropout: share; the architecture's own if None.
+        balance: `none`; `sample` (as many reals as fakes an epoch); `weight` (the loss of the rarer class counts more).
+        schedule: `constant`, or `cosine` down to 0 over all epochs.
+        warmup_epochs: epochs (may be a fraction) over which the learning rate rises from 0.
+        ema: decay of an exponential moving average of the weights, 0 for none; the average is what is validated and saved.
+        precision: number format of the layers.
+        freeze: layers that stay as they start: `none`, `backbone` (all but the classifier), a layer's name (it and all before it) or a
+            share of the layers, such as `0.6`.
+        unfreeze_after: epochs after which the frozen layers learn too; never if None.
+        label_smoothing: 0..1.
+        max_steps: at most so many steps an epoch; all if None.
+        seed: of every random choice.
+        strategy: `none`, `mirrored` or `multi_worker`.
+        sequence_length: faces a sequence (sequence models only); the architecture's own if None.
+        features: frame model that a sequence model takes its features from; the architecture's own if None.
+        features_weights: what it starts from, as `weights`.
+    """
+
+    model: str = registry.DEFAULT
+    weights: str = "imagenet"
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    image_size: int | None = None
+    augment: str = "published"
+    patience: int = 5
+    optimizer: str = "adam"
+    weight_decay: float = 1e-4
+    dropout: float | None = None
+    balance: str = "none"
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    ema: float = 0.0
+    precision: str = "float32"
+    freeze: str = "none"
+    unfreeze_after: int | None = None
+    label_smoothing: float = 0.0
+    max_steps: int | None = None
+    seed: int = 1
+    strategy: str = "none"
+    sequence_length: int | None = None
+    features: str | None = None
+    features_weights: str = "imagenet"
+
+
+# ---- what to start from ----------------------------------------------------------------------------------------------------------
+
+def build_model(settings: Settings):
+    """The model of `settings` with the weights it starts from, and one line that says which these are.
+
+    Raises:
+        UserError: a weights file that is not there or of another architecture. ImageNet weights that cannot be had are no error:
+            the next best choice is taken, and said.
+    """
+    arch = registry.module(settings.model)
+    options = dict(input_size=settings.image_size, dropout=settings.dropout)
+    choice = settings.weights
+    if choice == "none":
+        return registry.build(settings.model, **options), "random weights"
+    if choice not in ("imagenet", "auto"):
+        model = registry.build(settings.model, **options)
+        return model, str(load_into(model, choice))
+    shipped = SHIPPED_DETECTOR if _is_of(settings.model, SHIPPED_DETECTOR) else None
+    if choice == "auto" and shipped:
+        model = registry.build(settings.model, **options)
+        return model, str(load_into(model, shipped))
+    why = f"{settings.model} has no ImageNet weights"
+    if getattr(arch, "HAS_IMAGENET", True):
+        try:
+            return registry.build(settings.model, weights="imagenet", **options), "ImageNet weights"
+        except UserError as e:
+            why = e.what
+    model = registry.build(settings.model, **options)
+    if shipped:
+        return model, f"{why}; instead {load_into(model, shipped)}"
+    return model, f"{why}; instead random weights"
+
+
+def _is_of(name: str, path: Path) -> bool:
+    """Whether a `.keras` file holds a model of this name (its configuration is read, not its weights)."""
+    import zipfile
+
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json"))["config"].get("name") == name
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        return False
+
+
+def freeze(model, which: str) -> list[str]:
+    """Sets `trainable` of the layers; returns the names of the frozen ones that have weights.
+
+    Args:
+        which: as `Settings.freeze`.
+
+    Raises:
+        UserError: no layer of that name, or a share outside 0..1.
+    """
+    for layer in model.layers:
+        layer.trainable = True
+    if which == "none":
+        return []
+    names = [layer.name for layer in model.layers]
+    if which == "backbone":
+        last = len(names) - len(registry.classifier_layers(model))
+    elif which in names:
+        last = names.index(which) + 1
+    else:
+        try:
+            share = float(which)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise UserError(f"{model.name} has no layer named {which!r} to freeze up to",
+                            hint="none, backbone, a share such as 0.6, or a layer of the model's summary")
+        last = round(share * len(names))
+    for layer in model.layers[:last]:
+        layer.trainable = False
+    return [layer.name for layer in model.layers[:last] if layer.weights]
+
+
+def make_optimizer(settings: Settings, steps_per_epoch: int):
+    """The Keras optimizer of `settings` with its learning-rate schedule."""
+    import keras
+
+    rate = settings.learning_rate
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    total = max(1, settings.epochs * steps_per_epoch)
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, max(1, total - warmup), alpha=0.0,
+                                                      warmup_target=rate if warmup else None, warmup_steps=warmup)
+    elif warmup:
+        # PolynomialDecay stays at its end value, so a rise to a constant is a "decay" from 0 to the rate.
+        rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate, power=1.0)
+    common = dict(learning_rate=rate, use_ema=settings.ema > 0, ema_momentum=settings.ema or 0.99)
+    if settings.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(**common)
+    elif settings.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
+    else:
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=settings.weight_decay, **common)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
+
+
+# ---- state between epochs --------------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training stands after `epoch` finished epochs."""
+
+    fingerprint: str
+    epoch: int = 0
+    best: float = math.inf
+    best_epoch: int = 0
+    wait: int = 0
+    history: list[dict] = dataclasses.field(default_factory=list)
+
+    def finished(self, settings: Settings) -> bool:
+        return self.epoch >= settings.epochs or self.wait >= settings.patience
+
+
+def _variables(model, optimizer) -> list:
+    # model.variables, unlike model.weights, also holds the state of the dropout generators.
+    return list(model.variables) + list(optimizer.variables)
+
+
+def save_state(path: Path, progress: Progress, model, optimizer) -> None:
+    """Everything the next epoch depends on, in one file, written aside and renamed."""
+    import numpy as np
+
+    arrays = {f"v{i}": np.asarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(_variables(model, optimizer))}
+    # JSON has no infinity, and a run that never had a finite loss has an infinite best.
+    text = json.dumps({**dataclasses.asdict(progress), "best": None if math.isinf(progress.best) else progress.best})
+    with files.atomic_path(path) as partial, open(partial, "wb") as f:
+        np.savez(f, progress=np.frombuffer(text.encode(), np.uint8), **arrays)
+
+
+def read_progress(path: Path) -> Progress | None:
+    """The progress in a state file; None when there is no file or it cannot be read (a training then starts anew)."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path) as state:
+            fields = json.loads(bytes(state["progress"]))
+        return Progress(**{**fields, "best": math.inf if fields["best"] is None else fields["best"]})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        print(f"note: the state of an earlier training cannot be read and is not used: {path}", file=sys.stderr)
+        return None
+
+
+def load_state(path: Path, model, optimizer) -> None:
+    """Fills model and optimizer from a state file.
+
+    Raises:
+        UserError: when it is of another model (the fingerprint should have told).
+    """
+    import numpy as np
+
+    variables = _variables(model, optimizer)
+    with np.load(path) as state:
+        if len(state.files) - 1 != len(variables) or any(state[f"v{i}"].shape != tuple(v.shape) for i, v in enumerate(variables)):
+            raise UserError("the state of the interrupted training does not fit this model", file=path, hint="start anew with --force")
+        for i, variable in enumerate(variables):
+            variable.assign(state[f"v{i}"])
+
+
+def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
+    """A hash of what decides the weights of each epoch: a state file of another fingerprint is not continued.
+
+    `patience` is left out, and `epochs` where the schedule does not depend on it: raising them continues a finished training.
+    """
+    fields = dataclasses.asdict(settings)
+    del fields["patience"]
+    if settings.schedule == "constant":
+        del fields["epochs"]
+    for name in ("weights", "features_weights"):
+        if Path(fields[name]).is_file():
+            fields[name] = files.sha256(fields[name])
+    return hashlib.sha256(json.dumps([fields, digests], sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------------------
+
+def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs: Path | None = None, plain_model=None, strategy=None,
+        stop_after: int | None = None) -> Progress:
+    """Trains `model`, resuming from `folder/training_state.npz` when it is of the same `mark`.
+
+    Args:
+        model: built, not compiled.
+        train, val: stores with `y` (N,) and `batches(order, batch_size, ...)`, e.g. `FaceStore`.
+        folder: of the state and of `best_model.keras` and `best_model.h5`.
+        mark: the run's fingerprint.
+        logs: folder of the TensorBoard log; none if None.
+        plain_model: called without arguments, returns the model to save with the current weights; `saveable(model)` if None.
+        strategy: a tf.distribute strategy under whose scope `model` was built.
+        stop_after: return after this epoch as if the process had ended there (tests).
+
+    Raises:
+        UserError: loss that is no number any more, or nothing to train.
+    """
+    import contextlib
+
+    import keras
+    import numpy as np
+
+    state = folder / "training_state.npz"
+    distributed = strategy is not None
+    steps = _steps(len(train.y), settings, distributed)
+    if steps == 0:
+        raise UserError(f"a batch of {settings.batch_size} is more than the {len(train.y)} training rows there are",
+                        hint="choose a smaller --batch-size")
+    with strategy.scope() if distributed else contextlib.nullcontext():
+        optimizer = make_optimizer(settings, steps)
+        freeze(model, "none")
+        # Built over all weights, also those frozen for now: unfreezing then keeps the step count and every moment.
+        optimizer.build(model.trainable_variables)
+    everything = list(model.trainable_variables)
+
+    progress = read_progress(state)
+    if progress is not None and progress.fingerprint != mark:
+        print("note: settings or data are not those of the earlier training here; starting anew", file=sys.stderr)
+        progress = None
+    if progress is None:
+        progress = Progress(mark)
+    else:
+        load_state(state, model, optimizer)
+        if progress.epoch and not progress.finished(settings):
+            print(f"going on after epoch {progress.epoch} of {settings.epochs}", file=sys.stderr)
+
+    weight = None
+    if settings.balance == "weight":
+        counts = np.bincount(train.y, minlength=2)
+        weight = len(train.y) / (2 * np.maximum(counts, 1))
+    phase, writers = None, {}
+    while not progress.finished(settings) and (stop_after is None or progress.epoch < stop_after):
+        epoch = progress.epoch
+        frozen = settings.freeze if settings.unfreeze_after is None or epoch < settings.unfreeze_after else "none"
+        if frozen != phase:
+            phase = frozen
+            with strategy.scope() if distributed else contextlib.nullcontext():
+                freeze(model, frozen)
+                model.compile(optimizer, keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing),
+                              metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")])
+        started = time.monotonic()
+        order = epoch_order(train.y, seed=settings.seed, epoch=epoch, balance=settings.balance == "sample")[:steps * settings.batch_size]
+        data = train.batches(order, settings.batch_size, augment=_augmentation(settings, epoch), drop_remainder=distributed,
+                             sample_weight=weight)
+        result = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False,   # the order is ours
+                           callbacks=[_Bar(f"epoch {epoch + 1}/{settings.epochs}", steps)]).history
+        row = {"epoch": epoch, **{k: float(v[-1]) for k, v in result.items()}}
+        if not math.isfinite(row["loss"]):
+            raise UserError(f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate")
+        with averaged(optimizer, everything, settings.ema > 0):
+            row.update({f"val_{k}": float(v) for k, v in _evaluate(model, val, settings).items()})
+            row["learning_rate"] = float(optimizer.learning_rate)
+            row["seconds"] = round(time.monotonic() - started, 3)
+            better = row["val_loss"] < progress.best
+            if better:
+                save_model((plain_model or (lambda: saveable(model)))(), folder)
+        progress.epoch, progress.wait = epoch + 1, 0 if better else progress.wait + 1
+        if better:
+            progress.best, progress.best_epoch = row["val_loss"], epoch
+        progress.history.append(row)
+        # After the best model: a kill between the two repeats this epoch and saves the same model again.
+        save_state(state, progress, model, optimizer)
+        if logs is not None:
+            _log(logs, row, writers)
+        print(f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+              f"val_auc {row['val_auc']:.3f}  {row['seconds']:.1f} s" + ("  best" if better else ""), file=sys.stderr)
+    return progress
+
+
+def _steps(n: int, settings: Settings, whole_batches: bool) -> int:
+    steps = n // settings.batch_size if whole_batches else -(-n // settings.batch_size)
+    return min(steps, settings.max_steps or steps)
+
+
+def _augmentation(settings: Settings, epoch: int):
+    if settings.augment == "none" or registry.module(settings.model).KIND == "sequence":
+        return None
+    from .augmentation import augment
+
+    # One seed an epoch, so that an epoch's pictures do not depend on how many were made before it.
+    return augment(settings.augment, seed=(settings.seed * 100_003 + epoch) & 0x7FFFFFFF)
+
+
+def _evaluate(model, val, settings: Settings) -> dict:
+    # Not through model.evaluate: its AUC is a histogram's, and a strategy would need whole batches.
+    return binary_metrics(val.y, predict(model, val, settings.batch_size))
+
+
+def binary_metrics(y, p) -> dict:
+    """loss (binary cross-entropy), accuracy at 0.5 and exact AUC; AUC is NaN where one class is missing."""
+    import numpy as np
+
+    from ..metrics import MetricError, auc, log_loss
+
+    try:
+        area = auc(y, p)
+    except MetricError:
+        area = math.nan
+    return {"loss": log_loss(y, p), "accuracy": float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL))), "auc": area}
+
+
+def predict(model, store, batch_size: int, progress: str | None = None):
+    """P(real) of every row of a store, float32 (N,), in its order."""
+    import numpy as np
+
+    steps = -(-len(store.y) // batch_size)
+    data = store.batches(np.arange(len(store.y)), batch_size)
+    p = model.predict(data.map(lambda x, *_: (x,)), verbose=0, callbacks=[_Bar(progress, steps, "predict")] if progress else None)
+    return np.asarray(p, np.float32).reshape(-1)
+
+
+class averaged:
+    """Within the block the weights are their moving average, afterwards what they were. Does nothing when `on` is false."""
+
+    def __init__(self, optimizer, variables: list, on: bool):
+        self.optimizer, self.variables, self.on = getattr(optimizer, "inner_optimizer", optimizer), variables, on
+
+    def __enter__(self):
+        if self.on:
+            self.kept = [v.numpy() for v in self.variables]
+            self.optimizer.finalize_variable_values(self.variables)
+        return self
+
+    def __exit__(self, *_):
+        if self.on:
+            for variable, value in zip(self.variables, self.kept):
+                variable.assign(value)
+
+
+def saveable(model):
+    """The same model without its training: saved so, it opens with plain `keras.models.load_model` whatever it was trained with."""
+    import keras
+
+    return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def save_model(model, folder: Path) -> None:
+    """`best_model.keras`, and `best_model.h5` for older readers."""
+    for name in ("best_model.keras", "best_model.h5"):
+        with files.atomic_path(folder / name) as partial:
+            model.save(partial)
+
+
+def _Bar(description: str, total: int, mode: str = "train"):
+    """A Keras callback that shows tqdm. A function, because a class would need Keras when this file is imported."""
+    import keras
+    from tqdm import tqdm
+
+    class Bar(keras.callbacks.Callback):
+        def _open(self, logs=None):
+            self.bar = tqdm(total=total, desc=description, unit="batch", leave=False, file=sys.stderr)
+
+        def _step(self, batch, logs=None):
+            self.bar.update(1)
+            if logs and "loss" in logs:
+                self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
+
+        def _close(self, logs=None):
+            self.bar.close()
+
+        if mode == "train":
+            on_train_begin, on_train_batch_end, on_train_end = _open, _step, _close
+        else:
+            on_predict_begin, on_predict_end = _open, _close
+
+            def on_predict_batch_end(self, batch, logs=None):
+                self.bar.update(1)
+
+    return Bar()
+
+
+def _log(folder: Path, row: dict, writers: dict) -> None:
+    """One epoch into the TensorBoard log, curves of training and validation in the same graphs. `writers` is kept between calls."""
+    import tensorflow as tf
+
+    for name, prefix in (("train", ""), ("validation", "val_")):
+        if name not in writers:
+            writers[name] = tf.summary.create_file_writer(str(folder / name))
+        with writers[name].as_default(step=row["epoch"]):
+            for metric in ("loss", "accuracy", "auc"):
+                if math.isfinite(row[prefix + metric]):
+                    tf.summary.scalar(f"epoch_{metric}", row[prefix + metric])
+            if not prefix:
+                tf.summary.scalar("learning_rate", row["learning_rate"])
+        writers[name].flush()
+
+
+# ---- the stage -------------------------------------------------------------------------------------------------------------------
+
+def groups_of(dataset: Path) -> dict[str, str]:
+    """Title -> identity group, from `split_manifest.csv` beside the split; empty where there is none."""
+    import pandas as pd
+
+    path = dataset.parent / "split_manifest.csv"
+    if not path.is_file():
+        return {}
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return dict(zip(table["title"], table["group"]))
+    except (OSError, ValueError, KeyError) as e:
+        raise UserError(f"the split's manifest cannot be read ({type(e).__name__})", file=path, hint="run stage 02 again") from None
+
+
+def run(dataset: Path, out: Path, settings: Settings, *, workers: int = 1, force: bool = False, cache_mb: int | None = None) -> dict:
+    """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into `out`.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: no dataset, an empty class, weights that do not fit, or another run at work in `out`.
+    """
+    validate(settings)
+    groups = groups_of(dataset)
+    sets = {split: find_faces(dataset / split, both_classes=True, groups=groups) for split in SPLITS}
+    for split, faces in sets.items():
+        print(f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
+              f"{len(set(faces.titles))} videos", file=sys.stderr)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.folder_lock(out, "03_train_cnn"):
+        return _run_frames(sets, out, settings, workers=workers, force=force, cache_mb=cache_mb)
+
+
+def validate(settings: Settings) -> None:
+    """Refuses settings that contradict each other, before anything is read.
+
+    Raises:
+        UserError: which one and why.
+    """
+    registry.module(settings.model)
+    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS)):
+        if getattr(settings, name) not in allowed:
+            raise UserError(f"--{name} cannot be {getattr(settings, name)!r}", hint="one of: " + ", ".join(allowed))
+    if settings.unfreeze_after is not None and settings.freeze == "none":
+        raise UserError("--unfreeze-after says when frozen layers begin to learn, and none are frozen", hint="add --freeze backbone")
+    if settings.weights not in ("imagenet", "none", "auto") and not Path(settings.weights).is_file():
+        raise UserError("there is no such weights file", file=settings.weights, hint="imagenet, none, auto or a .keras, .h5 or .weights.h5 file")
+
+
+def _run_frames(sets: dict, out: Path, settings: Settings, *, workers: int, force: bool, cache_mb: int | None) -> dict:
+    folder = out / "tmp_checkpoint"
+    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) for s in ("train", "val")})
+    if force:
+        (folder / "training_state.npz").unlink(missing_ok=True)
+    progress = read_progress(folder / "training_state.npz")
+    done = progress is not None and progress.fingerprint == mark and progress.finished(settings) and (folder / "best_model.keras").is_file()
+    test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}" if progress else ""
+    if done:
+        print(f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); --force repeats it", file=sys.stderr)
+        standing = _standing(out, test_mark)
+        if standing is not None:
+            return standing
+
+    files.remove_partials(folder) if folder.is_dir() else folder.mkdir(parents=True)
+    session.start(seed=settings.seed, workers=workers, precision=settings.precision)
+    arch_size = settings.image_size or registry.module(settings.model).INPUT_SIZE
+    stores: dict[str, FaceStore] = {}
+
+    def store(split: str) -> FaceStore:
+        if split not in stores:
+            stores[split] = FaceStore(sets[split], arch_size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20,
+                                      progress=f"reading {split}")
+            _refuse_lost_class(stores[split], sets[split])
+        return stores[split]
+
+    if not done:
+        model, origin = build_model(settings)
+        print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
+        train, val = store("train"), store("val")
+        logs = out / "logs"
+        if progress is None or progress.fingerprint != mark:
+            _remove_logs(logs)
+        plain = None if settings.precision == "float32" else lambda: _in_float32(model, settings)
+        progress = fit(model, train, val, settings, folder, mark=mark, logs=logs, plain_model=plain)
+        test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}"
+        stores.pop("train"), stores.pop("val")
+    if not (folder / "best_model.keras").is_file():
+        raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
+    return _judge(sets, store, folder, out, settings, progress, test_mark)
+
+
+def _judge(sets, store, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str) -> dict:
+    import keras
+    import pandas as pd
+
+    from ..reports import figures
+
+    keras.config.set_dtype_policy("float32")
+    test = store("test")
+    model = keras.models.load_model(folder / "best_model.keras", compile=False)
+    history = pd.DataFrame(progress.history)
+    files.write_csv(out / "history.csv", history)
+    figures.plot_history(history, out)
+    p_real = predict(model, test, settings.batch_size, "test faces")
+    extra = {"stage": "03_train_cnn", "set": "test", "mark": test_mark,
+             "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
+                       "sha256": files.sha256(folder / "best_model.keras")},
+             "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
+                          "seconds": round(sum(r["seconds"] for r in progress.history), 1), "settings": dataclasses.asdict(settings)}}
+    evaluate.write_account(out, "03_train_cnn", sets, {s: [] for s in SPLITS} | {"test": test.unreadable})
+    return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra)
+
+
+def _standing(out: Path, mark: str) -> dict | None:
+    """metrics.json when it and all other results are there and were made from this training and this test set."""
+    try:
+        result = json.loads((out / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return None
+    names = [n for n in (*evaluate.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png") if n not in result]
+    return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
+
+
+def _refuse_lost_class(store: FaceStore, faces) -> None:
+    for word, label in labels.CLASS_FOLDERS.items():
+        if not (store.faces.y == label).any():
+            raise UserError(f"no face of the class {word!r} can be decoded", file=faces.root / word, hint="make the faces again with stages 01a and 02")
+
+
+def _in_float32(model, settings: Settings):
+    """The trained model built anew in float32: a file in half precision would be slow on a CPU and less exact everywhere."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        plain = registry.build(settings.model, input_size=settings.image_size, dropout=settings.dropout)
+    finally:
+        keras.config.set_dtype_policy(before)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def _remove_logs(folder: Path) -> None:
+    """Removes an earlier training's TensorBoard curves (only its event files), so that two runs are not drawn over each other."""
+    for path in folder.glob("*/events.out.tfevents.*"):
+        path.unlink()
