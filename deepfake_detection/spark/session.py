@@ -1,0 +1,200 @@
+"""One way to start Spark: finds Java, keeps the log quiet, and leaves the choice of the master to the user.
+
+    with session("stage 04", master=options.master) as spark:
+        spark.read.json(...)
+
+Where a job runs is decided, in this order, by `--master URL` of the script, `spark-submit --master URL`, `spark.master` in
+`$SPARK_CONF_DIR/spark-defaults.conf`, and Spark's own default, which is this machine with all its cores. No master is written here:
+one that is set in the code silently overrules spark-submit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Callable, Iterator
+
+from ..errors import UserError
+
+#: Spark 4 runs on Java 17 and later.
+JAVA_AT_LEAST = 17
+_JAVA_HINT = "install Java 17, e.g. apt-get install openjdk-17-jre-headless, or set JAVA_HOME to it"
+
+# Spark's own profile prints its start-up at WARN before any setLogLevel can act. Errors stay.
+_LOG4J = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = console
+# The gateway would raise the level to WARN and say so, unless it has a level of its own.
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+
+_MASTER_HINT = "--master takes local[4], spark://host:7077, yarn or k8s://..."
+_NO_ANSWER = ("All masters are unresponsive", "Failed to connect to", "stopped SparkContext", "Could not parse Master URL")
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def java_version(java: str | Path) -> int | None:
+    """The major version of a java program (8 for 1.8), or None when it does not run."""
+    try:
+        text = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=60).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(found.group(1)) if found else None
+
+
+def find_java() -> Path:
+    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting version first.
+
+    Raises:
+        UserError: when none of them is Java 17 or later.
+    """
+    candidates = []
+    if os.environ.get("JAVA_HOME"):
+        candidates.append(Path(os.environ["JAVA_HOME"]))
+    if shutil.which("java"):
+        candidates.append(Path(shutil.which("java")).resolve().parent.parent)
+    for home in candidates:
+        if (java_version(home / "bin" / "java") or 0) >= JAVA_AT_LEAST:
+            return home
+    installed = []
+    for java in sorted(Path("/usr/lib/jvm").glob("*/bin/java")):
+        version = java_version(java) or 0
+        if version >= JAVA_AT_LEAST:
+            installed.append((version, java.parent.parent))
+    if installed:
+        return min(installed)[1]
+    if candidates:
+        raise UserError(f"Spark needs Java {JAVA_AT_LEAST} or later, this one is older or does not run", file=candidates[0], hint=_JAVA_HINT)
+    raise UserError(f"Spark needs Java {JAVA_AT_LEAST} or later, and there is no Java here", hint=_JAVA_HINT)
+
+
+@contextlib.contextmanager
+def session(name: str, master: str | None = None, settings: dict[str, str] | None = None) -> Iterator["SparkSession"]:  # noqa: F821
+    """A Spark session, stopped at the end of the block.
+
+    Args:
+        name: shown in Spark's own pages and logs.
+        master: `local[4]`, `spark://host:7077`, `yarn`, ...; None leaves it to spark-submit or Spark's configuration (see above).
+        settings: further Spark settings. What spark-submit was given for the same key wins.
+
+    Raises:
+        UserError: no Java, a master that Spark does not know or that does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="deepfake_detection-spark-") as scratch:
+        submitted = "PYSPARK_GATEWAY_PORT" in os.environ      # spark-submit started the JVM before us
+        if not submitted:
+            os.environ["JAVA_HOME"] = str(find_java())
+            try:
+                socket.gethostbyname(socket.gethostname())
+            except OSError:
+                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")   # a container whose name nobody resolves
+        # Executors must run the Python that has our packages. A user who ships an environment (venv-pack) says so with
+        # PYSPARK_PYTHON, and that stands.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        if master is not None and not re.match(r"local(\[.+\])?$|spark://|yarn$|k8s://", master):
+            raise UserError("not a Spark master", file=master, hint=_MASTER_HINT)
+        # pyspark 4 warns of every pandas 3; what we use of it (Arrow and Parquet) is tested.
+        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+        from pyspark import SparkConf
+        from pyspark.sql import SparkSession
+
+        conf = SparkConf().setAppName(name)
+        ours = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
+                "spark.sql.session.timeZone": "UTC", "spark.sql.execution.arrow.pyspark.enabled": "true", **(settings or {})}
+        if not submitted:
+            log4j = Path(scratch) / "log4j2.properties"
+            log4j.write_text(_LOG4J)
+            ours["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile=file:{log4j}"
+        for key, value in ours.items():
+            if not conf.contains(key):
+                conf.set(key, str(value))
+        if master is not None:
+            conf.setMaster(master)
+        try:
+            spark = SparkSession.builder.config(conf=conf).getOrCreate()
+        except Exception as e:                          # py4j wraps what the JVM throws; only a refused master is the user's doing
+            if not any(sign in str(e) for sign in _NO_ANSWER):
+                raise
+            raise UserError("this Spark master does not answer", file=master, hint=_MASTER_HINT) from None
+        try:
+            yield spark
+        finally:
+            with _ignoring_interrupts():
+                spark.stop()
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """A second Ctrl-C while Spark stops would leave its JVM behind. Only the main thread may set a handler."""
+    import signal
+    import threading
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ship_package(spark, folder: str | Path) -> str:
+    """Sends this package to every executor as an archive that is unpacked there, so that no worker needs a checkout.
+
+    An unpacked folder rather than `--py-files`: OpenCV and ONNX Runtime open their weights by path, which a zip does not offer.
+    Third-party packages come with the Python that PYSPARK_PYTHON names (a shared environment, or an archive made by venv-pack).
+
+    Args:
+        folder: where the archive is kept; it must stand as long as the session, because executors fetch it when they start.
+
+    Returns:
+        the name to give to `on_executor`.
+    """
+    name = f"{PACKAGE.name}_shipped"
+    archive = Path(folder) / f"{name}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
+        for path in sorted(PACKAGE.rglob("*")):
+            inside = path.relative_to(PACKAGE.parent)
+            if path.is_file() and "__pycache__" not in inside.parts and not any(part.startswith(".") for part in inside.parts):
+                z.write(path, inside)
+    spark.sparkContext.addArchive(f"{archive}#{name}")
+    return name
+
+
+def on_executor(shipped: str, module: str, function: str, *arguments) -> Callable:
+    """`module.function` with `arguments` bound first, as a callable that finds the shipped package by itself on the executor.
+
+    Spark pickles a function of an importable module as its name only, and the executor could not import that name before the
+    archive is on its path. So the callable is pickled whole, and imports when called.
+    """
+    def call(*more):
+        import importlib
+        import os
+        import sys
+
+        from pyspark import SparkFiles
+        root = os.path.join(SparkFiles.getRootDirectory(), shipped)
+        if os.path.isdir(root) and root not in sys.path:
+            sys.path.insert(0, root)
+        return getattr(importlib.import_module(module), function)(*arguments, *more)
+
+    call.__module__ = "__main__"          # what makes cloudpickle take it by value
+    return call
