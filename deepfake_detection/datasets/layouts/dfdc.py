@@ -1,0 +1,138 @@
+"""DFDC (Dolhansky et al. 2020, arXiv:2006.07397): videos beside a metadata.json, in one folder or in many `dfdc_train_part_N`.
+
+metadata.json: {"abc.mp4": {"label": "FAKE", "split": "train", "original": "xyz.mp4"}, "xyz.mp4": {"label": "REAL", ...}}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ...errors import UserError
+from .. import scan
+from . import Row, check_present
+
+NAME = "dfdc"
+EXPECTS = "metadata.json beside the videos, or dfdc_train_part_N folders that have it"
+_FILE = "metadata.json"
+_FORMAT_HINT = 'expected {"name.mp4": {"label": "FAKE", "original": "source.mp4"}, ...}'
+
+
+def _parts(data: Path) -> list[str]:
+    """Relative folders with a metadata.json: the folder itself, its subfolders, and theirs (the archives unpack twice nested)."""
+    found = []
+    if (data / _FILE).is_file():
+        found.append(".")
+    for name in scan.subfolders(data):
+        if (data / name / _FILE).is_file():
+            found.append(name)
+        else:
+            found += [f"{name}/{inner}" for inner in scan.subfolders(data / name) if (data / name / inner / _FILE).is_file()]
+    return found
+
+
+def matches(data: Path) -> bool:
+    return bool(_parts(data))
+
+
+class _Object(dict):
+    """A JSON object that remembers which of its keys came more than once."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        seen, self.repeated = set(), []
+        for key, _ in pairs:
+            if key in seen and key not in self.repeated:
+                self.repeated.append(key)
+            seen.add(key)
+
+
+def read_metadata(path: Path) -> tuple[dict, str]:
+    """The content of a metadata.json and its text.
+
+    Raises:
+        UserError: not readable, not UTF-8, not JSON (with the position), or not an object.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        content = json.loads(text, object_pairs_hook=_Object)
+    except OSError as e:
+        raise UserError(f"cannot read {_FILE} ({e.strerror})", file=path, hint="check its permissions") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{_FILE} is not UTF-8 text (byte {e.start})", file=path, hint="copy or download it again") from None
+    except json.JSONDecodeError as e:
+        raise UserError(f"{_FILE} is not valid JSON (line {e.lineno}, column {e.colno}: {e.msg})", file=path,
+                        hint="correct it there, or download it again") from None
+    except RecursionError:
+        raise UserError(f"{_FILE} is nested too deep", file=path, hint=_FORMAT_HINT) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{_FILE} holds a {type(content).__name__}, not an object", file=path, hint=_FORMAT_HINT)
+    return content, text
+
+
+def rows(data: Path) -> list[Row]:
+    parts = _parts(data)
+    if not parts:
+        raise UserError(f"there is no {_FILE}", file=data, hint=EXPECTS + "; or choose another --layout")
+    found: list[Row] = []
+    for part in parts:
+        folder = PurePosixPath(part)
+        try:
+            content, text = read_metadata(data / folder / _FILE)
+            broken = ""
+        except UserError as e:
+            if len(parts) == 1:
+                raise
+            content, text, broken = {}, "", f"{folder / _FILE}: {e.what}"     # the other parts are unharmed
+        for key, entry in content.items():
+            found.append(_row(data, folder, key, entry, content, text))
+        for name in scan.videos_in(data / folder):
+            if name not in content:
+                found.append(check_present(data, Row(video=str(folder / name), dataset=NAME, error=broken,
+                                                     identities=[f"dfdc_{PurePosixPath(name).stem}"])))
+    return found
+
+
+def unsafe(name: str) -> bool:
+    """Whether a file name from a metadata file leads out of its folder or cannot be a file's name at all."""
+    path = PurePosixPath(name)
+    return (not name or not name.isprintable() or "\\" in name or path.is_absolute() or bool(PureWindowsPath(name).drive)
+            or ".." in path.parts or path.name in ("", ".") or len(path.name.encode("utf-8", "replace")) > 255
+            or name != str(path))
+
+
+def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, text: str) -> Row:
+    if unsafe(key):
+        return Row(video="", name=key, dataset=NAME, error=f"unsafe file name in {_FILE}: {key[:80]!r}")
+    own = PurePosixPath(key).stem
+    row = Row(video=str(folder / key), dataset=NAME, identities=[f"dfdc_{own}"])
+    if key in content.repeated:
+        lines = [text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)]
+        row.error = f"listed more than once in {_FILE}" + (f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else "")
+        return row
+    if not isinstance(entry, dict):
+        row.error = f"entry in {_FILE} is not an object"
+        return row
+    if entry.repeated:
+        row.error = f"{', '.join(entry.repeated)} given more than once in {_FILE}"
+        return row
+    label = entry.get("label")
+    if label is None and entry.get("is_fake") in (0, 1):           # the public test set's form
+        label = "FAKE" if entry["is_fake"] else "REAL"
+    if isinstance(label, str) and label.strip().upper() in ("REAL", "FAKE"):
+        row.label = label.strip().upper()
+    elif label is not None:
+        row.error = f"unknown label in {_FILE}: {str(label)[:40]!r}"
+    split = entry.get("split")
+    if isinstance(split, str):
+        row.split = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}.get(split.strip().lower(), "")
+    original = entry.get("original")
+    if original is not None and original != "":
+        if not isinstance(original, str) or unsafe(original):
+            row.error = row.error or f"unsafe name of the original in {_FILE}: {str(original)[:80]!r}"
+        elif row.label == "FAKE":
+            # Rows are tied by name over all parts: the siblings of an absent original stay together.
+            row.original = str(folder / original)
+            row.links, row.identities = row.identities, [f"dfdc_{PurePosixPath(original).stem}"]
+    return check_present(data, row)

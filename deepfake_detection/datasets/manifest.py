@@ -1,0 +1,104 @@
+"""The manifest: one table of what is in a data folder, whatever its layout.
+
+    python -m deepfake_detection.datasets.manifest DIR [--layout NAME]      prints it as CSV, with a summary on stderr
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path, PurePosixPath
+
+from ..errors import UserError
+from . import layouts, scan, titles
+from .groups import name_groups
+
+#: See docs/design.md, "Manifest". All are text; empty means unknown or not so.
+COLUMNS = ["title", "video", "label", "dataset", "manipulation", "original", "group", "split", "error"]
+
+LAYOUTS = ("auto", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
+
+
+def read_manifest(data: str | Path, layout: str = "auto") -> "pandas.DataFrame":  # noqa: F821
+    """One row a video or label of the folder, sorted by path. A pure function of the folder: nothing is written.
+
+    Args:
+        data: the folder.
+        layout: one of `LAYOUTS`; `auto` recognises it.
+
+    Returns:
+        DataFrame of str with `COLUMNS`. Rows with an `error` cannot be used; their `video` is empty where it would be unsafe to touch.
+
+    Raises:
+        UserError: the folder is missing or cannot be read, holds no video, is not of the layout, or its only metadata is broken.
+    """
+    import pandas as pd
+
+    data = Path(data)
+    if layout not in LAYOUTS:
+        raise UserError("unknown layout", file=layout, hint=f"one of {', '.join(LAYOUTS)}")
+    if not data.exists():
+        raise UserError("there is no such folder", file=data, hint="name the folder of your videos with --data DIR")
+    if not data.is_dir():
+        raise UserError("this is a file, not a folder", file=data, hint="give the folder that the videos are in")
+    chosen = layouts.recognise(data) if layout == "auto" else layouts.modules()[layout]
+    rows = sorted(chosen.rows(data), key=lambda r: (r.video, r.name))
+    if not rows:
+        raise UserError("no videos found in this folder", file=data, hint=f"expected {chosen.EXPECTS}")
+    _refuse_odd_paths(rows)
+    named = [r.video or "unusable/" + titles.safe(r.name) for r in rows]
+    own_folders = {PurePosixPath(r.video).parts[0] for r in rows if len(PurePosixPath(r.video).parts) > 1}
+    assigned = titles.assign(named, taken={*own_folders, *scan.OUTPUT_FOLDERS, "real", "fake", "splits"})
+    groups = name_groups([r.identities or [f"{r.dataset}_{title}"] for r, title in zip(rows, assigned, strict=True)],
+                         [r.links for r in rows])
+    title_of: dict[str, str] = {}
+    for r, title in zip(rows, assigned, strict=True):
+        title_of.setdefault(r.video, title)
+    return pd.DataFrame([{
+        "title": title, "video": r.video, "label": r.label, "dataset": r.dataset, "manipulation": r.manipulation,
+        # A source that is not in the folder keeps its name: siblings can still be told.
+        "original": title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else "",
+        "group": group, "split": r.split, "error": r.error,
+    } for r, title, group in zip(rows, assigned, groups, strict=True)], columns=COLUMNS, dtype="str")
+
+
+def _refuse_odd_paths(rows: list[layouts.Row]) -> None:
+    """Rows whose path cannot be a text cell, or came before, keep their place in the table but not their path."""
+    seen = set()
+    for row in rows:
+        try:
+            row.video.encode("utf-8")
+        except UnicodeEncodeError:               # a file name in bytes that are no UTF-8
+            row.error = "the file's name is not UTF-8 text: rename it"
+            row.name, row.video = row.video.encode("utf-8", "backslashreplace").decode(), ""
+            row.original, row.links = "", []
+            row.identities = [i.encode("utf-8", "backslashreplace").decode() for i in row.identities]
+        if row.video and row.video in seen:
+            row.error = f"listed by two metadata files: {row.video}"
+            row.name, row.video = row.video, ""
+        seen.add(row.video)
+
+
+def describe(manifest) -> str:
+    """One line a person reads: how many videos of which label, in how many groups, and how many cannot be used."""
+    counts = manifest["label"].replace("", "unlabelled").value_counts().to_dict()
+    bad = int((manifest["error"] != "").sum())
+    text = f"{len(manifest)} videos (" + ", ".join(f"{counts[k]} {k}" for k in ("REAL", "FAKE", "unlabelled") if k in counts)
+    text += f") in {manifest['group'].nunique()} groups, {', '.join(sorted(manifest['dataset'].unique()))}"
+    return text + (f"; {bad} cannot be used" if bad else "")
+
+
+def main(argv=None) -> int:
+    import argparse
+    p = argparse.ArgumentParser(description="Print the manifest of a data folder as CSV.", allow_abbrev=False)
+    p.add_argument("data", type=Path, metavar="DIR")
+    p.add_argument("--layout", default="auto", metavar="NAME", help=", ".join(LAYOUTS) + " (default: %(default)s)")
+    options = p.parse_args(argv)
+    manifest = read_manifest(options.data, options.layout)
+    manifest.to_csv(sys.stdout, index=False, lineterminator="\n")
+    print(describe(manifest), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    from .. import cli
+    cli.run(main)

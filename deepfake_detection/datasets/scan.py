@@ -1,0 +1,64 @@
+"""Listing of a dataset's folders: sorted, without hidden entries, without what our own stages wrote, without symlink loops."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Iterator
+
+from ..errors import UserError
+from ..video import is_video_name
+
+#: What the stages write into a folder of results. A dataset may lie in the same folder (`--out` = `--data`).
+OUTPUT_FOLDERS = frozenset({"prepared_dataset", "split_dataset", "stage_reports", "tmp_checkpoint", "faces", "marked_faces"})
+
+
+def entries(folder: Path) -> list[os.DirEntry]:
+    """The entries of a folder that are not hidden, sorted by name.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as e:
+        raise UserError(f"cannot read this folder ({e.strerror})", file=folder, hint="check the path and its permissions") from None
+
+
+def is_output(folder: str | Path) -> bool:
+    """Whether a folder was written by our stages: named as one of them, or a folder of frames (`<title>/frames.csv`)."""
+    return os.path.basename(folder) in OUTPUT_FOLDERS or os.path.isfile(os.path.join(folder, "frames.csv"))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, links to folders included, our own outputs not."""
+    return [e.name for e in entries(folder) if e.is_dir() and not is_output(e.path)]
+
+
+def videos_in(folder: Path) -> list[str]:
+    """Names of the video files in a folder, not below it. A link that leads nowhere counts: it is reported as missing later."""
+    return [e.name for e in entries(folder) if is_video_name(e.name) and (e.is_file() or e.is_symlink() and not e.is_dir())]
+
+
+def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
+    """Paths, relative to `data`, of the videos in `data/start` and below it, in sorted order.
+
+    Links to folders are followed (data sets often lie elsewhere), each real folder once, so loops end and nothing comes twice.
+    """
+    seen = set()
+    pending = [PurePosixPath(start)]
+    while pending:
+        here = pending.pop()
+        stat = os.stat(data / here)
+        if (stat.st_dev, stat.st_ino) in seen:
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        for name in videos_in(data / here):
+            yield here / name
+        pending += [here / name for name in reversed(subfolders(data / here))]
+
+
+def has_video(data: Path, start: str = ".") -> bool:
+    """Whether there is a video in `data/start` or below it."""
+    return next(videos_under(data, start), None) is not None
