@@ -1,0 +1,53 @@
+"""Stage 00: videos to frames.
+
+    python 00_convert_video_to_image.py --data train_sample_videos
+
+Writes <data>/<title>/<title>-NNN.png (--frames-out DIR keeps the data folder clean), by default one frame a second, resized by
+width as published: under 300 px x2, 300-1000 x1, 1001-1900 x0.5, wider x0.33. Every video's account goes to
+<out>/stage_reports/00_videos.csv. A second run goes on where the first ended.
+"""
+
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def arguments():
+    p = cli.parser(__doc__)
+    p.add_argument("--frames-out", type=Path, metavar="DIR", help="folder of the frames (default: the data folder)")
+    p.add_argument("--sampling", choices=("per-second", "even", "keyframes"), default="per-second",
+                   help="which frames: index %% floor(fps) == 0, evenly spread, or key frames only (default: %(default)s)")
+    p.add_argument("--frames", type=cli.positive_int, default=32, metavar="N",
+                   help="frames a video for even and, at most, keyframes (default: %(default)s)")
+    p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR",
+                   help="'published' (by the video's width) or a factor, 1 for none (default: %(default)s)")
+    p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
+    p.add_argument("--max-videos", type=cli.positive_int, metavar="N", help="only N videos, balanced over the labels")
+    return p
+
+
+def _scale(text):
+    return text if text == "published" else cli.positive_float(text)
+
+
+def main(argv=None):
+    options = arguments().parse_args(argv)
+    options.frames_out = options.frames_out or options.data
+    from deepfake_detection.datasets.manifest import read_manifest
+    from deepfake_detection.video import frames, sampling
+
+    manifest = read_manifest(options.data, options.layout)
+    cli.announce("00", options, options.out)
+    account = frames.convert(manifest, options.data, options.frames_out,
+                             sampling=sampling.parse(options.sampling, options.frames, options.max_seconds),
+                             scale=options.scale, max_videos=options.max_videos, seed=options.seed,
+                             worker_count=options.workers, force=options.force)
+    report = cli.stage_reports(options.out) / "00_videos.csv"
+    account.write(report)
+    print(account.summary())
+    account.require_success(report)
+    print(f"frames: {options.frames_out}/<title>/   account: {report}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

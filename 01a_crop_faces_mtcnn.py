@@ -1,0 +1,79 @@
+"""Stage 01a: frames to face crops.
+
+    python 01a_crop_faces_mtcnn.py --data train_sample_videos
+
+Finds faces with MTCNN, keeps a face if it is its frame's only one or its confidence is over 0.95, widens the box by 30 % on every
+side and writes <frames>/<title>/faces/<title>-NNN-FF.png with boxes.csv (boxes, confidences, five points) beside them. --direct
+goes from the videos to the same faces without frames on disk. Every video's account goes to <out>/stage_reports/01a_videos.csv.
+A second run goes on where the first ended.
+"""
+
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def arguments():
+    p = cli.parser(__doc__)
+    p.add_argument("--frames", type=Path, metavar="DIR", help="where stage 00 wrote (default: the data folder)")
+    p.add_argument("--detector", choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast",
+                   help="mtcnn: the package itself, on TensorFlow; mtcnn_fast: its networks and weights on ONNX Runtime, the same "
+                        "faces; yunet: lighter, other boxes (default: %(default)s)")
+    p.add_argument("--margin", type=_not_negative, default=0.30, metavar="PART",
+                   help="part of the box added on every side (default: %(default)s)")
+    p.add_argument("--confidence", type=cli.fraction, default=0.95, metavar="P",
+                   help="keep faces above it, or a frame's only face (default: %(default)s)")
+    p.add_argument("--min-face", type=cli.positive_float, default=20.0, metavar="PX",
+                   help="smallest face looked for, in pixels of the resized frame (default: %(default)s)")
+    p.add_argument("--min-face-source", type=cli.positive_float, metavar="PX", help="the same in pixels of the source video, instead")
+    p.add_argument("--carry-over", action="store_true",
+                   help="fill a frame without a face from the person's box in past frames; marked `carried` in boxes.csv")
+    p.add_argument("--carry-mean", type=cli.positive_int, default=3, metavar="K",
+                   help="carry the mean of the person's last K boxes (default: %(default)s)")
+    p.add_argument("--carry-frames", type=cli.positive_int, default=5, metavar="M",
+                   help="from at most M frames back (default: %(default)s)")
+    p.add_argument("--direct", action="store_true", help="from the videos themselves, without stage 00; with these options of 00:")
+    p.add_argument("--sampling", choices=("per-second", "even", "keyframes"), default="per-second",
+                   help="which frames (default: %(default)s)")
+    p.add_argument("--frame-count", type=cli.positive_int, default=32, metavar="N",
+                   help="frames a video for even and, at most, keyframes (default: %(default)s)")
+    p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)")
+    p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
+    return p
+
+
+def _scale(text):
+    return text if text == "published" else cli.positive_float(text)
+
+
+def _not_negative(text):
+    value = float(text)
+    if not 0 <= value < 10:
+        raise ValueError(text)
+    return value
+
+
+def main(argv=None):
+    options = arguments().parse_args(argv)
+    options.frames = options.frames or options.data
+    from deepfake_detection.datasets.manifest import read_manifest
+    from deepfake_detection.faces import extract
+    from deepfake_detection.video import sampling
+
+    manifest = read_manifest(options.data, options.layout)
+    cli.announce("01a", options, options.out)
+    settings = extract.FaceSettings(
+        options.detector, options.min_face, options.margin, options.confidence,
+        extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None, options.min_face_source)
+    account = extract.crop_faces(manifest, options.data, options.frames, settings, direct=options.direct,
+                                 sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
+                                 scale=options.scale, worker_count=options.workers, force=options.force)
+    report = cli.stage_reports(options.out) / "01a_videos.csv"
+    account.write(report)
+    print(account.summary())
+    account.require_success(report)
+    print(f"faces: {options.frames}/<title>/faces/   account: {report}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

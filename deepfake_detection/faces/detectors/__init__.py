@@ -1,0 +1,72 @@
+"""Face detectors behind one interface.
+
+- mtcnn: the `mtcnn` package (TensorFlow), batched: the reference.
+- mtcnn_fast: the same networks and weights on ONNX Runtime: the same faces, a small part of the time, no TensorFlow.
+- yunet: OpenCV's YuNet, for the lightest machines: other boxes than MTCNN's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..boxes import Face
+
+NAMES = ("mtcnn", "mtcnn_fast", "yunet")
+
+#: The smallest face that the published detector looks for, in pixels of the frame it is given.
+PUBLISHED_MIN_FACE_PX = 20.0
+
+
+class Detector(Protocol):
+    """What `create` returns."""
+
+    name: str
+
+    def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
+        """Faces of each frame, by descending confidence; boxes lie inside the frame.
+
+        Args:
+            frames: uint8 (H, W, 3), BGR; of one size they are worked on together.
+            min_face_px: the smallest face looked for, instead of the one given to `create`.
+        """
+
+
+def create(name: str, *, min_face_px: float = PUBLISHED_MIN_FACE_PX, threads: int = 1) -> Detector:
+    """Builds a detector, once for many videos.
+
+    Args:
+        name: one of NAMES.
+        min_face_px: the smallest face looked for, in pixels of the frames given (> 0).
+        threads: threads of its networks; 1 inside worker processes.
+
+    Raises:
+        ValueError: unknown name or a size that is not above 0.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown detector {name!r}: choose one of {', '.join(NAMES)}")
+    if not min_face_px > 0:
+        raise ValueError(f"min_face_px must be above 0, not {min_face_px}")
+    if name == "mtcnn":
+        from .mtcnn import MtcnnDetector as kind
+    elif name == "mtcnn_fast":
+        from .mtcnn_fast import MtcnnFastDetector as kind
+    else:
+        from .yunet import YunetDetector as kind
+    return kind(min_face_px=min_face_px, threads=threads)
+
+
+def in_frame(x0: float, y0: float, x1: float, y1: float, confidence: float, points, frame_width: int, frame_height: int) -> Face | None:
+    """A Face from corners, clipped to the frame as the `mtcnn` package clips (last pixel inclusive), two decimals; None if nothing is left."""
+    x0, x1 = (round(float(min(max(v, 0.0), frame_width - 1)), 2) for v in (x0, x1))
+    y0, y1 = (round(float(min(max(v, 0.0), frame_height - 1)), 2) for v in (y0, y1))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return Face(x0, y0, round(x1 - x0, 2), round(y1 - y0, 2), round(float(confidence), 4),
+                tuple((round(float(px), 2), round(float(py), 2)) for px, py in points))
+
+
+def by_confidence(faces: list[Face]) -> list[Face]:
+    """Descending confidence; equal ones from left to right, so that the order never depends on chance."""
+    return sorted(faces, key=lambda f: (-f.confidence, f.x, f.y))

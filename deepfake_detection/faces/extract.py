@@ -1,0 +1,338 @@
+"""Faces of a video: the fused path (no frames on disk) and stage 01a, which share every step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from ..files import atomic_dir, folder_lock, remove_partials
+from ..video import workers
+from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED, Account
+from ..video.decode import Frame, FrameReader
+from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,
+                            settings_of as frame_settings)
+from ..video.probe import VideoInfo
+from ..video.resize import PUBLISHED, scale_for
+from ..video.sampling import Sampling
+from . import boxes, detectors
+from .boxes import Face
+from .crops import PUBLISHED_MARGIN, crop_face, widen
+
+#: The published rule keeps a face that is its frame's only one, or whose confidence is over this.
+PUBLISHED_CONFIDENCE = 0.95
+#: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
+CHUNK_PIXELS = 4_000_000
+CHUNK_FRAMES = 32
+
+SETTINGS_FILE = "faces.json"
+
+
+@dataclass(frozen=True)
+class CarryOver:
+    """Fill a frame without a face from the past: mean box of the person's last `mean_of` faces, none older than `most_frames` frames."""
+
+    mean_of: int = 3
+    most_frames: int = 5
+
+
+@dataclass(frozen=True)
+class FrameFaces:
+    """The kept faces of one frame.
+
+    Attributes:
+        frame, index, time_s: NNN, index in the video, seconds.
+        faces: by descending confidence; pixels of the resized frame.
+        crops: uint8 (H, W, 3) RGB of each face, margin included.
+        size: (width, height) of the resized frame.
+    """
+
+    frame: int
+    index: int
+    time_s: float
+    faces: list[Face]
+    crops: list[np.ndarray]
+    size: tuple[int, int]
+
+
+@dataclass
+class VideoFaces:
+    """All kept faces of one video.
+
+    Attributes:
+        info: the video; frames: one entry a decoded frame, also without a face; frames_decoded: how many.
+        error: "" or what was wrong with the file (it is cut off, ...) although frames could be read.
+    """
+
+    info: VideoInfo
+    frames: list[FrameFaces] = field(default_factory=list)
+    frames_decoded: int = 0
+    error: str = ""
+
+    @property
+    def frames_with_face(self) -> int:
+        return sum(bool(f.faces) for f in self.frames)
+
+
+def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
+    """The published rule: the frame's only face, or those with a confidence over the bound. By descending confidence."""
+    if len(faces) == 1:
+        return list(faces)
+    return [f for f in faces if f.confidence > confidence]
+
+
+def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLISHED_MARGIN, confidence: float = PUBLISHED_CONFIDENCE,
+                    carry_over: CarryOver | None = None, min_face_px: float | None = None) -> Iterator[FrameFaces]:
+    """Detects, keeps, carries over and crops. Holds a bounded number of frames at a time, whatever their number.
+
+    Args:
+        frames: in time order.
+        detector: of `detectors.create`.
+        min_face_px: smallest face looked for, px of these frames, instead of the detector's own.
+    """
+    memory = None
+    if carry_over is not None:
+        from .tracks import Memory
+        memory = Memory(carry_over.mean_of, carry_over.most_frames)
+    for chunk in _chunks(frames):
+        found = detector.detect([f.image for f in chunk], min_face_px)
+        for frame, faces in zip(chunk, found):
+            faces = keep(faces, confidence)
+            height, width = frame.image.shape[:2]
+            if memory is not None:
+                faces = memory.fill(frame.image, faces)
+            crops = [cv2.cvtColor(crop_face(frame.image, f, margin), cv2.COLOR_BGR2RGB) for f in faces]
+            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height))
+
+
+def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    # The cut depends on the frames only, so a batch, and with it the last bit of a result, is the same on every path.
+    chunk: list[Frame] = []
+    pixels = 0
+    for frame in frames:
+        size = frame.image.shape[0] * frame.image.shape[1]
+        if chunk and (pixels + size > CHUNK_PIXELS or len(chunk) == CHUNK_FRAMES):
+            yield chunk
+            chunk, pixels = [], 0
+        chunk.append(frame)
+        pixels += size
+    if chunk:
+        yield chunk
+
+
+def iter_faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
+                        confidence: float = PUBLISHED_CONFIDENCE, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
+                        min_face_source_px: float | None = None,
+                        threads: int = 1) -> tuple[FrameReader, Iterator[FrameFaces]]:
+    """The fused path as a stream, for videos of any length: (reader, faces frame by frame). See `faces_of_video`."""
+    reader = FrameReader(path, sampling, scale=scale, threads=threads)
+    smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
+    return reader, faces_of_frames(reader, detector, margin=margin, confidence=confidence, carry_over=carry_over, min_face_px=smallest)
+
+
+def faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
+                   confidence: float = PUBLISHED_CONFIDENCE, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
+                   min_face_source_px: float | None = None, threads: int = 1) -> VideoFaces:
+    """The fused path: video to face crops in one decoding pass, no frame on disk. The same crops as stages 00 and 01a.
+
+    Args:
+        path: the video.
+        sampling: which frames.
+        detector: of `detectors.create`, or its name.
+        margin: part of the box added on every side of a crop.
+        confidence: the bound of the published rule, see `keep`.
+        scale: the resize rule, "published" or a factor.
+        carry_over: fill frames without a face from past ones.
+        min_face_source_px: the smallest face looked for, in pixels of the source video, instead of the detector's own (which is
+            in pixels of the resized frame).
+        threads: decoder threads, 0: as many as cores.
+
+    Raises:
+        UserError: the video cannot be read at all.
+    """
+    if isinstance(detector, str):
+        detector = detectors.create(detector)
+    reader, stream = iter_faces_of_video(path, sampling=sampling, detector=detector, margin=margin, confidence=confidence,
+                                         scale=scale, carry_over=carry_over, min_face_source_px=min_face_source_px,
+                                         threads=threads)
+    frames = list(stream)
+    return VideoFaces(reader.info, frames, reader.yielded, reader.note)
+
+
+# -- stage 01a -------------------------------------------------------------------------------------------------------------------
+def face_name(title: str, frame: int, face: int) -> str:
+    """`<title>-NNN-FF.png`."""
+    return f"{title}-{frame:03d}-{face:02d}.png"
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """What decides the faces of a video, beside its frames. See `faces_of_video`; `min_face_px` in pixels of the resized frame,
+    `min_face_source_px` in pixels of the source instead."""
+
+    detector: str = "mtcnn"
+    min_face_px: float = detectors.PUBLISHED_MIN_FACE_PX
+    margin: float = PUBLISHED_MARGIN
+    confidence: float = PUBLISHED_CONFIDENCE
+    carry_over: CarryOver | None = None
+    min_face_source_px: float | None = None
+
+    def as_json(self) -> dict:
+        carry = None if self.carry_over is None else [self.carry_over.mean_of, self.carry_over.most_frames]
+        return {"detector": self.detector, "min_face_px": self.min_face_px, "min_face_source_px": self.min_face_source_px,
+                "margin": self.margin, "confidence": self.confidence, "carry_over": carry}
+
+
+@dataclass(frozen=True)
+class _Task:
+    title: str
+    folder: Path
+    video: Path | None          # set: the fused path, from the video itself
+    sampling: Sampling | None
+    scale: str | float
+    force: bool
+
+
+def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, direct: bool = False, sampling: Sampling | None = None,
+               scale: str | float = PUBLISHED, worker_count: int = 1, force: bool = False) -> Account:
+    """Stage 01a: writes `<frames>/<title>/faces/` for every video; skips those that stand. Shows progress.
+
+    Args:
+        manifest: DataFrame of `datasets.manifest`; data: the folder its paths are relative to.
+        frames: where stage 00 wrote.
+        direct: take the videos themselves (fused path) instead of stage 00's frames; needs `sampling`.
+
+    Raises:
+        UserError: the folder cannot be written, or there are no frames at all.
+    """
+    from tqdm import tqdm
+
+    account = Account(manifest, ("frames", "frames_with_face", "faces"))
+    tasks = []
+    for line in manifest[manifest["error"] == ""].itertuples():
+        folder = Path(frames) / line.title
+        if direct:
+            tasks.append(_Task(line.title, folder, Path(data) / line.video, sampling, scale, force))
+        elif (folder / RECORD).is_file():
+            tasks.append(_Task(line.title, folder, None, None, scale, force))
+        else:
+            account.add(line.title, NO_FRAMES, detail="stage 00 left no frames of this video")
+    if not tasks:
+        raise UserError("there are no frames of these videos", file=frames,
+                        hint="run 00_convert_video_to_image.py first, name its folder with --frames, or use --direct")
+    with folder_lock(frames, LOCK):
+        with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
+            for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,)):
+                if isinstance(result, Exception):
+                    account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
+                else:
+                    status = OK if result["faces"] else NO_FACE if result["frames"] else NO_FRAMES
+                    account.add(task.title, status, detail=result["note"],
+                                **{k: result[k] for k in ("frames", "frames_with_face", "faces")})
+                bar.update()
+        for task in tasks:
+            if task.folder.is_dir():
+                remove_partials(task.folder)
+    return account
+
+
+class _Lazy:
+    """The detector of a worker, made when the first video needs it: a run that finds all done loads no network."""
+
+    def __init__(self, settings: FaceSettings):
+        self.settings, self._detector = settings, None
+
+    @property
+    def detector(self):
+        if self._detector is None:
+            self._detector = detectors.create(self.settings.detector, min_face_px=self.settings.min_face_px)
+        return self._detector
+
+
+def _crop_one(lazy: _Lazy, task: _Task) -> dict:
+    settings = lazy.settings
+    source = _source_of(task)
+    target = task.folder / FACES
+    made = {"settings": settings.as_json(), "source": source}
+    record = _read_json(target / SETTINGS_FILE)
+    if not task.force and record is not None and all(record.get(k) == v for k, v in made.items()) and _whole(target, record):
+        return record
+    if task.folder.is_dir():
+        remove_partials(task.folder)
+    if target.exists() and record is None and not (target.is_dir() and not os.listdir(target)):
+        raise UserError("this folder was not written by stage 01a, so it is left alone", file=target,
+                        hint="move it away, or choose another folder with --frames")
+    with atomic_dir(target) as partial:
+        if task.video is not None:
+            reader = FrameReader(task.video, task.sampling, scale=task.scale)
+            frames: Iterable[Frame] = reader
+            scale = scale_for(task.scale, reader.info.width)
+        else:
+            reader, frames = None, _stored_frames(task.folder, task.title)
+            stored = read_record(task.folder)
+            scale = scale_for(stored["settings"]["scale"], stored["width"])
+        smallest = None if settings.min_face_source_px is None else settings.min_face_source_px * scale
+        rows, counts = [], {"frames": 0, "frames_with_face": 0, "faces": 0}
+        for found in faces_of_frames(frames, lazy.detector, margin=settings.margin, confidence=settings.confidence,
+                                     carry_over=settings.carry_over, min_face_px=smallest):
+            counts["frames"] += 1
+            counts["frames_with_face"] += any(f.source == boxes.DETECTED for f in found.faces)
+            for number, (face, crop) in enumerate(zip(found.faces, found.crops)):
+                name = face_name(task.title, found.frame, number)
+                if not cv2.imwrite(str(partial / name), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)):
+                    raise UserError("cannot write a face", file=partial / name, hint="is the disk full?")
+                rows.append(boxes.row(face, frame=found.frame, time_s=found.time_s, number=number, file=name,
+                                      crop=widen(face, settings.margin, *found.size)))
+                counts["faces"] += 1
+        boxes.write_boxes(partial / boxes.FILE_NAME, rows)
+        note = reader.note if reader is not None else (read_record(task.folder) or {}).get("note", "")
+        record = {**made, **counts, "note": note}
+        (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _source_of(task: _Task) -> dict:
+    """What the faces are made from: the table and sampling of the frames on disk, or the video and its sampling."""
+    if task.video is None:
+        try:
+            record = (task.folder / RECORD).read_bytes()
+        except OSError as e:
+            raise UserError(f"cannot read the record of the frames ({e.strerror})", file=task.folder / RECORD,
+                            hint="run 00_convert_video_to_image.py with --force") from None
+        parsed = read_record(task.folder)
+        if parsed is None:
+            raise UserError("the record of the frames is broken", file=task.folder / RECORD,
+                            hint="run 00_convert_video_to_image.py with --force")
+        return {"frames": {k: parsed.get(k) for k in ("settings", "source")}}
+    from ..video.frames import _stamp
+    return {"video": {"settings": frame_settings(task.sampling, task.scale), "source": _stamp(task.video)}}
+
+
+def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:
+    for line in read_frames_table(folder).itertuples():
+        path = folder / frame_name(title, int(line.frame))
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise UserError("cannot read a frame", file=path, hint="run 00_convert_video_to_image.py again with --force")
+        yield Frame(int(line.frame), int(line.index), float(line.time_s), image)
+
+
+def _whole(folder: Path, record: dict) -> bool:
+    try:
+        return sum(n.endswith(".png") for n in os.listdir(folder)) == record["faces"] and (folder / boxes.FILE_NAME).is_file()
+    except (OSError, KeyError):
+        return False
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

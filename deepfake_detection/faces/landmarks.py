@@ -1,0 +1,114 @@
+"""Stage 01b: the five points that stage 01a stored, drawn in red on the face crops. Nothing is detected a second time."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from ..files import atomic_dir, folder_lock, remove_partials
+from ..video import workers
+from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
+from ..video.frames import FACES, LOCK, MARKED_FACES
+from . import boxes
+from .boxes import Face
+from .extract import SETTINGS_FILE
+
+RED_BGR = (0, 0, 255)
+RECORD = "marked.json"
+
+
+def mark(crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None, colour=RED_BGR) -> np.ndarray:
+    """A copy of the crop with a filled circle on each of the five points; points outside the crop are not drawn.
+
+    Args:
+        crop: uint8 (H, W, 3) BGR.
+        face: its points are in pixels of the frame.
+        corner: (x0, y0) of the crop in the frame.
+        radius: px; None: 1 for every 60 px of the crop's shorter side, at least 1.
+    """
+    marked = crop.copy()
+    height, width = crop.shape[:2]
+    if radius is None:
+        radius = max(1, round(min(height, width) / 60))
+    for x, y in face.points:
+        cv2.circle(marked, (round(x) - corner[0], round(y) - corner[1]), radius, colour, thickness=cv2.FILLED)
+    return marked
+
+
+@dataclass(frozen=True)
+class _Task:
+    title: str
+    folder: Path
+    radius: int | None
+    force: bool
+
+
+def mark_faces(manifest, frames: Path, *, radius: int | None = None, worker_count: int = 1, force: bool = False) -> Account:
+    """Writes `<frames>/<title>/marked_faces/` for every video with faces: the same names and sizes as in `faces/`.
+
+    Raises:
+        UserError: there are no faces at all, or the folder cannot be written.
+    """
+    from tqdm import tqdm
+
+    account = Account(manifest, ("faces",))
+    tasks = []
+    for line in manifest[manifest["error"] == ""].itertuples():
+        folder = Path(frames) / line.title
+        if (folder / FACES / SETTINGS_FILE).is_file():
+            tasks.append(_Task(line.title, folder, radius, force))
+        else:
+            account.add(line.title, NO_FRAMES, detail="stage 01a left no faces of this video")
+    if not tasks:
+        raise UserError("there are no faces of these videos", file=frames,
+                        hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames")
+    with folder_lock(frames, LOCK):
+        with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05) as bar:
+            for task, result in workers.run(_mark_one, tasks, min(worker_count, len(tasks))):
+                if isinstance(result, Exception):
+                    account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
+                else:
+                    account.add(task.title, OK if result else NO_FACE, faces=result)
+                bar.update()
+        for task in tasks:
+            remove_partials(task.folder)
+    return account
+
+
+def _mark_one(task: _Task) -> int:
+    source, target = task.folder / FACES, task.folder / MARKED_FACES
+    try:
+        made = {"faces": json.loads((source / SETTINGS_FILE).read_text(encoding="utf-8")), "radius": task.radius}
+    except ValueError:
+        raise UserError("the record of the faces is broken", file=source / SETTINGS_FILE,
+                        hint="run 01a_crop_faces_mtcnn.py again with --force") from None
+    count = made["faces"]["faces"]
+    if not task.force and _read(target / RECORD) == made and sum(n.endswith(".png") for n in os.listdir(target)) == count:
+        return count
+    if target.exists() and _read(target / RECORD) is None:
+        raise UserError("this folder was not written by stage 01b, so it is left alone", file=target,
+                        hint="move it away, or choose another folder with --frames")
+    with atomic_dir(target) as partial:
+        for line in boxes.read_boxes(source / boxes.FILE_NAME).to_dict("records"):
+            crop = cv2.imread(str(source / line["file"]), cv2.IMREAD_COLOR)
+            if crop is None:
+                raise UserError("cannot read a face", file=source / line["file"],
+                                hint="run 01a_crop_faces_mtcnn.py again with --force")
+            marked = mark(crop, boxes.face_of(line), (int(line["crop_x0"]), int(line["crop_y0"])), radius=task.radius)
+            if not cv2.imwrite(str(partial / line["file"]), marked):
+                raise UserError("cannot write a marked face", file=partial / line["file"], hint="is the disk full?")
+        (partial / RECORD).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    return count
+
+
+def _read(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

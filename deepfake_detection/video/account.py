@@ -1,0 +1,73 @@
+"""The account of a stage: one row for every video of the manifest, whatever became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ..errors import UserError
+
+OK, NO_FACE, NO_FRAMES, SKIPPED, ERROR = "ok", "no face", "no frames", "skipped", "error"
+
+
+class Account:
+    """Collects what became of each video; `write` puts it in the manifest's order.
+
+    Args:
+        manifest: DataFrame with title, video, label (and `error`: such rows are errors from the start).
+        counts: names of the stage's count columns, e.g. ("frames",).
+    """
+
+    def __init__(self, manifest, counts: tuple[str, ...]):
+        self._manifest, self._counts, self._rows = manifest, counts, {}
+        for line in manifest.itertuples():
+            if line.error:
+                self.add(line.title, ERROR, detail=line.error)
+
+    def add(self, title: str, status: str, *, detail: str = "", **counts: int) -> None:
+        """Says what became of a video."""
+        self._rows[title] = {"status": status, **{c: counts.get(c, 0) for c in self._counts}, "detail": detail}
+
+    def table(self):
+        """DataFrame: title, video, label, status, the counts, detail."""
+        import pandas as pd
+
+        missing = {"status": SKIPPED, **dict.fromkeys(self._counts, 0), "detail": "not reached"}
+        rows = [{"title": m.title, "video": m.video, "label": m.label, **self._rows.get(m.title, missing)}
+                for m in self._manifest.itertuples()]
+        return pd.DataFrame(rows, columns=["title", "video", "label", "status", *self._counts, "detail"])
+
+    def write(self, path: str | Path) -> None:
+        """Writes it as CSV, atomically."""
+        from ..files import write_csv
+
+        write_csv(path, self.table())
+
+    def summary(self) -> str:
+        """Counts by status and label, and the first errors, for a person."""
+        table = self.table()
+        lines = []
+        for label in sorted(table["label"].unique(), reverse=True):
+            part = table[table["label"] == label]
+            states = Counter(part["status"])
+            text = ", ".join(f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, ERROR) if states[s])
+            sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
+            lines.append(f"  {label or 'unlabelled':<11} {len(part)} videos: {text}; {sums}")
+        failed = table[table["status"] == ERROR]
+        lines += [f"  error: {r.video or r.title}: {r.detail}" for r in failed.head(10).itertuples()]
+        if len(failed) > 10:
+            lines.append(f"  ... and {len(failed) - 10} more errors")
+        return "\n".join(lines)
+
+    def require_success(self, report: Path) -> None:
+        """Raises UserError when not one video ended well (a set of which nothing can be used is the user's to put right)."""
+        states = self.table()["status"]
+        if not states.isin([OK, NO_FACE]).any():
+            first = next((r["detail"] for r in self._rows.values() if r["detail"]), "")
+            raise UserError(f"none of {len(states)} videos could be used" + (f"; the first: {first}" if first else ""), file=report,
+                            hint="the named table says why for each")
+
+    @property
+    def errors(self) -> int:
+        """How many videos ended in an error."""
+        return sum(r["status"] == ERROR for r in self._rows.values())

@@ -1,0 +1,210 @@
+"""Stage 00: the wanted frames of every video as PNG files, `<frames>/<title>/<title>-NNN.png`, with frames.csv beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, source_stamp
+from . import workers
+from .account import ERROR, NO_FRAMES, OK, SKIPPED, Account
+from .decode import FrameReader
+from .resize import PUBLISHED
+from .sampling import Sampling
+
+TABLE, RECORD = "frames.csv", "frames.json"
+FACES, MARKED_FACES = "faces", "marked_faces"
+#: Held while a stage writes below the frames folder, so that 00, 01a and 01b of two runs never meet.
+LOCK = "frames"
+
+
+def frame_name(title: str, number: int) -> str:
+    """`<title>-NNN.png`; more digits when there are more than 1000 frames."""
+    return f"{title}-{number:03d}.png"
+
+
+@dataclass(frozen=True)
+class _Task:
+    title: str
+    video: Path
+    folder: Path
+    sampling: Sampling
+    scale: str | float
+    force: bool
+
+
+def convert(manifest, data: Path, frames: Path, *, sampling: Sampling, scale: str | float = PUBLISHED, max_videos: int | None = None,
+            seed: int = 1, worker_count: int = 1, force: bool = False) -> Account:
+    """Writes the frames of every video of the manifest; skips those that stand. Shows progress.
+
+    Args:
+        manifest: DataFrame of `datasets.manifest`.
+        data: folder that the manifest's paths are relative to; read only (unless it is also `frames`).
+        frames: folder that gets one folder a title.
+        max_videos: at most so many videos, spread evenly over the labels; the choice depends on `seed` only.
+
+    Raises:
+        UserError: the folder cannot be written, or no video at all could be read.
+    """
+    from tqdm import tqdm
+
+    account = Account(manifest, ("frames",))
+    usable = manifest[manifest["error"] == ""]
+    chosen = balanced_titles(usable, max_videos, seed)
+    with folder_lock(frames, LOCK):
+        remove_partials(frames)
+        tasks = []
+        for line in usable.itertuples():
+            if line.title in chosen:
+                tasks.append(_Task(line.title, Path(data) / line.video, Path(frames) / line.title, sampling, scale, force))
+            else:
+                account.add(line.title, SKIPPED, detail="left out by --max-videos")
+        with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05) as bar:
+            for task, result in workers.run(_convert_one, tasks, min(worker_count, max(1, len(tasks)))):
+                if isinstance(result, Exception):
+                    account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
+                else:
+                    account.add(task.title, OK if result["frames"] else NO_FRAMES, frames=result["frames"], detail=result["note"])
+                bar.update()
+        remove_partials(frames)
+    return account
+
+
+def balanced_titles(manifest, most: int | None, seed: int) -> set[str]:
+    """Titles of at most `most` videos, the same number of each label as far as there are enough; all when `most` is None."""
+    if most is None or len(manifest) <= most:
+        return set(manifest["title"])
+    generator = np.random.default_rng(seed)
+    queues = []
+    for _, part in sorted(manifest.groupby("label"), key=lambda kv: kv[0]):
+        queues.append([part["title"].iloc[i] for i in generator.permutation(len(part))])
+    chosen: list[str] = []
+    while len(chosen) < most:
+        for queue in queues:
+            if queue and len(chosen) < most:
+                chosen.append(queue.pop())
+    return set(chosen)
+
+
+def settings_of(sampling: Sampling, scale: str | float) -> dict:
+    """What decides a video's frames, as it is written into frames.json."""
+    return {**sampling.settings(), "scale": scale}
+
+
+def read_record(folder: Path) -> dict | None:
+    """frames.json of a title's folder, None when there is none (or none that can be read)."""
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_frames_table(folder: Path):
+    """frames.csv of a title's folder: frame (NNN), index, time_s.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    import pandas as pd
+
+    path = folder / TABLE
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError):
+        table = None
+    if table is None or not {"frame", "index", "time_s"} <= set(table.columns):
+        raise UserError("no table of frames", file=path, hint="run 00_convert_video_to_image.py for this folder, with --force")
+    return table
+
+
+def _convert_one(task: _Task) -> dict:
+    wanted = {"settings": settings_of(task.sampling, task.scale), "source": _stamp(task.video)}
+    record = read_record(task.folder)
+    if not task.force and record is not None and all(record.get(k) == v for k, v in wanted.items()) \
+            and len(_pictures(task.folder, task.title)) == record["frames"]:
+        return record
+    _must_be_ours(task.folder, task.title)
+    try:
+        with atomic_dir(task.folder) as partial:
+            reader = FrameReader(task.video, task.sampling, scale=task.scale)
+            lines = ["frame,index,time_s"]
+            for frame in reader:
+                name = partial / frame_name(task.title, frame.number)
+                if not cv2.imwrite(str(name), frame.image):
+                    raise UserError("cannot write a frame", file=name, hint="is the disk full?")
+                lines.append(f"{frame.number},{frame.index},{frame.time_s:.3f}")
+            info = reader.info
+            record = {**wanted, "frames": reader.yielded, "fps": info.fps, "width": info.width, "height": info.height,
+                      "frame_count": info.frame_count, "duration_s": info.duration_s, "note": reader.note}
+            if not reader.yielded:
+                raise _Nothing
+            (partial / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            if task.folder.exists():
+                old = read_record(task.folder)
+                if old is not None and _same_frames(partial, task.folder, task.title):
+                    raise _Unchanged
+                if old is None:
+                    _keep_faces(task.folder, partial)      # made by 01a --direct, before there were frames
+    except _Nothing:
+        pass
+    except _Unchanged:
+        # Faces that were cut from these very frames stay; only the record of how the frames came about may be newer.
+        from ..files import write_json
+        write_json(task.folder / RECORD, record)
+    return record
+
+
+class _Nothing(Exception):
+    """Not one frame could be decoded: leave no folder."""
+
+
+class _Unchanged(Exception):
+    """The frames are those that stand."""
+
+
+def _stamp(video: Path) -> dict:
+    try:
+        return source_stamp(video)
+    except OSError as e:
+        raise UserError(f"cannot read the video ({e.strerror})", file=video, hint="check the path and its permissions") from None
+
+
+def _pictures(folder: Path, title: str) -> list[str]:
+    pattern = re.compile(re.escape(title) + r"-\d{3,}\.png")
+    return sorted(n for n in os.listdir(folder) if pattern.fullmatch(n))
+
+
+def _same_frames(new: Path, old: Path, title: str) -> bool:
+    names = _pictures(new, title)
+    if names != _pictures(old, title):
+        return False
+    return all((new / n).read_bytes() == (old / n).read_bytes() for n in [TABLE, *names] if (old / n).exists())
+
+
+def _must_be_ours(folder: Path, title: str) -> None:
+    """Refuses to replace a folder that holds anything but what stages 00 to 01b write: it is the user's."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError("a file stands where the frames' folder should be", file=folder, hint="choose another folder with --frames-out")
+    pictures = set(_pictures(folder, title))
+    for name in os.listdir(folder):
+        if name not in pictures and name not in (TABLE, RECORD, FACES, MARKED_FACES) and ".partial-" not in name:
+            raise UserError(f"this folder holds {name!r}, which is none of our files, so it is left alone", file=folder,
+                            hint="choose another folder with --frames-out")
+
+
+def _keep_faces(old: Path, new: Path) -> None:
+    """Links faces and marked faces of `old` into `new`."""
+    for part in (FACES, MARKED_FACES):
+        if (old / part).is_dir():
+            shutil.copytree(old / part, new / part, copy_function=link_or_copy)

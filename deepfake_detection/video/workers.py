@@ -1,0 +1,182 @@
+"""Worker processes, one video a task: each single-threaded, at most one task under way in each, none able to stop the run.
+
+`concurrent.futures` gives up the whole pool when one process dies; a video that crashes a decoder or fills the memory must cost
+one row of the account and no more, so here a dead worker is replaced and its task reported as failed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from multiprocessing.connection import wait
+from typing import Any, Callable, Iterable, Iterator
+
+from ..errors import UserError
+
+#: Read by the numeric libraries when they are loaded, so they must be set before a worker imports anything.
+_SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
+                                           "TF_NUM_INTEROP_THREADS")}
+
+
+class WorkerDied(Exception):
+    """The process that worked on this task ended without an answer (crash of a native library, or out of memory)."""
+
+
+def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
+        prepare: Callable[..., Any] | None = None, arguments: tuple = ()) -> Iterator[tuple[Any, Any]]:
+    """Yields (task, result) as tasks end, in any order. Closing the iterator (also by Ctrl-C) ends the processes.
+
+    A UserError that `function` raises is the task's result, and so is WorkerDied; any other exception is a bug, and is raised here.
+    Tasks are drawn one by one as workers become free, so a generator of millions of tasks costs no memory.
+
+    Args:
+        function: importable; called in a worker with (state, task) if `prepare` is given, else with (task).
+        tasks: picklable.
+        workers: 1 runs everything in this process (no start-up cost; a crash then ends the run).
+        prepare: importable; called once a worker with `arguments`; what it returns is `state` (e.g. a detector).
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, not {workers}")
+    if workers == 1:
+        yield from _inline(function, tasks, prepare, arguments)
+    else:
+        yield from _parallel(function, tasks, workers, prepare, arguments)
+
+
+def _inline(function, tasks, prepare, arguments):
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        state = (prepare(*arguments),) if prepare else ()
+        for task in tasks:
+            try:
+                result = function(*state, task)
+            except UserError as e:
+                result = e
+            yield task, result
+    finally:
+        cv2.setNumThreads(threads)
+
+
+class _Worker:
+    def __init__(self, context, function, prepare, arguments):
+        self.pipe, far_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far_end, function, prepare, arguments), daemon=True)
+        saved = {name: os.environ.get(name) for name in _SINGLE_THREADED}
+        os.environ.update(_SINGLE_THREADED)         # inherited by the new process, and only by it
+        try:
+            self.process.start()
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+        far_end.close()
+        self.busy, self.task = False, None
+
+    def give(self, task) -> None:
+        self.busy, self.task = True, task
+        try:
+            self.pipe.send(task)
+        except (BrokenPipeError, ConnectionResetError):
+            pass                                    # it died: its pipe answers with EOF, which names the task
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+
+
+def _parallel(function, tasks, workers, prepare, arguments):
+    # spawn: a forked copy of a process with threads (TensorFlow, OpenCV, tqdm) can hang.
+    context = multiprocessing.get_context("spawn")
+    tasks = iter(tasks)
+    pool: list[_Worker] = []
+    deaths_in_a_row = 0
+    try:
+        exhausted = False
+        while True:
+            while not exhausted:
+                idle = next((w for w in pool if not w.busy), None)
+                if idle is None and len(pool) == workers:
+                    break
+                try:
+                    task = next(tasks)
+                except StopIteration:
+                    exhausted = True
+                    break
+                if idle is None:
+                    idle = _Worker(context, function, prepare, arguments)
+                    pool.append(idle)
+                idle.give(task)
+            busy = {w.pipe: w for w in pool if w.busy}
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]
+                try:
+                    kind, value = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    worker.process.join()
+                    pool.remove(worker)
+                    pipe.close()
+                    deaths_in_a_row += 1
+                    if deaths_in_a_row > 2 * workers + 2:
+                        raise WorkerDied(f"every worker process dies (last exit code {worker.process.exitcode})") from None
+                    yield worker.task, WorkerDied(_how(worker.process.exitcode))
+                    continue
+                if kind == "bug":
+                    raise RuntimeError(f"in a worker process:\n{value}")
+                if kind == "unusable":              # `prepare` failed in a way the user can put right: no task can be done
+                    raise value
+                deaths_in_a_row = 0
+                task, worker.busy, worker.task = worker.task, False, None
+                yield task, value
+    finally:
+        for worker in pool:
+            worker.stop()
+        for worker in pool:
+            worker.process.join()
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        return f"the worker process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the worker process ended with exit code {exit_code}"
+
+
+def _serve(pipe, function, prepare, arguments) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C goes to the whole group; the parent decides
+    import cv2
+
+    cv2.setNumThreads(1)
+    state = None
+    try:
+        while True:
+            try:
+                task = pipe.recv()
+            except (EOFError, OSError):
+                return                              # the parent is gone or has closed the pipe
+            try:
+                if prepare and state is None:
+                    try:
+                        state = (prepare(*arguments),)
+                    except UserError as e:
+                        pipe.send(("unusable", e))
+                        return
+                answer = ("done", function(*(state or ()), task))
+            except UserError as e:
+                answer = ("done", e)
+            except Exception:
+                answer = ("bug", traceback.format_exc())
+            pipe.send(answer)
+    except (BrokenPipeError, ConnectionResetError):
+        return
