@@ -1,0 +1,175 @@
+"""Self-blended images: fakes made from real faces, so that a detector learns what blending leaves behind and not one generator's marks.
+
+    blend = SelfBlender(seed=1)
+    fake = blend(face, points)                     # uint8 RGB (H, W, 3) -> uint8 RGB (H, W, 3)
+    fake = blend(face, points, other, other_points) # another person's face blended in: a crude face swap
+
+Two slightly different copies of one face, a source and a target, are blended with a mask over the face (Shiohara & Yamasaki,
+"Detecting Deepfakes with Self-Blended Images", CVPR 2022). The copies differ in colour, sharpness or compression and in place; the
+mask's shape is deformed and its edge soft; the blending ratio varies. With two people it is close to Face X-ray's blended images
+(Li et al., CVPR 2020). The masks come from five points, not 68: a canonical face outline is laid over them by an affine fit.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+#: The five points and a face outline in the frame of 112 x 112 px in which face recognition aligns faces (ArcFace's template).
+CANONICAL_POINTS = np.array([(38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2)], np.float32)
+BROWS = ((26, 42), (36, 36), (50, 38), (62, 38), (76, 36), (86, 42))
+JAW = ((90, 54), (89, 67), (86, 81), (80, 94), (70, 104), (56, 109), (42, 104), (32, 94), (26, 81), (23, 67), (22, 54))
+
+#: Outlines to choose from; a generator changes the whole face, its inner part, or only the mouth and chin (as NeuralTextures does).
+OUTLINES = {
+    "face": (BROWS + JAW, 0.40),
+    "upper": (BROWS + ((88, 54), (82, 78), (72, 98), (56, 101), (40, 98), (30, 78), (24, 54)), 0.20),
+    "inner": (((30, 44), (40, 39), (56, 43), (72, 39), (82, 44), (80, 60), (74, 98), (56, 102), (38, 98), (32, 60)), 0.20),
+    "lower": (((34, 78), (56, 68), (78, 78), (82, 92), (70, 105), (56, 109), (42, 105), (30, 92)), 0.12),
+    "eyes": (((24, 44), (38, 38), (56, 42), (74, 38), (88, 44), (86, 58), (70, 64), (56, 62), (42, 64), (26, 58)), 0.08),
+}
+RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
+
+
+class SelfBlender:
+    """Makes blended fakes. Calls draw from one generator, so a run with one seed and one order of faces repeats itself.
+
+    Args:
+        seed: of every random choice.
+    """
+
+    def __init__(self, seed: int):
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
+                 other_points: np.ndarray | None = None) -> np.ndarray:
+        """A blended fake of `face`.
+
+        Args:
+            face: uint8 RGB (H, W, 3); not changed.
+            points: (5, 2) parts of width and height: eyes, nose, corners of the mouth. With NaN a typical face is assumed.
+            other, other_points: a second person's face whose inside is blended in; without it the face's own copy is.
+
+        Returns:
+            uint8 RGB (H, W, 3).
+        """
+        rng = self._random
+        height, width = face.shape[:2]
+        size = np.array([width, height], np.float32)
+        points = _or_typical(points) * size
+        if other is None:
+            source = target = face
+        else:
+            own_size = np.array([other.shape[1], other.shape[0]], np.float32)
+            source, target = self._align(other, _or_typical(other_points) * own_size, points, (width, height)), face
+        # One of the two copies is changed, as in the paper; in a swap the source keeps its own colours half of the time.
+        if rng.random() < 0.5:
+            source = self._restyle(source)
+        else:
+            target = self._restyle(target)
+        mask = self._mask(points, (width, height))
+        if other is None or rng.random() < 0.5:
+            matrix = self._small_move(width, height)
+            source = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            mask = cv2.warpAffine(mask, matrix, (width, height))
+        if other is not None and rng.random() < 0.7:
+            source = match_colour(source, target, mask)
+        mask = (mask * rng.choice(RATIOS))[..., None]
+        return np.clip(source * mask + target * (1 - mask) + 0.5, 0, 255).astype(np.uint8)
+
+    def _align(self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        matrix = affine_fit(other_points, points)
+        return cv2.warpAffine(other, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+    def _small_move(self, width: int, height: int) -> np.ndarray:
+        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges), about the middle."""
+        rng = self._random
+        scale = rng.uniform(0.95, 1 / 0.95)
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-3, 3), scale)
+        matrix[:, 2] += rng.uniform(-0.03, 0.03) * width, rng.uniform(-0.015, 0.015) * height
+        return matrix
+
+    def _restyle(self, image: np.ndarray) -> np.ndarray:
+        """Another look of the same picture: colour, then sharpness, resolution or compression."""
+        rng = self._random
+        x = image.astype(np.float32)
+        if rng.random() < 0.85:
+            x += rng.uniform(-15, 15, 3).astype(np.float32)
+            x = (x - 128) * np.float32(rng.uniform(0.85, 1.15)) + 128 + np.float32(rng.uniform(-13, 13))
+        x = np.clip(x, 0, 255).astype(np.uint8)
+        if rng.random() < 0.5:
+            hsv = cv2.cvtColor(x, cv2.COLOR_RGB2HSV).astype(np.int16)
+            hsv[..., 0] = (hsv[..., 0] + rng.integers(-5, 6)) % 180
+            hsv[..., 1] = np.clip(hsv[..., 1] * rng.uniform(0.75, 1.25), 0, 255)
+            x = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+        choice = rng.random()
+        height, width = x.shape[:2]
+        if choice < 0.35:                                                         # lower resolution: what a generator's output size does
+            factor = rng.uniform(0.3, 0.8)
+            small = cv2.resize(x, (max(8, round(width * factor)), max(8, round(height * factor))), interpolation=cv2.INTER_AREA)
+            x = cv2.resize(small, (width, height), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST], p=[.5, .4, .1])))
+        elif choice < 0.55:                                                       # sharpen
+            soft = cv2.GaussianBlur(x, (0, 0), 1.2)
+            x = cv2.addWeighted(x, 1 + (a := rng.uniform(0.3, 1.2)), soft, -a, 0)
+        elif choice < 0.75:
+            x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.6))
+        elif choice < 0.9:
+            x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR)
+        return x
+
+    def _mask(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Where the source shows: float32 (H, W) in 0..1, an outline deformed elastically with a soft edge."""
+        rng = self._random
+        width, height = size
+        names = list(OUTLINES)
+        outline = np.array(OUTLINES[names[rng.choice(len(names), p=[OUTLINES[n][1] for n in names])]][0], np.float32)
+        # Widen or narrow the outline, and pull each of its points a little.
+        centre = outline.mean(0)
+        outline = (outline - centre) * rng.uniform(0.85, 1.12, 2).astype(np.float32) + centre
+        outline += rng.normal(0, 1.5, outline.shape).astype(np.float32)
+        matrix = affine_fit(CANONICAL_POINTS, points)
+        hull = cv2.convexHull((outline @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)).round().astype(np.int32)
+        mask = np.zeros((height, width), np.float32)
+        cv2.fillConvexPoly(mask, hull, 1.0)
+        if rng.random() < 0.7:
+            mask = self._elastic(mask, width)
+        # Two blurs with a threshold between them move the edge and set its softness apart, as the paper does.
+        mask = cv2.GaussianBlur(mask, (0, 0), width * rng.uniform(0.01, 0.06))
+        if rng.random() < 0.5:
+            mask = np.minimum(mask / rng.uniform(0.5, 0.9), 1.0)
+        return cv2.GaussianBlur(mask, (0, 0), width * rng.uniform(0.004, 0.04))
+
+    def _elastic(self, mask: np.ndarray, width: int) -> np.ndarray:
+        """Smooth random displacement, up to about 4 % of the width (Simard et al., 2003)."""
+        rng = self._random
+        coarse = rng.normal(0, width * 0.025, (2, 6, 6)).astype(np.float32)
+        height = mask.shape[0]
+        dx, dy = (cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse)
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        return cv2.remap(mask, x + dx, y + dy, cv2.INTER_LINEAR)
+
+
+#: Median points of 200 DFDC faces, for faces in which the finder saw none.
+TYPICAL_POINTS = np.array([(0.30, 0.275), (0.70, 0.28), (0.487, 0.513), (0.327, 0.695), (0.658, 0.70)], np.float32)
+
+
+def _or_typical(points: np.ndarray) -> np.ndarray:
+    points = np.asarray(points, np.float32).reshape(5, 2)
+    return points if np.isfinite(points).all() else TYPICAL_POINTS
+
+
+def affine_fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The affine map (2, 3), float32, that takes the points `start` (N, 2) closest to `end` (N, 2), least squares."""
+    known = np.hstack([start, np.ones((len(start), 1), np.float32)])
+    return np.linalg.lstsq(known, end, rcond=None)[0].T.astype(np.float32)
+
+
+def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`source` with the mean and spread of each channel of `target` inside `mask` (Reinhard et al., 2001, in RGB). uint8 RGB."""
+    weight = mask[..., None] + 1e-6
+    total = weight.sum()
+    a, b = source.astype(np.float32), target.astype(np.float32)
+    mean_a, mean_b = (a * weight).sum((0, 1)) / total, (b * weight).sum((0, 1)) / total
+    std_a = np.sqrt((((a - mean_a) ** 2) * weight).sum((0, 1)) / total)
+    std_b = np.sqrt((((b - mean_b) ** 2) * weight).sum((0, 1)) / total)
+    return np.clip((a - mean_a) * np.clip(std_b / (std_a + 1e-3), 0.5, 2.0) + mean_b, 0, 255).astype(np.uint8)

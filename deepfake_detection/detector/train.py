@@ -1,0 +1,298 @@
+"""Trains the detector: balanced batches of faces and blended fakes, strong augmentation, AdamW with a cosine, averaged weights.
+
+    from deepfake_detection.detector import train
+    train.run(train.Settings(steps=3000), cache, out=Path("build/detector/main"))
+
+A batch is balanced within every source, so that "which data set is this" never tells the label: 20 real DFDC faces stand beside
+13 DFDC fakes and 7 blends of real DFDC faces, and so on (SHARES). Batches are a function of (seed, step) alone, so a run that was
+killed goes on from its last checkpoint with the batches it would have had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..files import atomic_path, write_json, write_text
+from ..labels import FAKE, REAL
+from .data import CACHE_SIZE, POINTS, Cache
+from .self_blending import SelfBlender
+
+#: How many faces of a batch of 64 are (real, given fakes, blended fakes) for each source: real = fakes + blends in every line.
+SHARES = {"dfdc": (20, 13, 7), "ffpp": (6, 4, 2), "ffpp_faces": (4, 3, 1), "stills": (2, 0, 2)}
+
+#: Which data sets of the cache make up a source.
+SOURCES = {"dfdc": ("dfdc",), "ffpp": ("ffpp", "dfd"), "ffpp_faces": ("ffpp_faces",), "stills": ("stills",)}
+
+#: Part of the blends whose inside is another person's (a crude swap) rather than the face's own copy.
+SWAP_PART = 0.25
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A training run. Saved beside its results.
+
+    Attributes:
+        architecture: a name of `models.registry`.
+        sizes: ((part of the run, input side), ...): small faces first, larger ones at the end.
+        steps, batch: optimizer steps, and faces a step (a multiple of 64).
+        minutes: if given, the schedule also ends after this time; the steps reached are in the log and repeat the run.
+        learning_rate: its peak, after `warmup` (part of the run), before a cosine to 0.
+        weight_decay: of convolution and dense kernels only.
+        smoothing: labels are smoothed by this much.
+        averaging: momentum of the averaged weights, which are what is saved.
+        without: sources left out ("dfdc" or "ffpp", which takes ffpp_faces with it), for leave-one-dataset-out.
+        blends: with False, given fakes take the place of blended ones.
+        augmentation: a name of `training.augmentation`.
+    """
+
+    architecture: str = "efficientnet_lite0"
+    weights: str = "none"
+    sizes: tuple = ((0.0, 128),)
+    steps: int = 3000
+    batch: int = 64
+    minutes: float | None = None
+    learning_rate: float = 8e-4
+    warmup: float = 0.04
+    weight_decay: float = 0.02
+    smoothing: float = 0.04
+    dropout: float = 0.3
+    averaging: float = 0.996
+    without: tuple = ()
+    blends: bool = True
+    augmentation: str = "strong"
+    validate_every: int = 400
+    seed: int = 1
+    extra: dict = field(default_factory=dict)
+
+
+class Batches:
+    """Draws batches of uint8 faces (batch, CACHE_SIZE, CACHE_SIZE, 3) and labels (batch,) from the training split.
+
+    Args:
+        cache: all faces; only rows with split `train` are ever read.
+        settings: of the run.
+    """
+
+    def __init__(self, cache: Cache, settings: Settings):
+        self._images = cache.images
+        self._points = cache.table[list(POINTS)].to_numpy(np.float32).reshape(-1, 5, 2)
+        self._seed, self._batch = settings.seed, settings.batch
+        left_out = {"ffpp": ("ffpp", "ffpp_faces"), "dfdc": ("dfdc",)}
+        gone = {s for name in settings.without for s in left_out.get(name, (name,))}
+        self._shares, self._videos = {}, {}
+        for source, share in SHARES.items():
+            if source in gone:
+                continue
+            reals, fakes, blends = share if settings.blends else (share[0], share[1] + share[2], 0)
+            if source == "stills" and not settings.blends:
+                continue
+            self._shares[source] = reals, fakes, blends
+            for label in (REAL, FAKE):
+                # A video is drawn first, then a face of it, so that long videos do not weigh more.
+                rows = cache.rows(dataset=SOURCES[source], split="train", label=label)
+                self._videos[source, label] = [g.index.to_numpy() for _, g in cache.table.iloc[rows].groupby("video", sort=True)]
+        scale = settings.batch / sum(2 * s[0] for s in self._shares.values())
+        self._shares = {k: self._scaled(s, scale) for k, s in self._shares.items()}
+
+    @staticmethod
+    def _scaled(share, scale: float):
+        reals = max(1, round(share[0] * scale))
+        blends = min(reals, round(share[2] * scale)) if share[1] else reals
+        return reals, reals - blends, blends
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of one step."""
+        rng = np.random.default_rng([self._seed, int(step)])
+        blend = SelfBlender(seed=int(rng.integers(2**31)))
+        faces, labels = [], []
+        for source, (reals, fakes, blends) in self._shares.items():
+            chosen = self._draw(rng, source, REAL, reals)
+            faces += [self._images[i] for i in chosen]
+            for n, i in enumerate(chosen[:blends]):
+                # The blends stand beside the very faces they were made from: what differs is the blending alone.
+                if rng.random() < SWAP_PART and reals > 1:
+                    j = chosen[(n + 1) % len(chosen)]
+                    faces.append(blend(self._images[i], self._points[i], self._images[j], self._points[j]))
+                else:
+                    faces.append(blend(self._images[i], self._points[i]))
+            faces += [self._images[i] for i in self._draw(rng, source, FAKE, fakes)]
+            labels += [REAL] * reals + [FAKE] * (blends + fakes)
+        return np.stack(faces), np.array(labels, np.float32)
+
+    def _draw(self, rng, source: str, label: int, count: int) -> list[int]:
+        videos = self._videos[source, label]
+        if not count:
+            return []
+        picked = rng.choice(len(videos), count, replace=len(videos) < count)
+        return [int(rng.choice(videos[v])) for v in picked]
+
+
+def dataset(cache: Cache, settings: Settings, start: int, size: int):
+    """A tf.data.Dataset of (float32 faces (batch, size, size, 3), labels (batch, 1)) from step `start` on, endless."""
+    import tensorflow as tf
+
+    from ..training.augmentation import augment
+
+    batches, change = Batches(cache, settings), augment(settings.augmentation, settings.seed)
+
+    def draw(step):
+        faces, labels = tf.numpy_function(batches, [step], (tf.uint8, tf.float32))
+        return step, tf.ensure_shape(faces, (None, CACHE_SIZE, CACHE_SIZE, 3)), tf.ensure_shape(labels, (None,))
+
+    def alter(step, faces, labels):
+        return change(faces, step, size), labels[:, None]
+
+    steps = tf.data.Dataset.range(start, 10**9)
+    return steps.map(draw, num_parallel_calls=1).map(alter, num_parallel_calls=1).prefetch(4)
+
+
+def run(settings: Settings, cache: Cache, out: Path) -> Path:
+    """Trains, or goes on with a killed run, and returns the path of the averaged model, `<out>/model.keras`.
+
+    Writes `<out>/log.csv` (step, minutes, loss, validation AUCs), `<out>/settings.json` and checkpoints.
+    """
+    import keras
+    from tqdm import tqdm
+
+    from ..models import registry
+
+    keras.utils.set_random_seed(settings.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "settings.json", asdict(settings))
+    state = {"step": 0, "seconds": 0.0, "log": []}
+    if (out / f"{CHECKPOINT}.json").is_file():
+        state = json.loads((out / f"{CHECKPOINT}.json").read_text())
+        model = keras.models.load_model(out / f"{CHECKPOINT}.keras")
+        with np.load(out / f"{CHECKPOINT}.npz") as f:
+            average = [f[f"w{i}"] for i in range(len(f.files))]
+    else:
+        model = _compiled(registry.build(settings.architecture, input_size=_size_at(settings, 0.0), weights=settings.weights,
+                                         dropout=settings.dropout), settings)
+        average = [w.copy() for w in model.get_weights()]
+
+    began, done_before = time.monotonic(), state["seconds"]
+    step, progress, losses, feed, size = state["step"], 0.0, [], None, None
+    bar = tqdm(total=settings.steps, initial=step, desc=out.name, unit="step", mininterval=10)
+    while True:
+        elapsed = done_before + time.monotonic() - began
+        progress = step / settings.steps
+        if settings.minutes is not None:
+            progress = max(progress, elapsed / 60 / settings.minutes)
+        if progress >= 1:
+            break
+        wanted = _size_at(settings, progress)
+        if model.input_shape[1] != wanted:
+            model = _resized(model, settings, wanted)
+        if size != wanted:
+            feed, size = iter(dataset(cache, settings, step, wanted)), wanted
+        model.optimizer.learning_rate.assign(_learning_rate(settings, progress))
+        faces, labels = next(feed)
+        losses.append(float(model.train_on_batch(faces, labels)))
+        step += 1
+        bar.update()
+        # A young average follows closely, so that the first weights are soon forgotten.
+        momentum = min(settings.averaging, (1 + step) / (10 + step))
+        for kept, now in zip(average, model.get_weights()):
+            kept *= momentum
+            kept += (1 - momentum) * now
+        if step % settings.validate_every == 0:
+            elapsed = done_before + time.monotonic() - began
+            line = {"step": step, "minutes": round(elapsed / 60, 2), "size": wanted, "loss": round(float(np.mean(losses)), 4),
+                    **quick_validation(_with(model, average), cache, wanted)}
+            losses = []
+            bar.write(json.dumps(line))
+            state["log"].append(line)
+            _save(out, model, average, state | {"step": step, "seconds": done_before + time.monotonic() - began})
+    bar.close()
+    final = _with(model, average)
+    with atomic_path(out / "model.keras") as partial:
+        final.save(partial)
+    write_json(out / "result.json", {"step": step, "minutes": round((done_before + time.monotonic() - began) / 60, 1), "log": state["log"]})
+    return out / "model.keras"
+
+
+def _compiled(model, settings: Settings):
+    import keras
+
+    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(label_smoothing=settings.smoothing), jit_compile=False)
+    return model
+
+
+def _resized(model, settings: Settings, size: int):
+    """The same weights and optimizer state for another input size."""
+    from ..models import registry
+
+    larger = _compiled(registry.build(settings.architecture, input_size=size, dropout=settings.dropout), settings)
+    larger.set_weights(model.get_weights())
+    larger.optimizer.build(larger.trainable_variables)
+    for new, old in zip(larger.optimizer.variables, model.optimizer.variables):
+        new.assign(old)
+    return larger
+
+
+def _with(model, weights):
+    """An uncompiled copy of the model with other weights."""
+    import keras
+
+    copy = keras.models.clone_model(model)
+    copy.set_weights(weights)
+    return copy
+
+
+def _size_at(settings: Settings, progress: float) -> int:
+    return [size for begin, size in settings.sizes if progress >= begin][-1]
+
+
+def _learning_rate(settings: Settings, progress: float) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    if progress < settings.warmup:
+        return settings.learning_rate * (progress + 1e-3) / settings.warmup
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup)))
+
+
+def _save(out: Path, model, average, state: dict) -> None:
+    """The json is written last: a checkpoint without it does not count."""
+    with atomic_path(out / f"{CHECKPOINT}.keras") as partial:
+        model.save(partial)
+    with atomic_path(out / f"{CHECKPOINT}.npz") as partial:
+        np.savez(partial, **{f"w{i}": w for i, w in enumerate(average)})
+    write_json(out / f"{CHECKPOINT}.json", state)
+    write_text(out / "log.csv", "\n".join([",".join(state["log"][-1])] + [",".join(map(str, r.values())) for r in state["log"]]) + "\n")
+
+
+def predict_rows(model, cache: Cache, rows: np.ndarray, size: int, batch: int = 64) -> np.ndarray:
+    """P(real) of cached faces, (len(rows),) float32, before calibration."""
+    from ..faces.crops import network_input
+
+    predicted = [np.asarray(model(np.stack([network_input(cache.images[i], size) for i in rows[k:k + batch]]).astype(np.float32),
+                                  training=False))[:, 0] for k in range(0, len(rows), batch)]
+    return np.concatenate(predicted)
+
+
+def quick_validation(model, cache: Cache, size: int) -> dict:
+    """AUCs on a part of the validation split: every third DFDC face, eight faces of each FF++ clip, all FF++ crops."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    table, result = cache.table, {}
+    rows = cache.rows(dataset="dfdc", split="val")[::3]
+    p, y = predict_rows(model, cache, rows, size), table.label.to_numpy()[rows]
+    result["dfdc_auc"], result["dfdc_log_loss"] = round(roc_auc_score(y, p), 4), round(log_loss(y, np.clip(p, 1e-6, 1 - 1e-6)), 4)
+    rows = cache.rows(dataset=("ffpp", "dfd"), split="val")[::4]
+    part = table.iloc[rows].assign(p=predict_rows(model, cache, rows, size))
+    videos = part.groupby("video").agg(p=("p", "mean"), label=("label", "first"), manipulation=("manipulation", "first"))
+    for quality in ("c23", "c40"):
+        some = videos[videos.manipulation.str.contains(quality)]
+        result[f"ffpp_{quality}_auc"] = round(roc_auc_score(some.label, some.p), 4)
+    rows = cache.rows(dataset="ffpp_faces", split="val")
+    result["ffpp_faces_auc"] = round(roc_auc_score(table.label.to_numpy()[rows], predict_rows(model, cache, rows, size)), 4)
+    return result

@@ -1,0 +1,61 @@
+"""Trains the detector that is shipped in models/, from the shared data, in one command.
+
+    python train_detector.py --data ../shared/data --minutes 85
+
+Cuts the faces once (build/detector), trains, calibrates on the validation split and writes models/detector.{keras,onnx,json}.
+Expect about 40 faces a second on two CPU cores; the runs that were made, and what each gave, are in docs/training_log.md.
+"""
+
+import os
+
+# Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def main(argv=None) -> int:
+    p = cli.parser(__doc__, data=False, out=False)
+    shared = Path(__file__).resolve().parent.parent / "shared"
+    p.add_argument("--data", type=Path, default=shared / "data", metavar="DIR", help="the shared data (default: %(default)s)")
+    p.add_argument("--weights", default=str(shared / "weights" / "efficientnet_lite0_imagenet_notop.weights.h5"), metavar="PATH",
+                   help="what to start from: none, imagenet or a weights file (default: %(default)s)")
+    p.add_argument("--yunet", type=Path, default=shared / "weights" / "face_detection_yunet_2023mar.onnx", metavar="PATH",
+                   help="the face detector's file (default: %(default)s)")
+    p.add_argument("--work", type=Path, default=Path("build/detector"), metavar="DIR", help="cut faces and checkpoints (default: %(default)s)")
+    p.add_argument("--out", type=Path, default=Path("models"), metavar="DIR", help="where the detector is written (default: %(default)s)")
+    p.add_argument("--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)")
+    p.add_argument("--architecture", default="efficientnet_lite0", metavar="NAME", help="network (default: %(default)s)")
+    p.add_argument("--sizes", default="0:128,0.7:160", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
+    p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
+    p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
+    p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
+    p.add_argument("--without", action="append", default=[], choices=["dfdc", "ffpp"], help="leave a data set out (again for more)")
+    p.add_argument("--no-blends", action="store_true", help="train without self-blended images")
+    p.add_argument("--augmentation", default="strong", choices=["strong", "published", "none"], help="(default: %(default)s)")
+    p.add_argument("--validate-every", type=cli.positive_int, default=400, metavar="N", help="steps (default: %(default)s)")
+    p.add_argument("--no-export", action="store_true", help="only train: leave models/ as it is")
+    options = p.parse_args(argv)
+    cli.announce("train_detector", options)
+
+    from deepfake_detection.detector import data, train
+
+    sizes = tuple((float(part), int(px)) for part, px in (item.split(":") for item in options.sizes.split(",")))
+    settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=sizes, steps=options.steps,
+                              minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
+                              blends=not options.no_blends, augmentation=options.augmentation,
+                              validate_every=options.validate_every, seed=options.seed)
+    cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)
+    model = train.run(settings, cache, options.work / options.name)
+    if not options.no_export:
+        from deepfake_detection.detector import export
+
+        model = export.ship(model, cache, options.out)
+    print(f"trained: {model}")
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
