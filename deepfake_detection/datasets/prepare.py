@@ -1,0 +1,231 @@
+"""Stage 02: faces to a balanced set, and that to train, val and test without leaks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Sequence
+
+from tqdm import tqdm
+
+from .. import files, labels
+from ..cli import stage_reports
+from ..errors import UserError
+from ..video import account
+from . import leaks
+from .split import SETS, allocate, assign_groups, thin
+
+STAGE = "02_prepare_dataset"
+BALANCE = ("delete", "none")
+SPLIT = ("groups", "official")
+_PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass
+class Result:
+    """What stage 02 made. `faces[set][class folder]` counts faces, `videos[set]` counts videos."""
+
+    faces: dict[str, dict[str, int]]
+    videos: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    summary: str = ""
+
+
+def faces_of(folder: Path, title: str) -> tuple[list[str], int]:
+    """Names of the faces of a video, in the order of frames, and the number of pictures there that are not named as its faces.
+
+    Raises:
+        FileNotFoundError: when the folder is not there.
+    """
+    ours = re.compile(re.escape(title) + r"-(\d+)-(\d+)")
+    found, strange = [], 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix.lower() not in _PICTURES or stem.startswith("."):
+                continue
+            if m := ours.fullmatch(stem):
+                found.append((int(m[1]), int(m[2]), entry.name))
+            else:
+                strange += 1
+    return [name for _, _, name in sorted(found)], strange
+
+
+def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance: str = "delete", split: str = "groups",
+            ratio: Sequence[float] = (80, 10, 10), seed: int = 1) -> Result:
+    """Makes `<out>/prepared_dataset/{real,fake}`, `<out>/split_dataset/{train,val,test}/{real,fake}` and `<out>/split_manifest.csv`.
+
+    Fakes are down-sampled to the number of real faces (`balance="delete"`) by thinning the frames of each video evenly, so that as
+    many videos as possible stay. Pictures are hard links where the file system allows. Both folders appear whole or not at all.
+
+    Args:
+        manifest: of `datasets.manifest.read_manifest`.
+        frames: holds `<title>/<faces>/<title>-NNN-FF.png`.
+        faces: `faces`, or `marked_faces` of stage 01b.
+        balance: `delete` as published, or `none`.
+        split: `groups` (connected identities stay together), or `official` (the data set's own, which may part identities).
+        ratio: parts for train, val, test.
+        seed: of the balancing and of the split.
+
+    Raises:
+        UserError: no faces, a class missing, too few groups, no official split.
+    """
+    import pandas as pd
+
+    report = account.Account(manifest, ("faces", "used"))
+    usable = manifest[manifest["error"] == ""]
+    found: dict[str, list[str]] = {}
+    notes = []
+    for row in tqdm(list(usable.itertuples()), desc="faces", unit="video", disable=None):
+        if not row.label:
+            report.add(row.title, account.SKIPPED, detail="no label: it can be predicted, not trained on")
+            continue
+        folder = frames / row.title / faces
+        try:
+            names, strange = faces_of(folder, row.title)
+        except (FileNotFoundError, NotADirectoryError):
+            before = {"faces": "01a", "marked_faces": "01b"}.get(faces, "01a")
+            report.add(row.title, account.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it")
+            continue
+        if strange:
+            notes.append(f"{row.title}: {strange} pictures are not named {row.title}-NNN-FF.png and were left out")
+        if not names:
+            report.add(row.title, account.NO_FACE)
+            continue
+        found[row.title] = names
+    for title, names in found.items():
+        report.add(title, account.OK, faces=len(names))
+    report_path = stage_reports(out) / f"{STAGE}_videos.csv"
+    report.write(report_path)                                 # stands also when no split can be made
+    by_title = usable.set_index("title")
+    total = {label: sum(len(found[t]) for t in found if by_title.at[t, "label"] == label) for label in ("REAL", "FAKE")}
+    if not all(total.values()):
+        if not any(manifest["label"] != ""):
+            raise UserError("none of these videos has a label", file=frames,
+                            hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which needs none")
+        none = " and ".join(label.lower() for label, n in total.items() if not n)
+        raise UserError(f"no {none} faces to train on", file=frames,
+                        hint=f"see {report_path} for each video; run stages 00 and 01a before, with the same --data")
+
+    # Balance.
+    used = dict(found)
+    if balance == "delete":
+        fakes = {t: len(names) for t, names in found.items() if by_title.at[t, "label"] == "FAKE"}
+        for title, count in allocate(fakes, total["REAL"], seed).items():
+            used[title] = thin(found[title], count)
+        if total["FAKE"] < total["REAL"]:
+            notes.append(f"fewer fake faces ({total['FAKE']}) than real ones ({total['REAL']}): nothing was down-sampled")
+    where = _places(by_title, {t: len(n) for t, n in used.items() if n}, split, ratio, seed, notes)
+
+    lines = []
+    counts = {s: {c: 0 for c in labels.CLASS_FOLDERS} for s in SETS}
+    videos = dict.fromkeys(SETS, 0)
+    prepared, divided = out / "prepared_dataset", out / "split_dataset"
+    _check_target(frames, prepared, divided)
+    with files.folder_lock(out, STAGE):
+        for target in (prepared, divided):                    # what a killed run left of just these two
+            for rest in target.parent.glob(files.partial_name(target).name.rsplit("-", 1)[0] + "-*"):
+                shutil.rmtree(rest, ignore_errors=True)
+        with files.atomic_dir(prepared) as whole, files.atomic_dir(divided) as parts:
+            for word in labels.CLASS_FOLDERS:
+                (whole / word).mkdir()
+                for s in SETS:
+                    (parts / s / word).mkdir(parents=True)
+            for title in tqdm(sorted(used), desc="linking", unit="video", disable=None):
+                names, word = used[title], by_title.at[title, "label"].lower()
+                s = where.get(title)
+                detail = "" if s else ("down-sampled to none" if not names else "in no set of the official split")
+                report.add(title, account.OK if s else account.SKIPPED, faces=len(found[title]), used=len(names) if s else 0,
+                           detail=s or detail)
+                if not s:
+                    continue
+                videos[s] += 1
+                for name in names:
+                    source = (frames / title / faces / name).resolve()      # a link to a link would dangle when it moves
+                    files.link_or_copy(source, whole / word / name)
+                    files.link_or_copy(source, parts / s / word / name)
+                    counts[s][word] += 1
+                    lines.append((s, by_title.at[title, "label"], by_title.at[title, "group"], title, f"{s}/{word}/{name}"))
+        table = pd.DataFrame(lines, columns=["set", "label", "group", "title", "file"])
+        table["set"] = pd.Categorical(table["set"], SETS)
+        files.write_csv(out / "split_manifest.csv", table.sort_values(["set", "label", "title", "file"], kind="stable"))
+        report.write(report_path)
+    if split == "official":
+        shared = leaks.find(divided, groups=by_title["group"].to_dict(), pictures=False).groups
+        if shared:
+            notes.append(f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too")
+    return Result(counts, videos, notes, report.summary())
+
+
+def _check_target(frames: Path, *targets: Path) -> None:
+    for target in targets:
+        if target.exists() and not target.is_dir():
+            raise UserError("a file is in the way", file=target, hint="move it, or choose another folder with --out")
+        if target.is_symlink():
+            raise UserError("this is a link; it is replaced as a folder", file=target, hint="remove the link, or choose another --out")
+
+
+def _places(by_title, used: dict[str, int], split: str, ratio: Sequence[float], seed: int, notes: list[str]) -> dict[str, str]:
+    """Title -> set, for the videos that have a face to give."""
+    def per_group(titles):
+        counts: dict[str, list[int]] = {}
+        for t in titles:
+            counts.setdefault(by_title.at[t, "group"], [0, 0])[0 if by_title.at[t, "label"] == "REAL" else 1] += used[t]
+        return {g: tuple(c) for g, c in counts.items()}
+
+    official = {t: by_title.at[t, "split"] for t in used}
+    has_official = set(official.values()) >= {"train", "test"}
+    if split == "groups":
+        hint = "add videos of other people"
+        if has_official:
+            hint += ", or take the data set's own split with --split official"
+        groups = assign_groups(per_group(used), ratio, seed, hint)
+        return {t: groups[by_title.at[t, "group"]] for t in used}
+    if not has_official:
+        raise UserError("this data set comes without an official split into train and test (or none of its faces are here)",
+                        hint="leave out --split official")
+    place = {t: s for t, s in official.items() if s}
+    if "val" not in place.values():
+        place.update(_validation(place, by_title, per_group, ratio, seed, notes))
+    for s in SETS:
+        for label in ("REAL", "FAKE"):
+            if not any(p == s and by_title.at[t, "label"] == label for t, p in place.items()):
+                raise UserError(f"the official split leaves no {label.lower()} face for {s}", hint="leave out --split official")
+    left = len(used) - len(place)
+    if left:
+        notes.append(f"{left} videos are in no set of the official split and were left out")
+    return place
+
+
+def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, notes: list[str]) -> dict[str, str]:
+    """A validation set out of the official training set: whole groups where there are enough of them, else whole videos."""
+    train = [t for t, s in place.items() if s == "train"]
+    parts = (ratio[0], ratio[1])
+    for group_of, what in ((lambda t: by_title.at[t, "group"], "identity groups"), (lambda t: t, "videos: its identities are all connected")):
+        counts: dict[str, list[int]] = {}
+        for t in train:
+            counts.setdefault(group_of(t), [0, 0])[0 if by_title.at[t, "label"] == "REAL" else 1] += 1
+        real = [g for g, c in counts.items() if c[0]]
+        fake = [g for g, c in counts.items() if c[1]]
+        if len(real) < 2 or len(fake) < 2 or len(set(real) | set(fake)) < 2:
+            continue
+        import numpy as np
+        order = sorted(counts)
+        np.random.default_rng(seed).shuffle(order)
+        wish = [sum(c[i] for c in counts.values()) * parts[1] / sum(parts) for i in (0, 1)]
+        taken, filled = set(), [0, 0]
+        for g in order:
+            c = counts[g]
+            leaves = all(filled[i] + c[i] < sum(v[i] for v in counts.values()) for i in (0, 1))
+            helps = any(c[i] and filled[i] < wish[i] for i in (0, 1))
+            overshoots = any(filled[i] and filled[i] + c[i] > 1.5 * wish[i] + 1 for i in (0, 1))
+            if leaves and helps and not overshoots:
+                taken.add(g)
+                filled = [filled[i] + c[i] for i in (0, 1)]
+        if all(filled):
+            notes.append(f"the official split has no validation set: one was taken from train, by {what}")
+            return {t: "val" for t in train if group_of(t) in taken}
+    raise UserError("the official training set is too small to take a validation set from", hint="leave out --split official")
