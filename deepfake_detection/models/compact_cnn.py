@@ -4,7 +4,7 @@ Input      (N, 100, 100, 3) RGB 0..255; scaled inside to 0..1
 Layers     4 x (convolution, ReLU, batch normalisation, max pooling 2): 8 filters of 3x3, 8 of 5x5, 16 of 5x5, 16 of 5x5;
            Dropout 0.5, Dense 16 ReLU, Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
-Parameters 20,761
+Parameters 24,233
 Source     The small network of the classic student recipes for this task; its layers are those of Meso4 (Afchar et al., "MesoNet: a
            Compact Facial Video Forgery Detection Network", WIFS 2018, arXiv:1809.00888) with other sizes and pooling
 """
@@ -16,7 +16,7 @@ KIND = "frame"
 INPUT_SIZE = 100
 MIN_INPUT_SIZE = 16
 HAS_IMAGENET = False
-PARAMETERS = 20_761
+PARAMETERS = 24_233
 
 #: (filters, kernel) of each convolution.
 CONVOLUTIONS = ((8, 3), (8, 5), (16, 5), (16, 5))

@@ -5,7 +5,7 @@ Layers     2 x inception module (four branches: 1x1; 1x1, 3x3; 1x1, 3x3 dilation
            batch normalisation and max pooling 2; 2 x (16 filters of 5x5 with ReLU, batch normalisation, max pooling 2 and 4);
            Dropout 0.5, Dense 16, LeakyReLU 0.1, Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
-Parameters 28,697
+Parameters 28,725
 Source     Afchar, Nozick, Yamagishi & Echizen, "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018,
            arXiv:1809.00888. The published files (MesoInception_DF.h5, MesoInception_F2F.h5) load with `weights=PATH`.
 """
@@ -18,7 +18,7 @@ NAME = "meso_inception"
 KIND = "frame"
 INPUT_SIZE = 256
 HAS_IMAGENET = False
-PARAMETERS = 28_697
+PARAMETERS = 28_725
 
 #: Filters of the four branches of each inception module.
 MODULES = ((1, 4, 4, 2), (2, 4, 4, 2))

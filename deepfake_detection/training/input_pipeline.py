@@ -241,7 +241,7 @@ def epoch_order(y, *, seed: int, epoch: int, balance: bool = False):
     return rng.permutation(np.concatenate(picked))
 
 
-def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | None = None, drop_remainder: bool = False,
+def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | None = None, first_step: int = 0, drop_remainder: bool = False,
             sample_weight=None, shard: tuple[int, int] = (0, 1)):
     """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given order.
 
@@ -249,7 +249,8 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
 
     Args:
         order: positions, e.g. from `epoch_order`.
-        augment: called with a batch of faces inside the graph; None for prediction.
+        augment: called with (faces, number of the batch) inside the graph, see `augmentation.augment`; None for prediction.
+        first_step: number of the first batch, for `augment`.
         sample_weight: (2,) weight of fake and real, or None.
         shard: (index, count): this worker's part of each global batch; `batch_size` is the global one and count must divide it.
     """
@@ -276,5 +277,7 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
 
     data = data.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if augment is not None:
-        data = data.map(lambda faces, *rest: (augment(faces), *rest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came first.
+        data = data.enumerate(first_step).map(lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
+                                    num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return data.prefetch(tf.data.AUTOTUNE)

@@ -31,6 +31,8 @@ SPLITS = ("train", "val", "test")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 BALANCES = ("none", "sample", "weight")
+#: Batches are numbered from epoch * this for the augmentation's draws: an epoch's pictures do not depend on how long the others were.
+STEPS_OF_AN_EPOCH = 1 << 20
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -99,45 +101,53 @@ class Settings:
 def build_model(settings: Settings):
     """The model of `settings` with the weights it starts from, and one line that says which these are.
 
+    Without `image_size` the model takes faces of the size that the `.keras` file it starts from takes, else its own.
+
     Raises:
         UserError: a weights file that is not there or of another architecture. ImageNet weights that cannot be had are no error:
             the next best choice is taken, and said.
     """
     arch = registry.module(settings.model)
-    options = dict(input_size=settings.image_size, dropout=settings.dropout)
+
+    def from_file(path: Path):
+        size = settings.image_size or keras_file(path).get("input_size") or arch.INPUT_SIZE
+        model = registry.build(settings.model, input_size=size, dropout=settings.dropout)
+        return model, str(load_into(model, path))
+
+    def built(weights: str):
+        return registry.build(settings.model, input_size=settings.image_size, dropout=settings.dropout, weights=weights)
+
     choice = settings.weights
     if choice == "none":
-        return registry.build(settings.model, **options), "random weights"
+        return built("none"), "random weights"
     if choice not in ("imagenet", "auto"):
-        model = registry.build(settings.model, **options)
-        return model, str(load_into(model, choice))
-    shipped = SHIPPED_DETECTOR if _is_of(settings.model, SHIPPED_DETECTOR) else None
+        return from_file(Path(choice))
+    shipped = keras_file(SHIPPED_DETECTOR).get("name") == settings.model
     if choice == "auto" and shipped:
-        model = registry.build(settings.model, **options)
-        return model, str(load_into(model, shipped))
+        return from_file(SHIPPED_DETECTOR)
     why = f"{settings.model} has no ImageNet weights"
     if getattr(arch, "HAS_IMAGENET", True):
         try:
-            return registry.build(settings.model, weights="imagenet", **options), "ImageNet weights"
+            return built("imagenet"), "ImageNet weights"
         except UserError as e:
             why = e.what
-    model = registry.build(settings.model, **options)
     if shipped:
-        return model, f"{why}; instead {load_into(model, shipped)}"
-    return model, f"{why}; instead random weights"
+        model, origin = from_file(SHIPPED_DETECTOR)
+        return model, f"{why}; instead {origin}"
+    return built("none"), f"{why}; instead random weights"
 
 
-def _is_of(name: str, path: Path) -> bool:
-    """Whether a `.keras` file holds a model of this name (its configuration is read, not its weights)."""
+def keras_file(path: Path) -> dict:
+    """`name` and `input_size` of the model in a `.keras` file, from its configuration alone; empty for any other file."""
     import zipfile
 
-    if not path.is_file():
-        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))["config"].get("name") == name
-    except (zipfile.BadZipFile, KeyError, ValueError):
-        return False
+            config = json.loads(archive.read("config.json"))["config"]
+        shape = next(layer["config"]["batch_shape"] for layer in config["layers"] if layer["class_name"] == "InputLayer")
+        return {"name": config.get("name"), "input_size": shape[-2]}
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, StopIteration):
+        return {}
 
 
 def freeze(model, which: str) -> list[str]:
@@ -185,7 +195,7 @@ def make_optimizer(settings: Settings, steps_per_epoch: int):
     elif warmup:
         # PolynomialDecay stays at its end value, so a rise to a constant is a "decay" from 0 to the rate.
         rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate, power=1.0)
-    common = dict(learning_rate=rate, use_ema=settings.ema > 0, ema_momentum=settings.ema or 0.99)
+    common = dict(learning_rate=rate)
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.Adam(**common)
     elif settings.optimizer == "adamw":
@@ -217,11 +227,11 @@ def _variables(model, optimizer) -> list:
     return list(model.variables) + list(optimizer.variables)
 
 
-def save_state(path: Path, progress: Progress, model, optimizer) -> None:
+def save_state(path: Path, progress: Progress, variables: list) -> None:
     """Everything the next epoch depends on, in one file, written aside and renamed."""
     import numpy as np
 
-    arrays = {f"v{i}": np.asarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(_variables(model, optimizer))}
+    arrays = {f"v{i}": np.asarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(variables)}
     # JSON has no infinity, and a run that never had a finite loss has an infinite best.
     text = json.dumps({**dataclasses.asdict(progress), "best": None if math.isinf(progress.best) else progress.best})
     with files.atomic_path(path) as partial, open(partial, "wb") as f:
@@ -245,15 +255,14 @@ def read_progress(path: Path) -> Progress | None:
         return None
 
 
-def load_state(path: Path, model, optimizer) -> None:
-    """Fills model and optimizer from a state file.
+def load_state(path: Path, variables: list) -> None:
+    """Fills the variables of a training from a state file.
 
     Raises:
         UserError: when it is of another model (the fingerprint should have told).
     """
     import numpy as np
 
-    variables = _variables(model, optimizer)
     with np.load(path) as state:
         if len(state.files) - 1 != len(variables) or any(state[f"v{i}"].shape != tuple(v.shape) for i, v in enumerate(variables)):
             raise UserError("the state of the interrupted training does not fit this model", file=path, hint="start anew with --force")
@@ -306,12 +315,14 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     if steps == 0:
         raise UserError(f"a batch of {settings.batch_size} is more than the {len(train.y)} training rows there are",
                         hint="choose a smaller --batch-size")
+    follow_short_epochs(model, steps)
     with strategy.scope() if distributed else contextlib.nullcontext():
         optimizer = make_optimizer(settings, steps)
         freeze(model, "none")
         # Built over all weights, also those frozen for now: unfreezing then keeps the step count and every moment.
         optimizer.build(model.trainable_variables)
-    everything = list(model.trainable_variables)
+        average = WeightAverage(model.trainable_variables, settings.ema) if settings.ema else None
+    variables = _variables(model, optimizer) + (average.variables if average else [])
 
     progress = read_progress(state)
     if progress is not None and progress.fingerprint != mark:
@@ -320,7 +331,7 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     if progress is None:
         progress = Progress(mark)
     else:
-        load_state(state, model, optimizer)
+        load_state(state, variables)
         if progress.epoch and not progress.finished(settings):
             print(f"going on after epoch {progress.epoch} of {settings.epochs}", file=sys.stderr)
 
@@ -328,7 +339,7 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     if settings.balance == "weight":
         counts = np.bincount(train.y, minlength=2)
         weight = len(train.y) / (2 * np.maximum(counts, 1))
-    phase, writers = None, {}
+    phase, writers, augment = None, {}, _augmentation(settings)
     while not progress.finished(settings) and (stop_after is None or progress.epoch < stop_after):
         epoch = progress.epoch
         frozen = settings.freeze if settings.unfreeze_after is None or epoch < settings.unfreeze_after else "none"
@@ -340,14 +351,14 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
                               metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")])
         started = time.monotonic()
         order = epoch_order(train.y, seed=settings.seed, epoch=epoch, balance=settings.balance == "sample")[:steps * settings.batch_size]
-        data = train.batches(order, settings.batch_size, augment=_augmentation(settings, epoch), drop_remainder=distributed,
+        data = train.batches(order, settings.batch_size, augment=augment, first_step=epoch * STEPS_OF_AN_EPOCH, drop_remainder=distributed,
                              sample_weight=weight)
         result = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False,   # the order is ours
-                           callbacks=[_Bar(f"epoch {epoch + 1}/{settings.epochs}", steps)]).history
+                           callbacks=[_Bar(f"epoch {epoch + 1}/{settings.epochs}", steps, after=average and average.update)]).history
         row = {"epoch": epoch, **{k: float(v[-1]) for k, v in result.items()}}
         if not math.isfinite(row["loss"]):
             raise UserError(f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate")
-        with averaged(optimizer, everything, settings.ema > 0):
+        with average or contextlib.nullcontext():
             row.update({f"val_{k}": float(v) for k, v in _evaluate(model, val, settings).items()})
             row["learning_rate"] = float(optimizer.learning_rate)
             row["seconds"] = round(time.monotonic() - started, 3)
@@ -359,7 +370,7 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
             progress.best, progress.best_epoch = row["val_loss"], epoch
         progress.history.append(row)
         # After the best model: a kill between the two repeats this epoch and saves the same model again.
-        save_state(state, progress, model, optimizer)
+        save_state(state, progress, variables)
         if logs is not None:
             _log(logs, row, writers)
         print(f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
@@ -367,18 +378,34 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     return progress
 
 
+def follow_short_epochs(model, steps_per_epoch: int) -> None:
+    """Lowers the momentum of batch normalisation where an epoch has few steps, to 1 - 4 / steps, at least 0.8.
+
+    With Keras' 0.99 the running mean and variance need some 300 steps to follow the weights. A small set has ten steps an epoch: its
+    first thirty validations would judge statistics of the random start, and the best of them would be saved.
+    """
+    from ..models.weights import leaf_layers
+    import keras
+
+    for layer in leaf_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, max(0.8, 1 - 4 / steps_per_epoch))
+
+
 def _steps(n: int, settings: Settings, whole_batches: bool) -> int:
     steps = n // settings.batch_size if whole_batches else -(-n // settings.batch_size)
     return min(steps, settings.max_steps or steps)
 
 
-def _augmentation(settings: Settings, epoch: int):
+def _augmentation(settings: Settings):
     if settings.augment == "none" or registry.module(settings.model).KIND == "sequence":
         return None
+    import tensorflow as tf
+
     from .augmentation import augment
 
-    # One seed an epoch, so that an epoch's pictures do not depend on how many were made before it.
-    return augment(settings.augment, seed=(settings.seed * 100_003 + epoch) & 0x7FFFFFFF)
+    # A tf.function, so that it is traced once and not anew for each epoch's dataset.
+    return tf.function(augment(settings.augment, seed=settings.seed & 0x7FFFFFFF))
 
 
 def _evaluate(model, val, settings: Settings) -> dict:
@@ -409,22 +436,44 @@ def predict(model, store, batch_size: int, progress: str | None = None):
     return np.asarray(p, np.float32).reshape(-1)
 
 
-class averaged:
-    """Within the block the weights are their moving average, afterwards what they were. Does nothing when `on` is false."""
+class WeightAverage:
+    """Exponential moving average of the trainable weights, updated after every step (Polyak & Juditsky, SIAM J. Control Optim. 1992).
 
-    def __init__(self, optimizer, variables: list, on: bool):
-        self.optimizer, self.variables, self.on = getattr(optimizer, "inner_optimizer", optimizer), variables, on
+    Step t (from 0) uses the decay min(decay, (1 + t) / (10 + t)), so that a short training is not the average of where it began.
+    Not the optimizer's own (`use_ema`): Keras overwrites the weights with that one at the end of every `fit`, and a `fit` is an epoch here.
+
+    Attributes:
+        variables: the averages, in the order of the weights, and the number of updates: part of the training's state.
+    """
+
+    def __init__(self, weights: list, decay: float):
+        import tensorflow as tf
+
+        self.weights, self.decay = list(weights), decay
+        self.averages = [tf.Variable(w.numpy(), trainable=False) for w in self.weights]
+        self.count = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.variables = [*self.averages, self.count]
+
+        @tf.function
+        def update():
+            t = tf.cast(self.count, tf.float32)
+            keep = tf.minimum(self.decay, (1 + t) / (10 + t))
+            for average, weight in zip(self.averages, self.weights):
+                average.assign_add((1 - keep) * (tf.cast(weight.value, tf.float32) - average))
+            self.count.assign_add(1)
+
+        self.update = update
 
     def __enter__(self):
-        if self.on:
-            self.kept = [v.numpy() for v in self.variables]
-            self.optimizer.finalize_variable_values(self.variables)
+        """Within the block the weights are their averages."""
+        self._kept = [w.numpy() for w in self.weights]
+        for weight, average in zip(self.weights, self.averages):
+            weight.assign(average)
         return self
 
     def __exit__(self, *_):
-        if self.on:
-            for variable, value in zip(self.variables, self.kept):
-                variable.assign(value)
+        for weight, value in zip(self.weights, self._kept):
+            weight.assign(value)
 
 
 def saveable(model):
@@ -441,8 +490,8 @@ def save_model(model, folder: Path) -> None:
             model.save(partial)
 
 
-def _Bar(description: str, total: int, mode: str = "train"):
-    """A Keras callback that shows tqdm. A function, because a class would need Keras when this file is imported."""
+def _Bar(description: str, total: int, mode: str = "train", after=None):
+    """A Keras callback that shows tqdm and calls `after` when a training step is done. A function, because a class would need Keras when this file is imported."""
     import keras
     from tqdm import tqdm
 
@@ -451,6 +500,8 @@ def _Bar(description: str, total: int, mode: str = "train"):
             self.bar = tqdm(total=total, desc=description, unit="batch", leave=False, file=sys.stderr)
 
         def _step(self, batch, logs=None):
+            if after is not None:
+                after()
             self.bar.update(1)
             if logs and "loss" in logs:
                 self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
@@ -553,19 +604,21 @@ def _run_frames(sets: dict, out: Path, settings: Settings, *, workers: int, forc
 
     files.remove_partials(folder) if folder.is_dir() else folder.mkdir(parents=True)
     session.start(seed=settings.seed, workers=workers, precision=settings.precision)
-    arch_size = settings.image_size or registry.module(settings.model).INPUT_SIZE
+    model = keras_model(folder / "best_model.keras") if done else None
+    if not done:
+        model, origin = build_model(settings)
+        print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
+    size = model.input_shape[1]
     stores: dict[str, FaceStore] = {}
 
     def store(split: str) -> FaceStore:
         if split not in stores:
-            stores[split] = FaceStore(sets[split], arch_size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20,
+            stores[split] = FaceStore(sets[split], size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20,
                                       progress=f"reading {split}")
             _refuse_lost_class(stores[split], sets[split])
         return stores[split]
 
     if not done:
-        model, origin = build_model(settings)
-        print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
         train, val = store("train"), store("val")
         logs = out / "logs"
         if progress is None or progress.fingerprint != mark:
@@ -579,6 +632,13 @@ def _run_frames(sets: dict, out: Path, settings: Settings, *, workers: int, forc
     return _judge(sets, store, folder, out, settings, progress, test_mark)
 
 
+def keras_model(path: Path):
+    """A saved model, opened as any user would."""
+    import keras
+
+    return keras.models.load_model(path, compile=False)
+
+
 def _judge(sets, store, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str) -> dict:
     import keras
     import pandas as pd
@@ -587,7 +647,7 @@ def _judge(sets, store, folder: Path, out: Path, settings: Settings, progress: P
 
     keras.config.set_dtype_policy("float32")
     test = store("test")
-    model = keras.models.load_model(folder / "best_model.keras", compile=False)
+    model = keras_model(folder / "best_model.keras")
     history = pd.DataFrame(progress.history)
     files.write_csv(out / "history.csv", history)
     figures.plot_history(history, out)
@@ -624,7 +684,7 @@ def _in_float32(model, settings: Settings):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        plain = registry.build(settings.model, input_size=settings.image_size, dropout=settings.dropout)
+        plain = registry.build(settings.model, input_size=model.input_shape[1], dropout=settings.dropout)
     finally:
         keras.config.set_dtype_policy(before)
     plain.set_weights(model.get_weights())

@@ -1,0 +1,233 @@
+"""Stage 03: a training that was interrupted ends in the weights of one that was not, and its outputs are what they say."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2")
+
+from deepfake_detection.errors import UserError
+from deepfake_detection.training import evaluate, predict_faces, session, train
+from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
+
+TINY = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published")
+
+
+def draw_faces(root, per_class=(24, 12, 12)):
+    """Reddish pictures are real, striped ones fake: something that a tiny network finds in a few steps."""
+    rng = np.random.default_rng(0)
+    for split, count in zip(train.SPLITS, per_class):
+        for label in ("real", "fake"):
+            folder = root / "split_dataset" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture = rng.integers(0, 120, (24, 20, 3), dtype=np.uint8)
+                if label == "real":
+                    picture[:, :, 2] += 100
+                else:
+                    picture[::3, :, 1] += 130
+                cv2.imwrite(str(folder / f"{split}-{label}-clip{i // 3}-{i % 3:03d}-00.png"), picture)
+    return root / "split_dataset"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return draw_faces(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(scope="module")
+def stores(dataset):
+    session.start(seed=1, announce=False)
+    return {s: FaceStore(find_faces(dataset / s), 16) for s in ("train", "val")}
+
+
+def trained(folder, settings, stores, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    session.start(seed=settings.seed, precision=settings.precision, announce=False)
+    model, _ = train.build_model(settings)
+    progress = train.fit(model, stores["train"], stores["val"], settings, folder, mark="m", **options)
+    with np.load(folder / "training_state.npz") as state:
+        arrays = {k: state[k] for k in state.files if k != "progress"}
+    return progress, arrays
+
+
+@pytest.mark.parametrize("change", [
+    {},
+    {"ema": 0.9, "schedule": "cosine", "warmup_epochs": 1.0, "optimizer": "adamw", "balance": "sample", "freeze": "backbone", "unfreeze_after": 2,
+     "label_smoothing": 0.1},
+], ids=["published", "everything"])
+def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, stores, change):
+    settings = dataclasses.replace(TINY, **change)
+    whole, expected = trained(tmp_path / "whole", settings, stores)
+    trained(tmp_path / "parts", settings, stores, stop_after=2)      # "everything": on the edge between two phases
+    resumed, got = trained(tmp_path / "parts", settings, stores)
+    assert [r["val_loss"] for r in resumed.history] == [r["val_loss"] for r in whole.history]
+    assert (resumed.best_epoch, resumed.wait, resumed.epoch) == (whole.best_epoch, whole.wait, whole.epoch)
+    assert expected.keys() == got.keys()
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, stores, monkeypatch):
+    _, expected = trained(tmp_path / "whole", TINY, stores)
+    calls = iter(range(10**6))
+    get = FaceStore.get
+    def interrupted(self, indices):
+        if self is stores["train"] and next(calls) == 8:      # six batches an epoch: in the second one
+            raise KeyboardInterrupt
+        return get(self, indices)
+    monkeypatch.setattr(FaceStore, "get", interrupted)
+    with pytest.raises(BaseException):
+        trained(tmp_path / "parts", TINY, stores)
+    monkeypatch.undo()
+    assert train.read_progress(tmp_path / "parts" / "training_state.npz").epoch == 1
+    _, got = trained(tmp_path / "parts", TINY, stores)
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_a_training_of_other_settings_or_a_broken_state_starts_anew(tmp_path, stores, capsys):
+    trained(tmp_path, TINY, stores, stop_after=2)
+    session.start(seed=1, announce=False)
+    model, _ = train.build_model(TINY)
+    progress = train.fit(model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1), tmp_path, mark="other")
+    assert progress.epoch == 1 and "starting anew" in capsys.readouterr().err
+    (tmp_path / "training_state.npz").write_bytes(b"PK broken")
+    assert train.read_progress(tmp_path / "training_state.npz") is None
+
+
+def test_early_stopping_counts_over_a_restart(tmp_path, stores):
+    settings = dataclasses.replace(TINY, epochs=20, patience=2, augment="none", learning_rate=1e-9)     # nothing improves for long
+    whole, _ = trained(tmp_path / "whole", settings, stores)
+    assert whole.wait == 2 and whole.epoch < 20
+    trained(tmp_path / "parts", settings, stores, stop_after=whole.epoch - 1)
+    resumed, _ = trained(tmp_path / "parts", settings, stores)
+    assert resumed.epoch == whole.epoch
+
+
+def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
+    import keras
+
+    settings = dataclasses.replace(TINY, epochs=8, augment="none", learning_rate=1e-2)
+    result = train.run(dataset, tmp_path, settings)
+    for name in ("tmp_checkpoint/best_model.keras", "tmp_checkpoint/best_model.h5", "history.csv", "Loss.png", "Accuracy.png", "Confusion.png",
+                 "ROC.png", "metrics.json", "cnn_preds_values.json", "stage_reports/03_train_cnn_videos.csv"):
+        assert (tmp_path / name).stat().st_size > 0, name
+    assert list((tmp_path / "logs" / "train").glob("events.out.tfevents.*"))
+    assert result == json.loads((tmp_path / "metrics.json").read_text())
+    assert result["faces"]["count"] == 24 and result["videos"]["count"] == 8
+    assert result["faces"]["auc"]["value"] > 0.9 and result["videos"]["auc"]["low"] <= result["videos"]["auc"]["value"]
+    rows = json.loads((tmp_path / "cnn_preds_values.json").read_text())
+    assert rows[0][0] == "real/test-real-clip0-000-00.png" and len(rows) == 24
+
+    # Plain Keras opens both files, and they say what stage 03 wrote.
+    test = FaceStore(find_faces(dataset / "test"), 16)
+    for name in ("best_model.keras", "best_model.h5"):
+        model = keras.models.load_model(tmp_path / "tmp_checkpoint" / name)
+        np.testing.assert_allclose(model.predict(test.get(np.arange(24)), verbose=0)[:, 0], [p for _, p in rows], atol=1e-6)
+
+    # 03a: the same numbers from the file, whatever the batch size.
+    again = predict_faces.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
+    np.testing.assert_allclose([p for _, p in json.loads((tmp_path / "a" / "cnn_preds_values.json").read_text())], [p for _, p in rows], atol=1e-6)
+    assert again["faces"]["auc"] == result["faces"]["auc"]
+
+    # A finished run is not repeated; a result that was removed is made again without training.
+    monkeypatch.setattr(train, "fit", None)
+    assert train.run(dataset, tmp_path, settings) == result
+    assert "finished" in capsys.readouterr().err
+    before = (tmp_path / "cnn_preds_values.json").read_bytes()
+    (tmp_path / "cnn_preds_values.json").unlink()
+    train.run(dataset, tmp_path, settings)
+    assert (tmp_path / "cnn_preds_values.json").read_bytes() == before
+
+
+def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
+    import shutil
+
+    faces = tmp_path / "mine"
+    faces.mkdir()
+    for i, path in enumerate(sorted((dataset / "test" / "real").iterdir())[:3]):
+        shutil.copy(path, faces / ("holiday.png" if i == 0 else f"holiday-{i:03d}-00.png"))
+    session.start(seed=1, announce=False)
+    model, _ = train.build_model(TINY)
+    model.save(tmp_path / "m.keras")
+    result = predict_faces.run(tmp_path / "m.keras", faces, tmp_path / "out")
+    assert "faces" not in result and not (tmp_path / "out" / "ROC.png").exists()
+    names = [name for name, _ in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
+    assert names == ["holiday-001-00.png", "holiday-002-00.png", "holiday-000-00.png"]
+
+
+@pytest.mark.parametrize("broken, message", [
+    ("no folder", "no such folder of faces"), ("no class", "class folder fake is missing"), ("empty class", "the class 'fake' has no face"),
+    ("no face decodes", "no face of the class 'fake' can be decoded"),
+])
+def test_bad_datasets_are_named(tmp_path, broken, message):
+    import shutil
+
+    data = draw_faces(tmp_path, (3, 3, 3))
+    fake = data / "train" / "fake"
+    if broken == "no folder":
+        shutil.rmtree(data / "train")
+    elif broken == "no face decodes":
+        for path in fake.iterdir():
+            path.write_bytes(b"not a picture")
+    else:
+        shutil.rmtree(fake)
+        if broken == "empty class":
+            fake.mkdir()
+    with pytest.raises(UserError, match=message):
+        train.run(data, tmp_path / "out", TINY)
+
+
+def test_an_unreadable_face_is_named_and_left_out(dataset, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(dataset / "val", tmp_path / "val")
+    broken = sorted((tmp_path / "val" / "real").iterdir())[2]
+    broken.write_bytes(b"")
+    for cache in (None, 0):
+        store = FaceStore(find_faces(tmp_path / "val"), 16, cache_bytes=cache)
+        assert store.unreadable == [f"real/{broken.name}"] and len(store) == 23
+        assert broken.name in capsys.readouterr().err
+        np.testing.assert_array_equal(store.get(np.array([2]))[0], FaceStore(find_faces(dataset / "val"), 16).get(np.array([3]))[0])
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"model": "vgg"}, "no model named"), ({"weights": "/nowhere.h5"}, "no such weights file"), ({"optimizer": "rmsprop"}, "--optimizer"),
+    ({"unfreeze_after": 2}, "none are frozen"), ({"image_size": 8}, "at least 16 pixels"), ({"freeze": "conv9"}, "no layer named 'conv9'"),
+])
+def test_bad_settings_are_named(tmp_path, dataset, change, message):
+    with pytest.raises(UserError, match=message):
+        train.run(dataset, tmp_path, dataclasses.replace(TINY, **change))
+
+
+def test_order_of_an_epoch():
+    y = np.array([1] * 10 + [0] * 30)
+    orders = [epoch_order(y, seed=3, epoch=e) for e in (0, 0, 1)]
+    assert (orders[0] == orders[1]).all() and (orders[0] != orders[2]).any() and sorted(orders[2]) == list(range(40))
+    balanced = epoch_order(y, seed=3, epoch=0, balance=True)
+    assert len(balanced) == 40 and y[balanced].sum() == 20
+    counts = np.bincount(balanced, minlength=40)
+    assert set(counts[:10]) == {2} and set(counts[10:]) <= {0, 1}
+
+
+@pytest.mark.parametrize("name, title", [
+    ("real/abc-004-01.png", "abc"), ("fake/my-clip-2-010-00.png", "my-clip-2"), ("x/aabq.jpg", "aabq"), ("a-1.png", "a-1"), ("fake/id0_id1_0000-003-00.jpg", "id0_id1_0000"),
+])
+def test_title_of_a_face(name, title):
+    assert title_of(name) == title
+
+
+def test_metrics_refuse_what_the_data_does_not_support(dataset):
+    faces = find_faces(dataset / "test" )
+    reals = faces.take(np.flatnonzero(faces.y == 1))
+    result = evaluate.metrics_of(reals, np.full(len(reals), 0.7))
+    assert "refused" in result["faces"]["auc"] and result["faces"]["accuracy"]["value"] == 1.0
+    assert any("not computed" in line for line in evaluate.summary(result))
+
+
+@pytest.mark.parametrize("faces_margin, model_margin, part", [(0.3, 0.3, 1.0), (0.3, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.0, 0.625)])
+def test_central_part(faces_margin, model_margin, part):
+    assert predict_faces.central_part(faces_margin, model_margin) == pytest.approx(part)
