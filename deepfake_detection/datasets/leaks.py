@@ -33,6 +33,8 @@ _NUMBER = r"[-_. ]+(?:frame|face|img|image|crop|person|fr|f|p)?[-_. ]?\d+"
 _OURS = re.compile(r"(?P<title>.+)-\d{3,}-\d{2,}")
 _ONE = re.compile(rf"(?P<title>.+?){_NUMBER}", re.IGNORECASE)
 _TWO = re.compile(rf"(?P<title>.+?){_NUMBER}{_NUMBER}", re.IGNORECASE)
+# Titles of FaceForensics++ and Celeb-DF end in numbers themselves.
+_STATED = re.compile(rf"(?P<title>(?:.+-)?(?:\d{{3}}_\d{{3}}|id\d+(?:_id\d+)?_\d{{4}}))(?:{_NUMBER}){{0,2}}", re.IGNORECASE)
 _ONLY_NUMBER = re.compile(r"(?:frame|face|img|image|crop|f|p)?[-_. ]?\d+(?:[-_. ]+(?:face|f|p)?[-_. ]?\d+)?", re.IGNORECASE)
 
 
@@ -118,7 +120,7 @@ def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str |
     """Gives each file the title of its video.
 
     In this order: the group `title` of `pattern`; our own `<title>-NNN-FF`; the longest known title that the name starts with; the
-    folder, where files are only numbered; and else the end of the name that behaves as a frame's number over the whole split.
+    folder, where files are only numbered; a title in the manner of FaceForensics++ or Celeb-DF; and else the end of the name that behaves as a frame's number over the whole split.
 
     Returns:
         the items, and how names were read.
@@ -135,21 +137,28 @@ def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str |
             raise UserError(f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.", file=unread[0].path, hint="correct --pattern")
         return [Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items], f"by the pattern {pattern}"
 
-    chosen, reading = _scheme([i for i in items if not _ONLY_NUMBER.fullmatch(i.path.stem)])
+    def parent_of(item):
+        """The folder that may be named as the video; empty when it is a class or a set."""
+        parent = next((p for p in reversed(item.path.parts[:-1]) if p.lower() not in _IGNORED_PARENTS), "")
+        return "" if parent.lower() in _CLASSES or parent.lower() in SPLITS or parent == item.set else parent
+
+    def in_title_folder(item):
+        return bool(parent_of(item)) and _ONLY_NUMBER.fullmatch(item.path.stem) is not None
+
+    chosen, reading = _scheme([i for i in items if not in_title_folder(i) and not (_STATED.fullmatch(i.path.stem) and not _OURS.fullmatch(i.path.stem))])
 
     def title(item):
         stem = item.path.stem
         m = chosen.fullmatch(stem) if chosen else None
         if m and chosen is _OURS:
             return m["title"]
-        parent = next((p for p in reversed(item.path.parts[:-1]) if p.lower() not in _IGNORED_PARENTS), "")
         for cut in sorted({len(stem), *(m.start() for m in re.finditer(r"[-_. ]", stem))}, reverse=True):
             if stem[:cut] in known:
                 return stem[:cut]
-        if parent in known:
-            return parent
-        if _ONLY_NUMBER.fullmatch(stem):
-            return stem if parent.lower() in _CLASSES or parent.lower() in SPLITS or parent == item.set else parent
+        if parent_of(item) in known or in_title_folder(item):
+            return parent_of(item)
+        if stated := _STATED.fullmatch(stem):
+            return stated["title"]
         return m["title"] if m else stem
 
     return [Item(i.set, i.label, i.path, title(i)) for i in items], reading
@@ -164,7 +173,7 @@ def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
         return sum(t is not None for t in found) / len(found)
 
     if not items:
-        return None, "as the folder's name"
+        return None, "by folder or as stated by the data set"
     if share(fits(_OURS)) >= 0.95:
         return _OURS, "as <title>-frame-face"
     # A word that names files of both classes all over ("frame_12") is no title.
