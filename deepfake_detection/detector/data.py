@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_path, sha256, write_csv, write_json
 from ..labels import CLASS_FOLDERS
+from .runtime import trim
 
 #: Margin around a detected box, as part of its width and height, and what is cut off that crop above and below (parts of its height).
 MARGIN = 0.09
@@ -52,14 +53,6 @@ class Cache:
         for column, value in where.items():
             keep &= self.table[column].isin([value] if isinstance(value, (str, int)) else list(value)).to_numpy()
         return np.flatnonzero(keep)
-
-
-def trim(crop: np.ndarray, cut: dict | None = None) -> np.ndarray:
-    """A face crop (H, W, 3) without its upper and lower part. `cut` is {"top": part, "bottom": part}; a view, at least one row."""
-    cut = TRIM if cut is None else cut
-    height = crop.shape[0]
-    top, bottom = round(height * cut["top"]), height - round(height * cut["bottom"])
-    return crop[top:max(bottom, top + 1)]
 
 
 class FaceFinder:
@@ -258,7 +251,7 @@ def _cut_frame(job: dict, time_s: float, frame: np.ndarray) -> list[tuple[dict, 
     found = _finder.biggest(frame)
     if found is None:
         return []
-    return [_row(job, time_s, (crop := trim(crop_face(frame, found[0], MARGIN))), _points_of(found, frame, crop))]
+    return [_row(job, time_s, (crop := trim(crop_face(frame, found[0], MARGIN), TRIM)), _points_of(found, frame, crop))]
 
 
 def _points_of(found, frame: np.ndarray, crop: np.ndarray) -> np.ndarray:

@@ -10,13 +10,11 @@ additions and one pooling, so Keras and ONNX Runtime compute the same numbers. 3
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..errors import UserError
-
 NAME = "efficientnet_lite0"
 KIND = "frame"
 INPUT_SIZE = 224
+HAS_IMAGENET = False
+PARAMETERS = 3_414_305
 
 #: (kernel, stride of the first block, expansion, filters, repeats) of each stage: table 1 of the paper; Lite0 scales none of them.
 STAGES = (
@@ -32,35 +30,33 @@ STEM_FILTERS, HEAD_FILTERS = 32, 1280
 BATCH_NORM_EPSILON = 1e-3
 
 
-def build(input_size: int = INPUT_SIZE, weights: str | Path = "none", dropout: float = 0.5, *, batch_norm_momentum: float = 0.99):
+def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 0.5, *, batch_norm_momentum: float = 0.99):
     """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real).
 
     Args:
         input_size: side of the input in pixels, 32 or more. The weights fit every size.
-        weights: `"none"` for random ones, `"imagenet"` is refused (nobody publishes them for Keras to download), or the path of a
-            `.weights.h5` file: one of this whole model, or an ImageNet one without its top.
+        weights: `"none"`: random ones. Files are loaded by `registry.build`; nobody publishes ImageNet weights for Keras to download.
         dropout: share of the pooled features dropped before the last layer while training.
         batch_norm_momentum: of the moving averages; 0.99 is Keras' default.
 
     Raises:
-        UserError: when the weights are not there or do not fit.
+        UserError: for any other weights than `"none"`.
     """
     import keras
     from keras import layers
 
+    from .weights import refuse_imagenet
+
+    refuse_imagenet(NAME, weights)
     image = keras.Input((input_size, input_size, 3), name="image")
     # The scaling is part of the model, so that nobody can forget it or do it in another way: (x - 127) / 128.
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
-    backbone = _backbone(batch_norm_momentum)
-    # The layers are called one by one rather than as a nested model: Grad-CAM and ONNX export then see one flat graph.
-    x = backbone(x)
+    # Layers are called one by one, not as a nested model: Grad-CAM and the ONNX export then see one flat graph.
+    x = _backbone(batch_norm_momentum)(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     p_real = layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x)
-    model = keras.Model(image, p_real, name=NAME)
-    if str(weights) != "none":
-        _load(model, weights)
-    return model
+    return keras.Model(image, p_real, name=NAME)
 
 
 def _backbone(momentum: float):
@@ -93,35 +89,3 @@ def _backbone(momentum: float):
         return conv_bn(x, layers.Conv2D(HEAD_FILTERS, 1, use_bias=False, name="head_conv"), "head_bn", "head_relu")
 
     return features
-
-
-def _load(model, weights: str | Path) -> None:
-    """Loads weights of the whole model, or ImageNet weights of the feature extractor alone (the last layer stays random).
-
-    Keras finds layers by the order of their kinds in a `.weights.h5` (`conv2d`, `conv2d_1`, ...), so a file without the last layer
-    fills everything else when the lacking layer is skipped; that exactly this one was skipped is checked.
-    """
-    path = Path(weights)
-    if str(weights) == "imagenet":
-        raise UserError("efficientnet_lite0 has no ImageNet weights that could be downloaded",
-                        hint="give the path of a .weights.h5 file, or start from models/detector.keras")
-    if not path.is_file():
-        raise UserError("no such weights file", file=path, hint="give a .weights.h5 file, none or imagenet")
-    dense = model.get_layer("p_real")
-    try:
-        import h5py
-
-        with h5py.File(path) as f:
-            whole = "dense" in f["layers"] and len(f["layers/dense/vars"]) > 0
-        if whole:
-            model.load_weights(path)
-        else:
-            import keras
-
-            # The same layers without the top, in a model of the file's shape: nothing can be skipped unseen.
-            keras.Model(model.input, model.get_layer("head_relu").output).load_weights(path)
-    except (OSError, KeyError, ValueError) as e:
-        reason = str(e).splitlines()[0][:120]
-        raise UserError(f"these weights do not fit efficientnet_lite0 ({reason})", file=path,
-                        hint="use weights saved from this architecture") from None
-    assert dense.built

@@ -1,0 +1,135 @@
+"""The shipped detector at work: face crops in, calibrated P(real) out, through ONNX Runtime. No TensorFlow, SciPy or pandas.
+
+    model = DetectorModel.load("models")
+    p_real = model.predict(crops)           # uint8 RGB crops of any size, cut with model.config["margin"]; 1 real, 0 fake
+
+`models/detector.json` says how a crop becomes the network's input: the margin it must be cut with, what is then trimmed off above
+and below (`detector.data` says why), and the input size. The same file holds the calibration.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from ..errors import UserError
+from ..faces.crops import network_input
+from ..files import sha256
+
+ONNX, KERAS, CONFIG = "detector.onnx", "detector.keras", "detector.json"
+
+#: What detector.json must hold.
+REQUIRED = ("name", "version", "input_size", "margin", "trim", "flip", "calibration", "thresholds", "aggregation", "files")
+
+#: Scores are kept this far from 0 and 1 before the logit, as in `aggregation.calibration`.
+CLIP = 1e-7
+
+#: Faces in one run of the network: bounds memory (about 40 MB at 160 px).
+BATCH = 32
+
+
+def trim(crop: np.ndarray, cut: dict) -> np.ndarray:
+    """A face crop (H, W, 3) without its upper and lower part: a view, at least one row.
+
+    Args:
+        cut: {"top": part, "bottom": part} of the crop's height.
+    """
+    height = crop.shape[0]
+    top, bottom = round(height * cut["top"]), height - round(height * cut["bottom"])
+    return crop[min(top, height - 1):max(bottom, top + 1)]
+
+
+class DetectorModel:
+    """The detector's network with its configuration.
+
+    Attributes:
+        config: detector.json as a dict.
+    """
+
+    def __init__(self, session, config: dict):
+        self._session, self.config = session, config
+        self._temperature, self._bias = config["calibration"]["temperature"], config["calibration"]["bias"]
+
+    @classmethod
+    def load(cls, folder: str | Path = "models", *, threads: int = 1) -> "DetectorModel":
+        """Loads `<folder>/detector.onnx` and `<folder>/detector.json`.
+
+        Args:
+            threads: of one prediction.
+
+        Raises:
+            UserError: a file is missing, broken, or not the one that detector.json was written for.
+        """
+        folder = Path(folder)
+        config, network = read_config(folder), folder / ONNX
+        if not network.is_file():
+            raise UserError("the detector's network is missing", file=network, hint="restore models/ from the repository, or run train_detector.py")
+        if sha256(network) != config["files"].get(ONNX):
+            raise UserError("the detector's network is not the one that detector.json describes", file=network,
+                            hint="restore both files from one version of models/")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # A waiting thread sleeps: with several worker processes on one machine spinning threads take the cores from those that work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]), config)
+
+    def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False) -> np.ndarray:
+        """Calibrated P(real) of face crops, each judged alone: neither order nor number changes a score.
+
+        Args:
+            crops: uint8 RGB (H, W, 3) of any size, cut with the margin of `config`.
+            trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are.
+
+        Returns:
+            float32 (N,).
+        """
+        raw = self.predict_raw(crops, trimmed=trimmed).astype(np.float64)
+        clipped = np.clip(raw, CLIP, 1 - CLIP)
+        logit = np.log(clipped) - np.log1p(-clipped)
+        return (1 / (1 + np.exp(-(logit / self._temperature + self._bias)))).astype(np.float32)
+
+    def predict_raw(self, crops: Sequence[np.ndarray], *, trimmed: bool = False) -> np.ndarray:
+        """P(real) before calibration, float32 (N,). Arguments as `predict`."""
+        size, cut = self.config["input_size"], self.config["trim"]
+        scores = [np.zeros(0, np.float32)]
+        for start in range(0, len(crops), BATCH):
+            faces = np.stack([network_input(_checked(c) if trimmed else trim(_checked(c), cut), size) for c in crops[start:start + BATCH]])
+            score = self._run(faces)
+            if self.config["flip"]:
+                score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+            scores.append(score)
+        return np.concatenate(scores)
+
+    def _run(self, faces: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._session.get_inputs()[0].name: faces})[0][:, 0]
+
+
+def _checked(crop: np.ndarray) -> np.ndarray:
+    if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not crop.size:
+        raise ValueError(f"a face crop is uint8 (H, W, 3), not {crop.dtype} {crop.shape}")
+    return crop
+
+
+def read_config(folder: str | Path) -> dict:
+    """`<folder>/detector.json`.
+
+    Raises:
+        UserError: missing, not JSON, or without a field.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError("no detector here", file=path, hint="give the folder that holds detector.json, e.g. models") from None
+    except ValueError:
+        raise UserError("this is not JSON", file=path, hint="restore models/ from the repository, or run train_detector.py") from None
+    missing = [name for name in REQUIRED if name not in config] if isinstance(config, dict) else list(REQUIRED)
+    if missing:
+        raise UserError(f"detector.json lacks {', '.join(missing)}", file=path, hint="restore models/ from the repository, or run train_detector.py")
+    return config
