@@ -21,8 +21,8 @@ def arguments():
                         "faces; yunet: lighter, other boxes (default: %(default)s)")
     p.add_argument("--margin", type=_not_negative, default=0.30, metavar="PART",
                    help="part of the box added on every side (default: %(default)s)")
-    p.add_argument("--confidence", type=cli.fraction, default=0.95, metavar="P",
-                   help="keep faces above it, or a frame's only face (default: %(default)s)")
+    p.add_argument("--confidence", type=cli.fraction, metavar="P",
+                   help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)")
     p.add_argument("--min-face", type=cli.positive_float, default=20.0, metavar="PX",
                    help="smallest face looked for, in pixels of the resized frame (default: %(default)s)")
     p.add_argument("--min-face-source", type=cli.positive_float, metavar="PX", help="the same in pixels of the source video, instead")

@@ -22,15 +22,15 @@ from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
-from . import boxes, detectors
+from . import boxes, detectors, tracks
 from .boxes import Face
 from .crops import PUBLISHED_MARGIN, crop_face, widen
 
-#: The published rule keeps a face that is its frame's only one, or whose confidence is over this.
-PUBLISHED_CONFIDENCE = 0.95
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
 CHUNK_PIXELS = 4_000_000
 CHUNK_FRAMES = 32
+#: People are told apart by crops of this margin, so that who is who does not depend on the crops asked for.
+LOOK_MARGIN = PUBLISHED_MARGIN
 
 SETTINGS_FILE = "faces.json"
 
@@ -81,33 +81,35 @@ class VideoFaces:
         return sum(bool(f.faces) for f in self.frames)
 
 
-def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
+def keep(faces: list[Face], confidence: float = detectors.PUBLISHED_CONFIDENCE) -> list[Face]:
     """The published rule: the frame's only face, or those with a confidence over the bound. By descending confidence."""
     if len(faces) == 1:
         return list(faces)
     return [f for f in faces if f.confidence > confidence]
 
 
-def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLISHED_MARGIN, confidence: float = PUBLISHED_CONFIDENCE,
+def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLISHED_MARGIN, confidence: float | None = None,
                     carry_over: CarryOver | None = None, min_face_px: float | None = None) -> Iterator[FrameFaces]:
-    """Detects, keeps, carries over and crops. Holds a bounded number of frames at a time, whatever their number.
+    """Detects, keeps, tells people apart, carries over and crops. Holds a bounded number of frames at a time, whatever their number.
 
     Args:
         frames: in time order.
         detector: of `detectors.create`.
         min_face_px: smallest face looked for, px of these frames, instead of the detector's own.
     """
-    memory = None
-    if carry_over is not None:
-        from .tracks import Memory
-        memory = Memory(carry_over.mean_of, carry_over.most_frames)
+    if confidence is None:
+        confidence = detector.confidence
+    linker = tracks.Linker()
+    memory = None if carry_over is None else tracks.Memory(carry_over.mean_of, carry_over.most_frames)
     for chunk in _chunks(frames):
         found = detector.detect([f.image for f in chunk], min_face_px)
         for frame, faces in zip(chunk, found):
             faces = keep(faces, confidence)
             height, width = frame.image.shape[:2]
+            looks = [tracks.look(cv2.cvtColor(crop_face(frame.image, f, LOOK_MARGIN), cv2.COLOR_BGR2RGB)) for f in faces]
+            faces = linker.update(faces, looks)
             if memory is not None:
-                faces = memory.fill(frame.image, faces)
+                faces = memory.fill(faces)
             crops = [cv2.cvtColor(crop_face(frame.image, f, margin), cv2.COLOR_BGR2RGB) for f in faces]
             yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height))
 
@@ -128,7 +130,7 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def iter_faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
-                        confidence: float = PUBLISHED_CONFIDENCE, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
+                        confidence: float | None = None, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
                         min_face_source_px: float | None = None,
                         threads: int = 1) -> tuple[FrameReader, Iterator[FrameFaces]]:
     """The fused path as a stream, for videos of any length: (reader, faces frame by frame). See `faces_of_video`."""
@@ -138,7 +140,7 @@ def iter_faces_of_video(path: str | Path, *, sampling: Sampling, detector, margi
 
 
 def faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
-                   confidence: float = PUBLISHED_CONFIDENCE, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
+                   confidence: float | None = None, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
                    min_face_source_px: float | None = None, threads: int = 1) -> VideoFaces:
     """The fused path: video to face crops in one decoding pass, no frame on disk. The same crops as stages 00 and 01a.
 
@@ -147,7 +149,7 @@ def faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: fl
         sampling: which frames.
         detector: of `detectors.create`, or its name.
         margin: part of the box added on every side of a crop.
-        confidence: the bound of the published rule, see `keep`.
+        confidence: the bound of the published rule, see `keep`; None: the detector's own, 0.95 for MTCNN.
         scale: the resize rule, "published" or a factor.
         carry_over: fill frames without a face from past ones.
         min_face_source_px: the smallest face looked for, in pixels of the source video, instead of the detector's own (which is
@@ -180,7 +182,7 @@ class FaceSettings:
     detector: str = "mtcnn"
     min_face_px: float = detectors.PUBLISHED_MIN_FACE_PX
     margin: float = PUBLISHED_MARGIN
-    confidence: float = PUBLISHED_CONFIDENCE
+    confidence: float | None = None
     carry_over: CarryOver | None = None
     min_face_source_px: float | None = None
 

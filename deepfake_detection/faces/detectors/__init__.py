@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,14 +16,25 @@ from ..boxes import Face
 
 NAMES = ("mtcnn", "mtcnn_fast", "yunet")
 
+#: Where the shipped weights lie.
+DATA = Path(__file__).with_name("data")
+
+#: The published rule keeps MTCNN's faces over this confidence when there are several.
+PUBLISHED_CONFIDENCE = 0.95
+
 #: The smallest face that the published detector looks for, in pixels of the frame it is given.
 PUBLISHED_MIN_FACE_PX = 20.0
 
 
 class Detector(Protocol):
-    """What `create` returns."""
+    """What `create` returns.
+
+    Attributes:
+        confidence: the bound over which a face is kept when its frame has several.
+    """
 
     name: str
+    confidence: float
 
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
         """Faces of each frame, by descending confidence; boxes lie inside the frame.

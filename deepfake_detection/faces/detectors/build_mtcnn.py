@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).with_name("data")
+from . import DATA
+
 NETS = ("pnet", "rnet", "onet")
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..boxes import Face
-from . import by_confidence, in_frame
+from . import PUBLISHED_CONFIDENCE, by_confidence, in_frame
 from .pyramid import scales
 
 
@@ -21,6 +21,7 @@ class MtcnnDetector:
     """
 
     name = "mtcnn"
+    confidence = PUBLISHED_CONFIDENCE
 
     def __init__(self, *, min_face_px: float, threads: int):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

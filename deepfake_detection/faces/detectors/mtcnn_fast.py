@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from ..boxes import Face
-from . import by_confidence, in_frame
-from .build_mtcnn import DATA
+from . import DATA, PUBLISHED_CONFIDENCE, by_confidence, in_frame
 from .pyramid import scales
 
 # The package's defaults.
@@ -32,6 +31,7 @@ class MtcnnFastDetector:
     """See `detectors.Detector`."""
 
     name = "mtcnn_fast"
+    confidence = PUBLISHED_CONFIDENCE
 
     def __init__(self, *, min_face_px: float, threads: int):
         import onnxruntime
