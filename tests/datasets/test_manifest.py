@@ -49,6 +49,14 @@ def test_dfdc(tmp_path):
     assert {r.dataset for r in found.values()} == {"dfdc"}
 
 
+def test_dfdc_identities_of_ours_tie_originals_together(tmp_path):
+    found = rows(dfdc(tmp_path, {"a.mp4": {**REAL, "identity": "woman"}, "b.mp4": {**REAL, "identity": "woman"}, "f.mp4": FAKE_OF_A,
+                                 "c.mp4": {**REAL, "identity": "b"}, "d.mp4": {**REAL, "identity": 7}}, "a.mp4", "b.mp4", "c.mp4", "d.mp4", "f.mp4"))
+    assert found["a.mp4"].group == found["b.mp4"].group == found["f.mp4"].group == "dfdc_a"
+    assert found["c.mp4"].group == "dfdc_c", "a person named like a file is not that file"
+    assert "identity" in found["d.mp4"].error
+
+
 def test_dfdc_parts_and_a_broken_one(tmp_path):
     dfdc(tmp_path / "dfdc_train_part_0", {"a.mp4": REAL}, "a.mp4")
     dfdc(tmp_path / "dfdc_train_part_01" / "dfdc_train_part_1", {"f1.mp4": FAKE_OF_A}, "f1.mp4")

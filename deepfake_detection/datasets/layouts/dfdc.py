@@ -1,6 +1,9 @@
 """DFDC (Dolhansky et al. 2020, arXiv:2006.07397): videos beside a metadata.json, in one folder or in many `dfdc_train_part_N`.
 
 metadata.json: {"abc.mp4": {"label": "FAKE", "split": "train", "original": "xyz.mp4"}, "xyz.mp4": {"label": "REAL", ...}}
+
+One key is ours and optional, for sets in which several original videos show one person: "identity": "a name". Videos of one identity
+are one group. DFDC itself does not publish who is in a video.
 """
 
 from __future__ import annotations
@@ -135,4 +138,9 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
             # Rows are tied by name over all parts: the siblings of an absent original stay together.
             row.original = str(folder / original)
             row.links, row.identities = row.identities, [f"dfdc_{PurePosixPath(original).stem}"]
+    identity = entry.get("identity")
+    if isinstance(identity, str) and identity.strip():
+        row.links = [*row.links, f"identity {identity.strip()}"]      # no file's stem can clash with it: those begin with dfdc_
+    elif identity is not None and identity != "":
+        row.error = row.error or f"identity in {_FILE} is not a name"
     return check_present(data, row)
