@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from . import containers
 from .probe import NOT_A_VIDEO_HINT, PacketIndex, VideoInfo, info_of, open_container, read_packets, rotation_of
 from .resize import PUBLISHED, resize, scale_for
 from .sampling import KEYFRAMES, Sampling, thin
@@ -139,11 +140,13 @@ class FrameReader:
 
     # -- the reference -------------------------------------------------------------------------------------------------------
     def _by_opencv(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
-        capture = cv2.VideoCapture("file:" + str(self.path.absolute()), cv2.CAP_FFMPEG,
-                                   [cv2.CAP_PROP_N_THREADS, self.threads or os.cpu_count() or 1])
+        with containers.opencv_held_to(containers.check(self.path)):
+            capture = cv2.VideoCapture(containers.url(self.path), cv2.CAP_FFMPEG,
+                                       [cv2.CAP_PROP_N_THREADS, self.threads or os.cpu_count() or 1])
         try:
             if not capture.isOpened():
                 raise UserError("not a readable video", file=self.path, hint=NOT_A_VIDEO_HINT)
+            containers.check_size(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), self.path)
             wanted = [i for i in self.wanted if i > after]
             index = -1
             for target in wanted:

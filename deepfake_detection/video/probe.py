@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import av
 import numpy as np
 
 from ..errors import UserError
+from . import containers
 
 #: Frame rates outside (0, MOST_FPS] are markers, not rates (browsers write 1000 into WebM): they are measured instead.
 MOST_FPS = 300.0
@@ -76,17 +76,9 @@ def open_container(path: str | Path):
         UserError: missing, empty, unreadable, or without a video stream.
     """
     path = Path(path)
+    demuxer = containers.check(path)
     try:
-        size = os.stat(path).st_size
-    except OSError as e:
-        raise UserError(f"cannot read the video ({e.strerror})", file=path, hint="check the path and its permissions") from None
-    if path.is_dir():
-        raise UserError("this is a folder, not a video", file=path, hint="name a video file")
-    if size == 0:
-        raise UserError("the video file is empty", file=path, hint="download or copy it again")
-    try:
-        # A plain path, never a URL: "concat:..." or "http:..." as a file's name must not be opened by FFmpeg as a protocol.
-        container = av.open("file:" + str(path.absolute()), metadata_errors="replace")
+        container = av.open(containers.url(path), format=demuxer, options=containers.options(demuxer), metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or type(e).__name__
         raise UserError(f"not a readable video ({reason})", file=path, hint=NOT_A_VIDEO_HINT) from None
@@ -94,6 +86,15 @@ def open_container(path: str | Path):
     if not streams:
         container.close()
         raise UserError("there is no video stream in this file", file=path, hint="is it sound only, or a picture?")
+    context = streams[0].codec_context
+    try:
+        if context is None:
+            raise UserError("the video stream in this file is of no known kind", file=path, hint=NOT_A_VIDEO_HINT)
+        containers.check_size(context.width, context.height, path)
+        context.options = containers.codec_options()
+    except UserError:
+        container.close()
+        raise
     return container, streams[0]
 
 
