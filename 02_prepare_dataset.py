@@ -7,7 +7,7 @@
     python 02_prepare_dataset.py --data Celeb-DF-v2 --split official        # the data set's own split
 
 Reads <frames>/<title>/faces. Writes <out>/prepared_dataset/{real,fake}, <out>/split_dataset/{train,val,test}/{real,fake},
-<out>/split_manifest.csv and <out>/stage_reports/02_prepare_dataset_videos.csv.
+<out>/split_manifest.csv and <out>/stage_reports/02_videos.csv.
 Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dataset
 """
 

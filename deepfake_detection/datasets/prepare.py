@@ -15,10 +15,11 @@ from .. import files, labels
 from ..cli import stage_reports
 from ..errors import UserError
 from ..video import account
+from ..video.sampling import thin
 from . import leaks
-from .split import SETS, allocate, assign_groups, thin
+from .split import SETS, allocate, assign_groups
 
-STAGE = "02_prepare_dataset"
+STAGE = "02"
 BALANCE = ("delete", "none")
 SPLIT = ("groups", "official")
 _PICTURES = (".png", ".jpg", ".jpeg")

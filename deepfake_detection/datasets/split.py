@@ -38,11 +38,6 @@ def allocate(available: Mapping[str, int], total: int, seed: int) -> dict[str, i
     return taken
 
 
-def thin(items: Sequence, count: int) -> list:
-    """`count` of `items`, evenly spread over their order: the middles of `count` equal stretches."""
-    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
-
-
 def assign_groups(counts: Mapping[str, tuple[int, int]], ratio: Sequence[float] = (80, 10, 10), seed: int = 1,
                   hint: str = "add videos of further people") -> dict[str, str]:
     """Puts whole groups into train, val and test so that the faces of each class come near the ratio.

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from deepfake_detection.datasets import leaks, prepare
 from deepfake_detection.datasets.groups import connected, identities_of_name, name_groups
 from deepfake_detection.datasets.manifest import read_manifest
-from deepfake_detection.datasets.split import SETS, allocate, assign_groups, thin
+from deepfake_detection.datasets.split import SETS, allocate, assign_groups
 from deepfake_detection.errors import UserError
 
 
@@ -27,15 +27,6 @@ def test_allocate_spreads_over_as_many_videos_as_possible(available, total, seed
     for a in available:
         for b in available:
             assert taken[a] <= taken[b] + 1 or taken[b] == available[b]
-
-
-@pytest.mark.parametrize("n, k", [(11, 11), (11, 5), (11, 1), (3, 2), (300, 7), (5, 0)])
-def test_thin_is_even(n, k):
-    taken = thin(range(n), k)
-    assert len(taken) == len(set(taken)) == k and taken == sorted(taken)
-    if k > 1:
-        gaps = np.diff(taken)
-        assert gaps.max() - gaps.min() <= 1
 
 
 def shares(counts, placed):
@@ -134,7 +125,7 @@ def test_stage_02_end_to_end(project, tmp_path):
     assert split.groupby("group")["set"].nunique().max() == 1
     assert split.groupby("title")["file"].count().max() <= 11
     # Every video of the manifest has a row in the account.
-    account = pd.read_csv(out / "stage_reports" / "02_prepare_dataset_videos.csv", keep_default_na=False).set_index("title")
+    account = pd.read_csv(out / "stage_reports" / "02_videos.csv", keep_default_na=False).set_index("title")
     assert set(account.index) == set(read_manifest(data)["title"])
     assert account.at["p1-x-0", "status"] == "no face" and account.at["lost", "status"] == "error" and account.at["unlabelled", "status"] == "skipped"
     # Links, and the source as it was.
@@ -190,7 +181,7 @@ def test_stage_02_refuses(tmp_path, change, options, what):
     change(data)
     with pytest.raises(UserError, match=what):
         prepare.prepare(read_manifest(data), data, tmp_path / "out", **options)
-    assert (tmp_path / "out" / "stage_reports" / "02_prepare_dataset_videos.csv").is_file()
+    assert (tmp_path / "out" / "stage_reports" / "02_videos.csv").is_file()
 
 
 def test_too_few_groups(project, tmp_path):

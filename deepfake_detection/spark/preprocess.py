@@ -1,0 +1,412 @@
+"""Videos to faces as a Spark job: the fused path of `faces.extract` in executors, which write Parquet by themselves.
+
+A bundle of videos is a partition is a Parquet file. Its name holds a hash of the settings and of the source files, so a run that
+is started again makes only what is missing, and the rows do not depend on how many executors there are. The driver plans, counts
+files while they appear, and reads their footers at the end; no face ever passes through it.
+
+The videos and the output folder must be visible under the same path on all machines (NFS or the like).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterable, Iterator, Sequence
+
+from ..errors import UserError
+from ..files import folder_lock, source_stamp, write_json
+from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
+
+STAGE = "spark_preprocess"
+FOLDER = "spark_faces"
+IMAGES = ("png", "jpeg")
+#: What the manifest gives to every row.
+_FROM_MANIFEST = ("title", "video", "label", "dataset", "manipulation", "group", "split")
+#: Encoded faces are written when they have come to this size, so that an hour of video does not fill the memory.
+_FLUSH_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the rows. Pixels: `min_face_px` of the resized frame, `min_face_source_px` of the source instead of it."""
+
+    detector: str = "mtcnn_fast"
+    min_face_px: float = 20.0
+    min_face_source_px: float | None = None
+    margin: float = 0.30
+    confidence: float | None = None
+    scale: str | float = "published"
+    sampling: str = "per-second"
+    frame_count: int = 32
+    max_seconds: float | None = None
+    image: str = "png"
+    jpeg_quality: int = 95
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Some videos that one task works on. `rows` are the manifest's, as dicts; `file` is the Parquet file that they become."""
+
+    file: str
+    rows: list[dict]
+
+
+def schema():
+    """The Parquet schema, a row a face; a video without a face, or that failed, has one row with `status` and without a face."""
+    import pyarrow as pa
+
+    from ..faces.boxes import CROP_COLUMNS, POINT_COLUMNS
+    text = [(name, pa.string()) for name in _FROM_MANIFEST]
+    return pa.schema([
+        *text, ("status", pa.string()), ("detail", pa.string()),
+        ("frame", pa.int32()), ("index", pa.int64()), ("time_s", pa.float64()), ("face", pa.int16()), ("person", pa.string()),
+        ("source", pa.string()), ("confidence", pa.float32()),
+        *((name, pa.float32()) for name in ("x", "y", "width", "height")), *((name, pa.float32()) for name in POINT_COLUMNS),
+        *((name, pa.int32()) for name in CROP_COLUMNS), ("image", pa.binary())])
+
+
+# -- planning, on the driver -------------------------------------------------------------------------------------------------------
+def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> list[Bundle]:
+    """Cuts the manifest into bundles, in its order. Rows with an error are in one too: every video has its row in the output."""
+    from tqdm import tqdm
+
+    rows = []
+    for line in tqdm(manifest.to_dict("records"), desc="planning", unit="video", disable=None):
+        row = {name: line[name] for name in _FROM_MANIFEST} | {"error": line["error"], "stamp": None}
+        if not row["error"]:
+            try:
+                row["stamp"] = source_stamp(data / row["video"])
+            except OSError as e:
+                row["error"] = f"cannot read the file ({e.strerror})"
+        rows.append(row)
+    bundles = []
+    for number, start in enumerate(range(0, len(rows), videos_per_bundle)):
+        part = rows[start:start + videos_per_bundle]
+        print_of = hashlib.sha1(json.dumps([asdict(settings), part], sort_keys=True).encode()).hexdigest()[:12]
+        bundles.append(Bundle(f"part-{number:06d}-{print_of}.parquet", part))
+    return bundles
+
+
+# -- the work, on an executor ------------------------------------------------------------------------------------------------------
+def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dict]]) -> None:
+    """Writes one bundle's Parquet file, or finds it standing.
+
+    The file is written aside under a name of its own and renamed, so two attempts at once (Spark may repeat a task) do no harm.
+    While it is being made a marker lies beside it. A marker that is there already tells that an attempt died: a video may have
+    crashed the decoder. Then each video runs in a process of its own, and the one that crashes it becomes a row with the error.
+    """
+    import cv2
+    import pyarrow.parquet as pq
+
+    cv2.setNumThreads(1)
+    file, rows = bundle                # plain values: Spark unpickles them before the package is on the executor's path
+    target = Path(out) / file
+    if target.exists():
+        return
+    chosen = Settings(**settings)
+    marker = target.with_name(f".{target.stem}.started")
+    isolated = marker.exists()
+    marker.touch()
+    partial = target.with_name(f".{target.stem}.partial-{socket.gethostname()}-{uuid.uuid4().hex}")
+    accounts = []
+    try:
+        with pq.ParquetWriter(partial, schema(), compression="snappy", use_dictionary=list(_FROM_MANIFEST)) as writer:
+            for row in rows:
+                accounts.append(_write_video(writer, row, chosen, Path(data), isolated))
+            writer.add_key_value_metadata({"videos": json.dumps(accounts), "settings": json.dumps(settings)})
+        os.replace(partial, target)
+        marker.unlink(missing_ok=True)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_video(writer, row: dict, settings: Settings, data: Path, isolated: bool) -> dict:
+    """Writes a video's rows; returns its line of the account."""
+    import cv2
+    import pyarrow as pa
+
+    base = {name: row[name] for name in _FROM_MANIFEST}
+    count = {"title": row["title"], "status": OK, "detail": "", "frames": 0, "frames_with_face": 0, "faces": 0}
+    pending, size = [], 0
+
+    def flush():
+        nonlocal pending, size
+        if pending:
+            writer.write_table(pa.Table.from_pylist(pending, schema=writer.schema))
+        pending, size = [], 0
+
+    if row["error"]:
+        count |= {"status": ERROR, "detail": row["error"]}
+    else:
+        note = {}
+        frames = _isolated(data / row["video"], settings, note) if isolated else video_rows(data / row["video"], settings, note)
+        try:
+            for faces in frames:
+                count["frames"] += 1
+                count["frames_with_face"] += bool(faces)
+                count["faces"] += len(faces)
+                for face in faces:
+                    pending.append(base | {"status": OK, "detail": ""} | face)
+                    size += len(face["image"])
+                if size > _FLUSH_BYTES:
+                    flush()
+            count["status"] = OK if count["faces"] else NO_FACE if count["frames"] else NO_FRAMES
+            count["detail"] = note.get("note", "")
+        except (UserError, OSError, MemoryError, cv2.error) as e:
+            # What the file did to us; anything else is a bug and stops the job.
+            pending, size = [], 0
+            count |= {"status": ERROR, "detail": getattr(e, "what", str(e) or type(e).__name__)}
+    for face in pending:
+        face["detail"] = count["detail"]
+    if count["status"] != OK:
+        pending.append(base | {"status": count["status"], "detail": count["detail"]})
+    flush()
+    return count
+
+
+_detectors: dict[tuple, object] = {}
+
+
+def video_rows(path: Path, settings: Settings, note: dict) -> Iterator[list[dict]]:
+    """The rows of each frame of a video, without the manifest's columns: a list, empty for a frame without a face.
+
+    Args:
+        note: gets `note`, what was wrong with the file although frames could be read.
+    """
+    import cv2
+
+    from ..faces import boxes, detectors, extract
+    from ..faces.crops import widen
+    from ..video import sampling
+
+    key = (settings.detector, settings.min_face_px)
+    if key not in _detectors:                     # Spark keeps its Python workers: one detector for many bundles
+        _detectors[key] = detectors.create(settings.detector, min_face_px=settings.min_face_px, threads=1)
+    reader, frames = extract.iter_faces_of_video(
+        path, sampling=sampling.parse(settings.sampling, settings.frame_count, settings.max_seconds), detector=_detectors[key],
+        margin=settings.margin, confidence=settings.confidence, scale=settings.scale, min_face_source_px=settings.min_face_source_px)
+    encoding = (".png", []) if settings.image == "png" else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
+    for found in frames:
+        rows = []
+        for number, (face, crop) in enumerate(zip(found.faces, found.crops, strict=True)):
+            values = boxes.row(face, frame=found.frame, time_s=found.time_s, number=number, file="",
+                               crop=widen(face, settings.margin, *found.size))
+            del values["file"]
+            encoded, image = cv2.imencode(encoding[0], cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), encoding[1])
+            if not encoded:
+                raise UserError("cannot encode a face", file=path, hint="this is a fault of the OpenCV installation")
+            rows.append(values | {"index": found.index, "image": image.tobytes()})
+        yield rows
+    note["note"] = reader.note
+
+
+def _isolated(path: Path, settings: Settings, note: dict) -> list[list[dict]]:
+    """`video_rows` in a process of its own, which may die."""
+    from ..video import workers
+
+    (_, result), = workers._parallel(_in_child, [(path, settings)], 1, None, ())
+    if isinstance(result, workers.WorkerDied):
+        raise UserError(str(result), file=path, hint="the video crashes the decoder or fills the memory")
+    if isinstance(result, Exception):
+        raise result
+    rows, found = result
+    note.update(found)
+    return rows
+
+
+def _in_child(task) -> tuple[list[list[dict]], dict]:
+    note: dict = {}
+    return list(video_rows(*task, note)), note
+
+
+# -- the job, on the driver --------------------------------------------------------------------------------------------------------
+def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | None = None, videos_per_bundle: int = 8,
+        environment: Path | None = None, force: bool = False) -> Account:
+    """Runs the job; afterwards `<out>/spark_faces/part-*.parquet` stand for just this manifest and these settings.
+
+    Args:
+        manifest: of `datasets.manifest.read_manifest`.
+        data, out: as the executors see them.
+        master: see `session.session`.
+        environment: an archive of a Python environment (venv-pack, conda-pack) for executors that have none.
+        force: make all again.
+
+    Returns:
+        the account: one row a video.
+
+    Raises:
+        UserError: Spark cannot start, the folder cannot be written, executors keep dying.
+    """
+    import tempfile
+
+    from . import session
+
+    data, folder = Path(data).resolve(), Path(out).resolve() / FOLDER
+    with folder_lock(folder, STAGE):
+        bundles = plan(manifest, data, settings, videos_per_bundle)
+        for entry in list(folder.iterdir()):
+            if force and entry.suffix == ".parquet" or ".partial-" in entry.name or \
+                    entry.name.startswith(".part-") and not any(entry.name.startswith(f".{Path(b.file).stem}") for b in bundles):
+                entry.unlink(missing_ok=True)
+        left = [b for b in bundles if not (folder / b.file).exists()]
+        if left:
+            write_json(folder / "_plan.json", {"settings": asdict(settings), "files": [b.file for b in bundles]})
+            if len(left) < len(bundles):
+                print(f"{len(bundles) - len(left)} of {len(bundles)} bundles stand from an earlier run")
+            conf = {"spark.task.maxFailures": "8", "spark.executorEnv.OMP_NUM_THREADS": "1"}
+            if environment is not None:
+                conf |= {"spark.archives": f"{environment}#environment", "spark.pyspark.python": "./environment/bin/python"}
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+            with tempfile.TemporaryDirectory(prefix="deepfake_detection-") as scratch, \
+                    session.session("deepfake_detection preprocess", master, conf) as spark, _Progress(folder, bundles):
+                task = session.on_executor(session.ship_package(spark, scratch), __name__, "make_bundle", asdict(settings), str(data), str(folder))
+                _submit(spark, task, folder, left)
+        for entry in folder.glob("part-*.parquet"):             # of other settings or of videos that are gone
+            if entry.name not in {b.file for b in bundles}:
+                entry.unlink()
+        return account(manifest, folder, bundles)
+
+
+def _submit(spark, task, folder: Path, bundles: Sequence[Bundle]) -> None:
+    """Runs the tasks; on one machine, where Spark gives up a job at the first worker that dies, goes on as long as that helps."""
+    before = None
+    while left := [b for b in bundles if not (folder / b.file).exists()]:
+        state = ({b.file for b in left}, {p.name for p in folder.glob(".part-*.started")})
+        if state == before:
+            raise UserError("the executors die on the same videos again and again", file=left[0].rows[0]["video"],
+                            hint="look into the executors' logs; have they enough memory?")
+        before = state
+        try:
+            spark.sparkContext.parallelize([(b.file, b.rows) for b in left], len(left)).foreach(task)
+        except Exception as e:                                  # py4j's; what a task raised is in its text
+            if not any(sign in str(e) for sign in ("exited unexpectedly (crashed)", "ExecutorLostFailure", "Python worker failed")):
+                raise
+        else:
+            missing = [b.file for b in bundles if not (folder / b.file).exists()]
+            if missing:
+                raise UserError(f"the executors do not write to this folder ({len(missing)} files are missing)", file=folder,
+                                hint="it and the videos must have the same path on all machines")
+
+
+class _Progress:
+    """A bar of the videos done, from the files that appear. A thread, because the job blocks."""
+
+    def __init__(self, folder: Path, bundles: Iterable[Bundle]):
+        self.folder, self.sizes = folder, {b.file: len(b.rows) for b in bundles}
+        self.ended = threading.Event()
+
+    def __enter__(self):
+        from tqdm import tqdm
+        self.bar = tqdm(total=sum(self.sizes.values()), initial=self._done(), unit="video", desc="faces")
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _done(self) -> int:
+        return sum(self.sizes.get(name, 0) for name in os.listdir(self.folder))
+
+    def _watch(self) -> None:
+        while not self.ended.wait(1.0):
+            self._show()
+
+    def _show(self) -> None:
+        done = self._done()
+        if done != self.bar.n or sys.stderr.isatty():       # a log file gets a line only when there is something to say
+            self.bar.n = done
+            self.bar.refresh()
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.thread.join()
+        self._show()
+        self.bar.close()
+
+
+def account(manifest, folder: Path, bundles: Iterable[Bundle]) -> Account:
+    """The account of a finished job, from the files' footers."""
+    import pyarrow.parquet as pq
+
+    result = Account(manifest, ("frames", "frames_with_face", "faces"))
+    for bundle in bundles:
+        for line in json.loads(pq.read_metadata(folder / bundle.file).metadata[b"videos"]):
+            result.add(line.pop("title"), line.pop("status"), **line)
+    return result
+
+
+# -- to arrays ---------------------------------------------------------------------------------------------------------------------
+def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5, minority_ratio: int = 9, minority: str = "REAL") -> dict:
+    """Writes `<out>/X.npy`, `<out>/y.npy` and `<out>/X_rows.csv` from the Parquet files.
+
+    X is float32 (N, dimension, dimension, 3), RGB, 0..1, written through a memory map, so memory does not grow with N; y is int64
+    (N,), 1 real, 0 fake; X_rows.csv tells title, group, label and frame of each, without which no leak-free split can be made. Of a
+    video `samples` faces are taken, evenly over its time, and of one of the minority class `samples * minority_ratio`: all it has
+    if it has fewer. Method and defaults: github.com/trebua/Deepfake-Detection, spark_preprocess.py.
+
+    Args:
+        folder: holds part-*.parquet.
+        dimension: side, px.
+        minority: the label that gets more samples.
+
+    Returns:
+        faces of each label, and `short`: videos that had fewer faces than asked.
+
+    Raises:
+        UserError: no faces with a label.
+    """
+    import cv2
+    import numpy as np
+    import pandas as pd
+    import pyarrow.parquet as pq
+    from tqdm import tqdm
+
+    from .. import labels
+    from ..faces.crops import network_input
+    from ..files import atomic_path, write_csv
+    from ..video.sampling import thin
+
+    parts = sorted(Path(folder).glob("part-*.parquet"))
+    if not parts:
+        raise UserError("no faces in this folder", file=folder, hint="run spark_preprocess.py without --only-to-numpy first")
+    chosen, tables, short = {}, [], 0
+    for part in parts:
+        table = pq.read_table(part, columns=["title", "group", "label", "status", "frame", "face"]).to_pandas()
+        table["at"] = range(len(table))
+        table = table[(table["status"] == OK) & table["label"].isin(["REAL", "FAKE"])]
+        keep = []
+        for _, faces in table.groupby("title", sort=False):
+            wanted = samples * (minority_ratio if faces["label"].iloc[0] == minority else 1)
+            short += len(faces) < wanted
+            keep += thin(faces["at"], wanted)
+        chosen[part] = set(keep)
+        tables.append(table[table["at"].isin(chosen[part])])
+    rows = pd.concat(tables, ignore_index=True).drop(columns=["at", "status"])
+    if rows.empty:
+        raise UserError("no faces with a label here", file=folder, hint="the account in stage_reports says why for each video")
+    y = rows["label"].map(labels.label_of).to_numpy(np.int64)
+    out = Path(out)
+    with atomic_path(out / "X.npy") as partial:
+        x = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(rows), dimension, dimension, 3))
+        number = 0
+        with tqdm(total=len(rows), desc="X.npy", unit="face", disable=None) as bar:
+            for part in parts:
+                at = 0
+                for batch in pq.ParquetFile(part).iter_batches(batch_size=256, columns=["image"]):
+                    for value in batch.column(0):
+                        if at in chosen[part]:
+                            image = cv2.imdecode(np.frombuffer(value.as_py(), np.uint8), cv2.IMREAD_COLOR)
+                            x[number] = network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dimension).astype(np.float32) / 255
+                            number += 1
+                            bar.update()
+                        at += 1
+        x.flush()
+        del x
+    with atomic_path(out / "y.npy") as partial:
+        np.save(partial, y)
+    write_csv(out / "X_rows.csv", rows[["title", "group", "label", "frame", "face"]])
+    return {"REAL": int((y == 1).sum()), "FAKE": int((y == 0).sum()), "short": short}
