@@ -23,6 +23,8 @@ def parse(argv=None):
     p = cli.parser(__doc__)
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
+    data.add_argument("--frames", type=Path, metavar="DIR",
+                      help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
     data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a quarter of the machine's)")
     model = p.add_argument_group("model")
     model.add_argument("--model", default=default.model, metavar="NAME",
@@ -34,6 +36,8 @@ def parse(argv=None):
     model.add_argument("--freeze", default=default.freeze, metavar="WHICH",
                        help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: %(default)s)")
     model.add_argument("--unfreeze-after", type=cli.positive_int, metavar="EPOCHS", help="let the frozen layers learn after so many epochs")
+    model.add_argument("--sequence-length", type=cli.positive_int, metavar="T", help="faces a sequence (default: the model's own)")
+    model.add_argument("--features", metavar="NAME", help="frame model that inception_v3_gru or efficientnet_b2_gru takes its features from")
     run = p.add_argument_group("training")
     run.add_argument("--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)")
     run.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)")
@@ -63,11 +67,13 @@ def main(argv=None):
     from deepfake_detection.training import evaluate, train
 
     options.dataset = options.dataset or options.out / "split_dataset"
+    options.frames = options.frames or options.data
     cli.announce("03_train_cnn", options, options.out)
     names = {field.name for field in dataclasses.fields(train.Settings)}
     settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
-    result = train.run(options.dataset, options.out, settings, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
-    print("test set:", *evaluate.summary(result), sep="\n")
+    result = train.run(options.dataset, options.out, settings, frames=options.frames, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    unit = "sequences" if "sequences" in result else "faces"
+    print("test set:", *evaluate.summary(result, unit), sep="\n")
     print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")
 
 

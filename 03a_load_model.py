@@ -22,6 +22,8 @@ def parse(argv=None):
     p.add_argument("--model", metavar="NAME", help="the architecture of a file that holds weights only: " + ", ".join(registry.names()))
     p.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="with --model: side of a face (default: the model's own)")
     p.add_argument("--faces", type=Path, metavar="DIR", help="the faces (default: <out>/split_dataset/test)")
+    p.add_argument("--frames", type=Path, metavar="DIR",
+                   help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
     p.add_argument("--faces-margin", type=float, default=0.30, metavar="X", help="crop margin these faces were cut with (default: %(default)s)")
     p.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="(default: %(default)s)")
     p.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a quarter of the machine's)")
@@ -34,11 +36,13 @@ def main(argv=None):
 
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"
     options.faces = options.faces or options.out / "split_dataset" / "test"
+    options.frames = options.frames or options.data
     cli.announce("03a_load_model", options, options.out)
     result = predict_faces.run(options.model_file, options.faces, options.out, model=options.model, image_size=options.image_size,
-                               batch_size=options.batch_size, faces_margin=options.faces_margin, workers=options.workers, seed=options.seed,
+                               batch_size=options.batch_size, faces_margin=options.faces_margin, frames=options.frames, workers=options.workers, seed=options.seed,
                                cache_mb=options.cache_mb)
-    print(f"{options.faces}:", *evaluate.summary(result), sep="\n")
+    unit = "sequences" if "sequences" in result else "faces"
+    print(f"{options.faces}:", *evaluate.summary(result, unit), sep="\n")
     print(f"scores: {options.out / 'cnn_preds_values.json'}")
 
 

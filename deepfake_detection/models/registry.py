@@ -27,6 +27,12 @@ _MODULES = {
     "mesonet": "mesonet",
     "meso_inception": "meso_inception",
     "compact_cnn": "compact_cnn",
+    "efficientnet_b2": "efficientnet_b2",
+    "inception_v3": "inception_v3",
+    "cnn_lstm": "cnn_lstm",
+    "inception_v3_gru": "inception_v3_gru",
+    "efficientnet_b2_gru": "efficientnet_b2_gru",
+    "landmark_gru": "landmark_gru",
 }
 
 
@@ -53,7 +59,8 @@ def build(name: str, *, input_size: int | None = None, weights: str | Path = "no
         name: one of `names()`.
         input_size: side of the square face in pixels; the architecture's own if None.
         weights: `"none"` (random), `"imagenet"` (downloaded, feature extractor only), or a `.keras`, `.h5` or `.weights.h5` file of
-            this architecture: the whole of it or its feature extractor (see `weights.load_into`).
+            this architecture: the whole of it or its feature extractor (see `weights.load_into`). For a sequence model with frozen
+            features they are the feature extractor's.
         dropout: share dropped while training; the architecture's own if None.
         options: what else the architecture's `build` takes.
 
@@ -61,13 +68,17 @@ def build(name: str, *, input_size: int | None = None, weights: str | Path = "no
         UserError: unknown name, weights that are not there or belong to another architecture, or an input too small.
     """
     arch = module(name)
-    size = arch.INPUT_SIZE if input_size is None else int(input_size)
+    # A sequence model with another feature extractor than its own takes faces of that one's size.
+    network = module(options["features"]) if options.get("features") else arch
+    if network.KIND != "frame" and network is not arch:
+        raise UserError(f"{network.NAME} is not a frame model and cannot give features", hint="one of: " + ", ".join(names("frame")))
+    size = network.INPUT_SIZE if input_size is None else int(input_size)
     if dropout is not None:
         options["dropout"] = dropout
-    minimum = getattr(arch, "MIN_INPUT_SIZE", 32)
+    minimum = getattr(network, "MIN_INPUT_SIZE", 32)
     if size < minimum:
         raise UserError(f"{name} needs faces of at least {minimum} pixels, not {size}", hint=f"--image-size {minimum} or more")
-    if str(weights) in ("none", "imagenet"):
+    if str(weights) in ("none", "imagenet") or hasattr(arch, "FEATURES"):
         return arch.build(size, weights=str(weights), **options)
     model = arch.build(size, weights="none", **options)
     weights_module.load_into(model, weights)

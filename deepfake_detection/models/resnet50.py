@@ -31,8 +31,7 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     from keras import layers
 
     image = keras.Input((input_size, input_size, 3), name="image")
-    bgr = keras.ops.flip(image, axis=-1)
-    x = layers.Rescaling(1.0, offset=[-m for m in MEAN_BGR], name="scale")(bgr)
+    x = layers.Rescaling(1.0, offset=[-m for m in MEAN_BGR], name="scale")(_reversed_channels(image))
     backbone = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x)
     if weights == "imagenet":
         weights_module.copy_by_name(weights_module.imagenet_backbone("ResNet50", (input_size, input_size, 3)), backbone)
@@ -41,3 +40,14 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(128, activation="relu", name="dense_128")(x)
     return keras.Model(image, layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=NAME)
+
+
+def _reversed_channels(image):
+    """RGB to BGR and back, (N, H, W, 3). Of plain layers, because HDF5 files cannot hold `keras.ops.flip`."""
+    from keras import layers
+
+    height, width = image.shape[1:3]
+    x = layers.Reshape((height, width, 3, 1), name="channels")(image)
+    channel = lambda i: layers.Cropping3D(((0, 0), (0, 0), (i, 2 - i)), name=f"channel_{i}")(x)
+    x = layers.Concatenate(axis=3, name="bgr")([channel(2), channel(1), channel(0)])
+    return layers.Reshape((height, width, 3), name="bgr_image")(x)

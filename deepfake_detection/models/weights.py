@@ -93,6 +93,19 @@ def copy_by_name(source, target) -> None:
             target.get_layer(layer.name).set_weights(layer.get_weights())
 
 
+def copy_in_order(source, target) -> None:
+    """Copies the weights of two models that the same code built, layer by layer in the order of their layers.
+
+    Raises:
+        ValueError: when they differ in the kinds or shapes of their layers: a bug of the caller.
+    """
+    pairs = [[layer for layer in model.layers if layer.weights] for model in (source, target)]
+    for a, b in zip(*pairs, strict=True):
+        if type(a) is not type(b):
+            raise ValueError(f"{a.name} and {b.name} are of different kinds")
+        b.set_weights(a.get_weights())
+
+
 def load_into(model, path: str | Path) -> Report:
     """Fills `model` from a `.keras`, `.h5` or `.weights.h5` file: a whole model of this architecture, or its feature extractor.
 

@@ -10,9 +10,9 @@ from .. import files
 from ..errors import UserError
 from ..models import registry
 from ..models.weights import load_into
-from . import evaluate, session
-from .input_pipeline import FaceStore, find_faces
-from .train import groups_of, predict
+from . import evaluate, sequences, session
+from .input_pipeline import find_faces
+from .train import groups_of, predict, prediction_batch, store_for
 
 #: The margin that stage 01a cuts faces with, and so the one of the faces in split_dataset.
 PUBLISHED_MARGIN = 0.30
@@ -79,8 +79,12 @@ def central_part(faces_margin: float, model_margin: float) -> float:
 
 
 def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = None, image_size: int | None = None, batch_size: int = 32,
-        faces_margin: float = PUBLISHED_MARGIN, workers: int = 1, seed: int = 1, cache_mb: int | None = None, force: bool = False) -> dict:
+        faces_margin: float = PUBLISHED_MARGIN, frames: Path | None = None, workers: int = 1, seed: int = 1, cache_mb: int | None = None) -> dict:
     """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
+
+    Args:
+        faces_margin: crop margin that the faces were cut with.
+        frames: folder with `<title>/faces/boxes.csv` (sequence models).
 
     Returns:
         What metrics.json holds.
@@ -93,7 +97,9 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
     faces = find_faces(faces_folder, groups=groups_of(faces_folder.parent))
     session.start(seed=seed, workers=workers)
     loaded = load(model_file, model=model, image_size=image_size)
-    size = _input_size(loaded, model_file)
+    if tuple(loaded.output_shape[1:]) != (1,):
+        raise UserError(f"this model does not give one P(real) (its output is {loaded.output_shape})", file=model_file,
+                        hint="stage 03a needs a model whose output is (N, 1)")
     wanted = margin_of(model_file)
     central = central_part(faces_margin, wanted)
     if central < 1:
@@ -102,19 +108,12 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
         print(f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
               file=sys.stderr)
     with files.folder_lock(out, "03a_load_model"):
-        store = FaceStore(faces, size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, central=central, progress="reading faces")
-        p_real = predict(loaded, store, batch_size, "faces")
+        sequence = len(loaded.inputs) > 1
+        store = store_for(loaded, faces, tables=sequences.box_tables(faces, frames) if sequence else None, workers=workers, cache_mb=cache_mb,
+                          central=central, progress="reading faces")
+        unit = "sequences" if sequence else "faces"
+        p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit)
         extra = {"stage": "03a_load_model", "set": str(faces_folder),
                  "model": {"name": loaded.name, "parameters": int(loaded.count_params()), "file": str(model_file), "sha256": files.sha256(model_file)}}
         evaluate.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
-        return evaluate.write_results(out, store.faces, p_real, seed=seed, extra=extra, what=f"{faces_folder.name} set")
-
-
-def _input_size(model, path: Path) -> int:
-    shapes = [tuple(t.shape) for t in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != shapes[0][2] or shapes[0][3] != 3 or tuple(model.output_shape[1:]) != (1,):
-        raise UserError(f"this model does not take faces (its input is {shapes}, its output {model.output_shape})", file=path,
-                        hint="stage 03a needs a model with input (N, S, S, 3) and output (N, 1)")
-    if shapes[0][1] is None:
-        raise UserError("this model does not say how large a face it takes", file=path, hint="save it with a fixed input size")
-    return shapes[0][1]
+        return evaluate.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set")

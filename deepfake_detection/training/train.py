@@ -20,8 +20,9 @@ from .. import __file__ as _package_file
 from .. import files, labels
 from ..errors import UserError
 from ..models import registry
+from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
-from . import evaluate, session
+from . import evaluate, sequences, session
 from .input_pipeline import FaceStore, epoch_order, find_faces
 
 #: The shipped detector, which a training of the same architecture can start from.
@@ -65,8 +66,8 @@ class Settings:
         seed: of every random choice.
         strategy: `none`, `mirrored` or `multi_worker`.
         sequence_length: faces a sequence (sequence models only); the architecture's own if None.
-        features: frame model that a sequence model takes its features from; the architecture's own if None.
-        features_weights: what it starts from, as `weights`.
+        features: frame model that a sequence model takes its features from; the architecture's own if None. `weights` are then
+            this frame model's, or a `.keras` file of the whole sequence model.
     """
 
     model: str = registry.DEFAULT
@@ -93,7 +94,6 @@ class Settings:
     strategy: str = "none"
     sequence_length: int | None = None
     features: str | None = None
-    features_weights: str = "imagenet"
 
 
 # ---- what to start from ----------------------------------------------------------------------------------------------------------
@@ -108,33 +108,50 @@ def build_model(settings: Settings):
             the next best choice is taken, and said.
     """
     arch = registry.module(settings.model)
+    network = settings.features or getattr(arch, "FEATURES", settings.model)      # what the weights are of
 
     def from_file(path: Path):
-        size = settings.image_size or keras_file(path).get("input_size") or arch.INPUT_SIZE
-        model = registry.build(settings.model, input_size=size, dropout=settings.dropout)
+        about = keras_file(path)
+        if about.get("name") == settings.model and network != settings.model:     # a whole sequence model
+            model = architecture(settings, settings.image_size or about["input_size"])
+            return model, str(load_into(model, path))
+        size = settings.image_size or (about.get("input_size") if about.get("name") == network else None)
+        if network != settings.model:
+            return architecture(settings, size, weights=str(path)), f"{network} from {path}"
+        model = architecture(settings, size)
         return model, str(load_into(model, path))
-
-    def built(weights: str):
-        return registry.build(settings.model, input_size=settings.image_size, dropout=settings.dropout, weights=weights)
 
     choice = settings.weights
     if choice == "none":
-        return built("none"), "random weights"
+        return architecture(settings), "random weights"
     if choice not in ("imagenet", "auto"):
         return from_file(Path(choice))
-    shipped = keras_file(SHIPPED_DETECTOR).get("name") == settings.model
+    shipped = keras_file(SHIPPED_DETECTOR).get("name") == network
     if choice == "auto" and shipped:
         return from_file(SHIPPED_DETECTOR)
     why = f"{settings.model} has no ImageNet weights"
     if getattr(arch, "HAS_IMAGENET", True):
         try:
-            return built("imagenet"), "ImageNet weights"
+            return architecture(settings, settings.image_size, weights="imagenet"), "ImageNet weights"
         except UserError as e:
             why = e.what
     if shipped:
         model, origin = from_file(SHIPPED_DETECTOR)
         return model, f"{why}; instead {origin}"
-    return built("none"), f"{why}; instead random weights"
+    if network != settings.model:
+        why += (f"; {network} stays frozen at random weights, which is a poor feature extractor "
+                "(better: --features efficientnet_lite0 --weights models/detector.keras)")
+    return architecture(settings), f"{why}; instead random weights"
+
+
+def architecture(settings: Settings, input_size: int | None = None, weights: str = "none"):
+    """The network of `settings`, built anew."""
+    options = {}
+    if settings.sequence_length:
+        options["length"] = settings.sequence_length
+    if settings.features:
+        options["features"] = settings.features
+    return registry.build(settings.model, input_size=input_size or settings.image_size, dropout=settings.dropout, weights=weights, **options)
 
 
 def keras_file(path: Path) -> dict:
@@ -279,9 +296,8 @@ def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
     del fields["patience"]
     if settings.schedule == "constant":
         del fields["epochs"]
-    for name in ("weights", "features_weights"):
-        if Path(fields[name]).is_file():
-            fields[name] = files.sha256(fields[name])
+    if Path(settings.weights).is_file():
+        fields["weights"] = files.sha256(settings.weights)
     return hashlib.sha256(json.dumps([fields, digests], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -484,8 +500,11 @@ def saveable(model):
 
 
 def save_model(model, folder: Path) -> None:
-    """`best_model.keras`, and `best_model.h5` for older readers."""
-    for name in ("best_model.keras", "best_model.h5"):
+    """`best_model.keras`, and of frame models `best_model.h5` for older readers (HDF5 cannot hold the operations of a sequence model)."""
+    names = ["best_model.keras"] + ["best_model.h5"] * (len(model.inputs) == 1)
+    if len(names) == 1:
+        (folder / "best_model.h5").unlink(missing_ok=True)        # an earlier run's would be taken for this one's
+    for name in names:
         with files.atomic_path(folder / name) as partial:
             model.save(partial)
 
@@ -552,8 +571,12 @@ def groups_of(dataset: Path) -> dict[str, str]:
         raise UserError(f"the split's manifest cannot be read ({type(e).__name__})", file=path, hint="run stage 02 again") from None
 
 
-def run(dataset: Path, out: Path, settings: Settings, *, workers: int = 1, force: bool = False, cache_mb: int | None = None) -> dict:
+def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = None, workers: int = 1, force: bool = False,
+        cache_mb: int | None = None) -> dict:
     """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into `out`.
+
+    Args:
+        frames: folder with `<title>/faces/boxes.csv` (sequence models: who is who, and the facial points).
 
     Returns:
         What metrics.json holds.
@@ -569,7 +592,7 @@ def run(dataset: Path, out: Path, settings: Settings, *, workers: int = 1, force
               f"{len(set(faces.titles))} videos", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     with files.folder_lock(out, "03_train_cnn"):
-        return _run_frames(sets, out, settings, workers=workers, force=force, cache_mb=cache_mb)
+        return _run(sets, out, settings, frames=frames, workers=workers, force=force, cache_mb=cache_mb)
 
 
 def validate(settings: Settings) -> None:
@@ -584,13 +607,21 @@ def validate(settings: Settings) -> None:
             raise UserError(f"--{name} cannot be {getattr(settings, name)!r}", hint="one of: " + ", ".join(allowed))
     if settings.unfreeze_after is not None and settings.freeze == "none":
         raise UserError("--unfreeze-after says when frozen layers begin to learn, and none are frozen", hint="add --freeze backbone")
+    arch = registry.module(settings.model)
+    if settings.features is not None and not hasattr(arch, "FEATURES"):
+        raise UserError(f"{settings.model} has no feature extractor to choose", hint="leave out --features")
+    if settings.sequence_length is not None and arch.KIND != "sequence":
+        raise UserError(f"{settings.model} is no sequence model", hint="leave out --sequence-length")
     if settings.weights not in ("imagenet", "none", "auto") and not Path(settings.weights).is_file():
         raise UserError("there is no such weights file", file=settings.weights, hint="imagenet, none, auto or a .keras, .h5 or .weights.h5 file")
 
 
-def _run_frames(sets: dict, out: Path, settings: Settings, *, workers: int, force: bool, cache_mb: int | None) -> dict:
+def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, workers: int, force: bool, cache_mb: int | None) -> dict:
     folder = out / "tmp_checkpoint"
-    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) for s in ("train", "val")})
+    arch = registry.module(settings.model)
+    sequence = arch.KIND == "sequence"
+    tables = {s: sequences.box_tables(sets[s], frames) for s in SPLITS} if sequence else {}
+    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")})
     if force:
         (folder / "training_state.npz").unlink(missing_ok=True)
     progress = read_progress(folder / "training_state.npz")
@@ -608,28 +639,59 @@ def _run_frames(sets: dict, out: Path, settings: Settings, *, workers: int, forc
     if not done:
         model, origin = build_model(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
-    size = model.input_shape[1]
-    stores: dict[str, FaceStore] = {}
 
-    def store(split: str) -> FaceStore:
-        if split not in stores:
-            stores[split] = FaceStore(sets[split], size, workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20,
-                                      progress=f"reading {split}")
-            _refuse_lost_class(stores[split], sets[split])
-        return stores[split]
+    def store(split: str):
+        made = store_for(model, sets[split], tables=tables.get(split), workers=workers, cache_mb=cache_mb, progress=f"reading {split}")
+        _refuse_lost_class(made, sets[split])
+        return made
 
     if not done:
+        extractor, trained = extractor_and_head(model) if sequence else (None, model)
         train, val = store("train"), store("val")
+        if extractor is not None:
+            train, val = (sequences.feature_store(s, extractor, out / "feature_cache", batch_size=settings.batch_size, progress=f"features of {name}")
+                          for name, s in (("train", train), ("val", val)))
         logs = out / "logs"
         if progress is None or progress.fingerprint != mark:
             _remove_logs(logs)
-        plain = None if settings.precision == "float32" else lambda: _in_float32(model, settings)
-        progress = fit(model, train, val, settings, folder, mark=mark, logs=logs, plain_model=plain)
+        plain = (lambda: saveable(model)) if settings.precision == "float32" else lambda: _in_float32(model, settings)
+        progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, plain_model=plain)
         test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}"
-        stores.pop("train"), stores.pop("val")
+        del train, val
     if not (folder / "best_model.keras").is_file():
         raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
-    return _judge(sets, store, folder, out, settings, progress, test_mark)
+    return _judge(sets, store, arch, folder, out, settings, progress, test_mark)
+
+
+def face_size(model) -> int | None:
+    """Side in px of the faces that a frame or sequence model takes; None for a model of points."""
+    shape = tuple(model.inputs[0].shape)
+    return shape[-2] if shape[-1] == 3 else None
+
+
+def prediction_batch(model, batch_size: int) -> int:
+    """Rows a batch when predicting: a sequence of faces counts as many faces, so that 32 of them do not fill the memory."""
+    shape = tuple(model.inputs[0].shape)
+    return max(1, batch_size // shape[1]) if len(shape) == 5 else batch_size
+
+
+def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cache_mb: int | None = None, central: float = 1.0,
+              progress: str | None = None):
+    """The store that feeds a model: of faces, of sequences of faces or of sequences of points, by the shape of its first input.
+
+    Raises:
+        UserError: when it is none of these.
+    """
+    shape = tuple(model.inputs[0].shape)[1:]
+    options = dict(workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, central=central, progress=progress)
+    if len(shape) == 3 and shape[0] == shape[1] and shape[2] == 3 and len(model.inputs) == 1:
+        return FaceStore(faces, shape[0], **options)
+    if len(model.inputs) == 2 and len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3:
+        return sequences.pixel_store(faces, shape[0], shape[1], tables=tables, **options)
+    if len(model.inputs) == 2 and shape[1:] == (5, 2):
+        return sequences.point_store(faces, shape[0], tables or {})
+    raise UserError(f"this model does not take faces (its input is {tuple(t.shape for t in model.inputs)})",
+                    hint="a frame model has the input (N, S, S, 3), a sequence model (N, T, S, S, 3) and a mask (N, T)")
 
 
 def keras_model(path: Path):
@@ -639,7 +701,7 @@ def keras_model(path: Path):
     return keras.models.load_model(path, compile=False)
 
 
-def _judge(sets, store, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str) -> dict:
+def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str) -> dict:
     import keras
     import pandas as pd
 
@@ -651,14 +713,15 @@ def _judge(sets, store, folder: Path, out: Path, settings: Settings, progress: P
     history = pd.DataFrame(progress.history)
     files.write_csv(out / "history.csv", history)
     figures.plot_history(history, out)
-    p_real = predict(model, test, settings.batch_size, "test faces")
+    unit = "sequences" if arch.KIND == "sequence" else "faces"
+    p_real = predict(model, test, prediction_batch(model, settings.batch_size), f"test {unit}")
     extra = {"stage": "03_train_cnn", "set": "test", "mark": test_mark,
              "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
                        "sha256": files.sha256(folder / "best_model.keras")},
              "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
                           "seconds": round(sum(r["seconds"] for r in progress.history), 1), "settings": dataclasses.asdict(settings)}}
     evaluate.write_account(out, "03_train_cnn", sets, {s: [] for s in SPLITS} | {"test": test.unreadable})
-    return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra)
+    return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
 
 def _standing(out: Path, mark: str) -> dict | None:
@@ -684,7 +747,7 @@ def _in_float32(model, settings: Settings):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        plain = registry.build(settings.model, input_size=model.input_shape[1], dropout=settings.dropout)
+        plain = architecture(settings, face_size(model))
     finally:
         keras.config.set_dtype_policy(before)
     plain.set_weights(model.get_weights())
