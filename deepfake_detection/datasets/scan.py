@@ -33,12 +33,13 @@ def is_output(folder: str | Path) -> bool:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, links to folders included, our own outputs not."""
-    return [e.name for e in entries(folder) if e.is_dir() and not is_output(e.path)]
+    # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
+    return [e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path)]
 
 
 def videos_in(folder: Path) -> list[str]:
     """Names of the video files in a folder, not below it. A link that leads nowhere counts: it is reported as missing later."""
-    return [e.name for e in entries(folder) if is_video_name(e.name) and (e.is_file() or e.is_symlink() and not e.is_dir())]
+    return [e.name for e in entries(folder) if is_video_name(e.name) and (os.path.isfile(e.path) or e.is_symlink() and not os.path.isdir(e.path))]
 
 
 def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
