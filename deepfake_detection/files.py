@@ -92,6 +92,11 @@ def write_csv(path: str | Path, table) -> None:
         table.to_csv(partial, index=False, lineterminator="\n")
 
 
+def csv_name(name: str) -> str:
+    """A file's name as a cell that no spreadsheet takes for a formula: what begins with = + - @ gets a `./`, which is the same file."""
+    return f"./{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Makes `target` the same file as `source`: a hard link where the file system allows, else a copy."""
     try:

@@ -14,11 +14,16 @@ _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def safe(name: str) -> str:
-    """`name` without what no folder's name may have: separators, control characters, a leading dot, more than 200 bytes."""
+    """`name` without what no folder's name may have: separators, control characters, a leading dot, more than 200 bytes.
+
+    Nor does a title begin with `-`, which programs take for an option, or with = + @, which a spreadsheet takes for a formula.
+    """
     text = re.sub(r'[/\\:*?"<>|]', "_", "".join(c if c.isprintable() else "_" for c in name)).strip()
     text = text.rstrip(". ")
     if not text or text.startswith(".") or _WINDOWS.fullmatch(text):
         text = "_" + text.lstrip(".")
+    if text[0] in "=+-@":
+        text = "_" + text
     raw = text.encode("utf-8", "surrogateescape")
     if len(raw) > _MAX_BYTES:
         text = raw[:_MAX_BYTES - 9].decode("utf-8", "ignore") + "-" + hashlib.sha1(raw).hexdigest()[:8]

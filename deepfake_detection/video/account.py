@@ -39,9 +39,9 @@ class Account:
 
     def write(self, path: str | Path) -> None:
         """Writes it as CSV, atomically."""
-        from ..files import write_csv
+        from ..files import csv_name, write_csv
 
-        write_csv(path, self.table())
+        write_csv(path, self.table().assign(video=lambda t: t["video"].map(csv_name)))
 
     def summary(self) -> str:
         """Counts by status and label, and the first errors, for a person."""
