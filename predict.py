@@ -41,7 +41,7 @@ def options():
     p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video")
     p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
     p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video")
-    p.add_argument("--explain", choices=("auto", "cam", "occlusion", "gradcam", "lime", "none"), default="auto",
+    p.add_argument("--explain", choices=("auto", "occlusion", "gradcam", "lime", "none"), default="auto",
                    help="what the report draws over the faces (default: %(default)s)")
     return p
 

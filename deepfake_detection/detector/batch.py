@@ -23,7 +23,7 @@ from .pool import Died, Worker
 
 #: Columns of --csv. No times in it: a second run gives the same bytes.
 CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
-               "people", "people_p_real", "model", "settings", "error")
+               "people", "people_p_real", "model", "settings", "error", "note")
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[str]:
@@ -41,7 +41,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[str]:
             inside = []
             for folder, subfolders, names in os.walk(path):
                 subfolders[:] = [s for s in subfolders if not s.startswith(".")]
-                inside += [os.path.join(folder, n) for n in names if video.is_video(Path(n))]
+                inside += [os.path.join(folder, n) for n in names if video.is_video_name(n)]
             if not inside:
                 raise UserError("no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}")
             found += sorted(inside)
@@ -67,6 +67,8 @@ def line_of(result: dict) -> str:
     text += f"  {count(len(people), 'face')}  {frames}"
     if len(people) > 1:
         text += "  [" + ", ".join(f"{p['id']} {p['verdict']} {1 - p['p_real']:.3f}" for p in people) + "]"
+    if result.get("note"):
+        text += f"  ({result['note']})"
     return text
 
 
@@ -88,7 +90,7 @@ def csv_row(result: dict, settings: str) -> dict:
             "p_fake": number(result["p_fake"]), "interval_low": number(interval[0]), "interval_high": number(interval[1]),
             "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
             "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
-            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or "")}
+            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""), "note": cell(result.get("note") or "")}
 
 
 def cell(text: str) -> str:
@@ -260,7 +262,7 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
         videos: paths, as `find_videos` gives them.
         settings: fields of `predictor.Settings`.
         json_file, csv_file, report_folder: outputs, or None. With `csv_file`, videos that have a row in it are not done again.
-        explain: how the report explains: "auto", "occlusion", "cam", "gradcam", "lime" or "none".
+        explain: how the report explains: "auto", "occlusion", "gradcam", "lime" or "none".
         names: what to call the videos in the results (default: their paths).
         say: prints a line.
 

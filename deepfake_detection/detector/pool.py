@@ -120,11 +120,15 @@ class Worker:
             process.stdin.close() if not process.stdin.closed else None
             process.stdout.close()
 
-    def _too_late(self) -> None:
-        self._late = True
+    def stop_from_outside(self) -> None:
+        """Kills the process from another thread than the one in `run`, which then raises Died."""
         process = self._process
         if process is not None:
             process.kill()
+
+    def _too_late(self) -> None:
+        self._late = True
+        self.stop_from_outside()
 
     def _read(self) -> dict:
         line = self._process.stdout.readline()
@@ -141,4 +145,4 @@ class Worker:
             return "needs more computing time than a worker may take (hint: a shorter clip)"
         if code < 0:
             return f"the decoder crashed on this file ({signal.Signals(-code).name}) (hint: re-encode the video)"
-        return f"the decoder gave up on this file (exit code {code}) (hint: re-encode the video)"
+        return f"the program failed on this video (exit code {code}) (hint: the messages of the program say where; please report it)"

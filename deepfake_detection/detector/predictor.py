@@ -65,7 +65,7 @@ class Settings:
 
 
 #: What holds where neither the settings nor detector.json say anything.
-DEFAULTS = {"sampling": "even", "frames": 32, "aggregate": "mean", "detector": "yunet", "confidence": 0.95, "min_face_px": 20.0,
+DEFAULTS = {"sampling": "even", "frames": 32, "aggregate": "mean", "detector": "mtcnn_fast", "confidence": 0.95, "min_face_px": 20.0,
             "scale": "published", "margin": 0.3}
 
 
@@ -137,6 +137,7 @@ class Prediction:
         seconds: wall time.
         model: name, version and the first 8 digits of the SHA-256 of the network's file.
         error: None, or why there is no verdict.
+        note: "" or what is wrong with a file that could be judged all the same, e.g. that it is cut off.
         faces: every face looked at, in time order (not part of `to_json`).
         settings: the resolved settings.
         duration_s: length of the video in seconds, as its container states it.
@@ -153,6 +154,7 @@ class Prediction:
     seconds: float = 0.0
     model: str | None = None
     error: str | None = None
+    note: str = ""
     faces: tuple[FaceScore, ...] = field(repr=False, default=())
     settings: dict = field(repr=False, default_factory=dict)
     duration_s: float = 0.0
@@ -162,7 +164,8 @@ class Prediction:
         return {"video": self.video, "verdict": self.verdict, "p_real": self.p_real, "p_fake": self.p_fake,
                 "interval": list(self.interval) if self.interval else None, "frames_decoded": self.frames_decoded,
                 "frames_with_face": self.frames_with_face, "people": [p.to_json() for p in self.people],
-                "seconds": round(self.seconds, 3), "model": self.model, "error": self.error}
+                "seconds": round(self.seconds, 3), "model": self.model, "error": self.error,
+                "note": self.note}
 
 
 def failed(video: str, error: str, *, seconds: float = 0.0, model: str | None = None) -> dict:
@@ -231,7 +234,7 @@ class Detector:
 
     def _load(self):
         from .runtime import DetectorModel
-        return DetectorModel.load(self.settings.model)
+        return DetectorModel.load(self.settings.model, threads=self.settings.threads)
 
     def _resolve(self) -> dict:
         """The settings in force: what was asked for, else what detector.json says, else the defaults."""
@@ -252,19 +255,29 @@ class Detector:
         name = f"{self.config.get('name', 'detector')} {self.config.get('version', '')}".strip()
         return f"{name} ({digest[:8]})" if digest else name
 
-    def score(self, crops: Sequence) -> list[float]:
-        """Calibrated p_real of face crops.
+    def score(self, crops: Sequence, *, trimmed: bool = False) -> list[float]:
+        """Calibrated p_real of face crops, each judged alone.
 
         Args:
             crops: uint8 RGB arrays (H, W, 3) of any size, cut with the model's margin (`faces.crops.crop_face`).
+            trimmed: the crops are what `seen_part` gives.
 
         Returns:
             one float in 0..1 a crop.
         """
-        out: list[float] = []
-        for start in range(0, len(crops), BATCH):
-            out += [float(p) for p in self._network.predict(list(crops[start:start + BATCH]))]
-        return out
+        return [float(p) for p in self._network.predict(list(crops), trimmed=trimmed)]
+
+    def seen_part(self, crop):
+        """The part of a face crop that the network looks at (detector.json, `trim`): a view, uint8 RGB (h, W, 3)."""
+        from .runtime import trim
+        return trim(crop, self.config["trim"])
+
+    def warm(self) -> None:
+        """Loads the face detector, so that the first video does not wait for it."""
+        if self._faces is None:
+            from ..faces import detectors, extract  # noqa: F401  (extract: decoding and cropping, imported ahead)
+            self._faces = detectors.create(self.resolved["detector"], min_face_px=self.resolved["min_face_px"],
+                                           threads=self.settings.threads)
 
     def predict(self, video: str | Path, progress: Callable[[float, str], None] | None = None) -> Prediction:
         """Judges one video.
@@ -279,43 +292,35 @@ class Detector:
         Raises:
             UserError: when the file is not a video that can be decoded.
         """
-        from ..faces import extract
+        from ..faces import extract, tracks
         tell = progress or (lambda share, what: None)
         start = time.perf_counter()
         tell(0.0, "looking for faces")
-        if self._faces is None:
-            from ..faces import detectors
-            self._faces = detectors.create(self.resolved["detector"], min_face_px=self.resolved["min_face_px"],
-                                           threads=self.settings.threads)
-        found = extract.faces_of_video(Path(video), sampling=self._sampling, detector=self._faces, margin=self.resolved["margin"],
-                                       confidence=self.resolved["confidence"], scale=self.resolved["scale"])
-        if found.error:
-            raise UserError(str(found.error), file=video, hint="is it whole, and does it play in another program?")
-        tell(0.7, "judging the faces")
-        faces = self._scored(found)
-        return self._judge(str(video), faces, found, start)
+        self.warm()
+        reader, stream = extract.iter_faces_of_video(Path(video), sampling=self._sampling, detector=self._faces,
+                                                     margin=self.resolved["margin"], confidence=self.resolved["confidence"],
+                                                     scale=self.resolved["scale"], threads=self.settings.threads)
+        frames, people, waiting, scores = [], [], [], []
+        linker = tracks.Linker()
+        for frame in stream:
+            frames.append(frame)
+            people.append(linker.update(frame.faces, [tracks.look(crop) for crop in frame.crops]))
+            waiting += frame.crops
+            if len(waiting) >= BATCH:       # judged while the video is read: memory stays bounded by the crops alone
+                scores += self.score(waiting[:BATCH])
+                waiting = waiting[BATCH:]
+            tell(0.9 * len(frames) / max(len(reader.wanted), 1), "looking for faces")
+        if not frames:
+            raise UserError("no frame of this video can be decoded", file=video, hint="is it whole, and does it play in another program?")
+        tell(0.9, "judging the faces")
+        scores += self.score(waiting)
+        return self._judge(str(video), _scored(frames, people, scores), frames, reader, start)
 
-    def _scored(self, found) -> list[FaceScore]:
-        from ..faces import tracks
-        frames = [list(f.faces) for f in found.frames]
-        if any(not face.person for faces in frames for face in faces):
-            frames = tracks.link(frames)
-        crops = [crop for f in found.frames for crop in f.crops]
-        scores = self.score(crops)
-        out, at = [], 0
-        for frame, faces in zip(found.frames, frames):
-            for face in faces:
-                out.append(FaceScore(person=face.person, frame=frame.number, index=frame.index, time_s=float(frame.time_s),
-                                     p_real=scores[at], box=(face.x, face.y, face.width, face.height),
-                                     confidence=float(face.confidence), crop=crops[at]))
-                at += 1
-        return out
-
-    def _judge(self, video: str, faces: list[FaceScore], found, start: float) -> Prediction:
+    def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
         import numpy as np
-        common = dict(video=video, frames_decoded=int(found.frames_decoded), model=self.model, settings=dict(self.resolved),
-                      duration_s=float(getattr(found.info, "duration_s", 0.0) or 0.0))
+        common = dict(video=video, frames_decoded=len(frames), note=reader.note, model=self.model, settings=dict(self.resolved),
+                      duration_s=float(reader.info.duration_s))
         if not faces:
             return Prediction(verdict=labels.VERDICT_NO_FACE, seconds=time.perf_counter() - start, **common)
         from ..aggregation import person_scores
@@ -330,3 +335,11 @@ class Detector:
         return Prediction(verdict=worst.verdict, p_real=worst.p_real, p_fake=1.0 - worst.p_real, interval=worst.interval,
                           frames_with_face=len({f.frame for f in faces}), people=tuple(people), faces=tuple(faces),
                           seconds=time.perf_counter() - start, **common)
+
+
+def _scored(frames: list, people: list, scores: list[float]) -> list[FaceScore]:
+    """FaceScores in time order from frames with crops, their linked faces, and the crops' scores."""
+    values = iter(scores)
+    return [FaceScore(person=face.person, frame=frame.frame, index=frame.index, time_s=float(frame.time_s), p_real=next(values),
+                      box=face.box, confidence=float(face.confidence), crop=crop)
+            for frame, faces in zip(frames, people) for face, crop in zip(faces, frame.crops)]

@@ -58,6 +58,7 @@ def main(argument: str) -> int:
     try:
         from .predictor import Detector
         detector = Detector(**options["settings"])
+        detector.warm()
     except UserError as e:
         send({"refused": {"what": e.what, "file": None if e.file is None else str(e.file), "hint": e.hint}})
         return 2

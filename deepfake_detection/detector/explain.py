@@ -1,0 +1,295 @@
+"""Why: which parts of a face speak for FAKE or for REAL, and a check whether that is so.
+
+A map is a float32 array (H, W), positive where the part speaks for FAKE, negative for REAL, scaled so that the largest |value| is 1.
+
+- occlusion (default): every part of the face is blurred away in turn and the change of the logit is noted (Zeiler & Fergus 2014, with
+  soft blurred patches instead of grey squares: a square's edges look like a forgery to a network that hunts for edges). It asks the
+  very network that gave the verdict, through ONNX Runtime, and needs no gradients.
+- gradcam: Selvaraju et al. 2017, from models/detector.keras; imports TensorFlow (about 5 s).
+- lime: Ribeiro et al. 2016, with the LIME package on superpixels, as the published project did; the slowest.
+
+Every map is checked by deletion (Petsiuk et al. 2018): the fifth of the face that it marks most is blurred away, and the change is
+compared with blurring the same shape in other places. A map that does no better than chance is shown as not confirmed.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import cv2
+import numpy as np
+
+from .. import files
+from ..errors import UserError
+
+METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
+
+#: Patches on a side of the face; they overlap by half.
+GRID = 9
+#: Share of the face that the check blurs away, and in how many other places.
+CHECKED_SHARE, CONTROLS = 0.2, 8
+#: LIME's samples of superpixels.
+LIME_SAMPLES = 300
+
+
+@dataclass(frozen=True)
+class Check:
+    """What blurring the marked part of the face does to p_fake, against blurring the same shape elsewhere.
+
+    Attributes:
+        p_fake: of the untouched face.
+        marked: with the marked fifth blurred away.
+        elsewhere: mean with the same shape moved to other places.
+        confirmed: the marked part changes the logit in the stated direction, more than every other place tried.
+    """
+
+    p_fake: float
+    marked: float
+    elsewhere: float
+    confirmed: bool
+
+
+def logit_fake(p_real) -> np.ndarray:
+    """log(p_fake / p_real), clipped as for the log loss."""
+    p = np.clip(np.asarray(p_real, np.float64), 1e-7, 1 - 1e-7)
+    return np.log1p(-p) - np.log(p)
+
+
+def _blurred(face: np.ndarray) -> np.ndarray:
+    """The face without its detail: what a hidden part is replaced with."""
+    return cv2.GaussianBlur(face, (0, 0), face.shape[1] / 12)
+
+
+def _hide(face: np.ndarray, blurred: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`face` with `blurred` where `mask` (H, W) in 0..1 is 1."""
+    return (face + (blurred - face.astype(np.float32)) * mask[..., None]).round().astype(np.uint8)
+
+
+def occlusion(face: np.ndarray, score: Callable, grid: int = GRID) -> np.ndarray:
+    """The occlusion map of a square uint8 RGB face (S, S, 3).
+
+    Args:
+        score: from a list of such faces to their p_real.
+    """
+    size = face.shape[0]
+    blurred = _blurred(face)
+    centers = (np.arange(grid) + 0.5) * size / grid
+    sigma = size / grid * 0.75
+    bells = np.exp(-(np.arange(size)[None] + 0.5 - centers[:, None]) ** 2 / (2 * sigma ** 2)).astype(np.float32)   # (grid, S)
+    masks = np.clip(1.5 * bells[:, None, :, None] * bells[None, :, None, :], 0, 1).reshape(-1, size, size)
+    scores = score([face, *(_hide(face, blurred, m) for m in masks)])
+    # Hiding a part that speaks for FAKE lowers the logit of FAKE.
+    change = logit_fake(scores[0]) - logit_fake(scores[1:])
+    weighted = np.einsum("n,nhw->hw", change.astype(np.float32), masks) / np.maximum(masks.sum(0), 1e-6)
+    return _scaled(weighted)
+
+
+def lime(face: np.ndarray, score: Callable, *, samples: int = LIME_SAMPLES, seed: int = 1) -> np.ndarray:
+    """LIME's weight of each superpixel, as a map.
+
+    Raises:
+        UserError: when the LIME package is not installed.
+    """
+    try:
+        from lime import lime_image
+    except ImportError:
+        raise UserError("--explain lime needs the LIME package", hint="pip install lime") from None
+
+    def classes(images):
+        p_real = np.asarray(score(list(images)))
+        return np.stack([1 - p_real, p_real], axis=1)
+
+    found = lime_image.LimeImageExplainer(random_state=seed).explain_instance(
+        face, classes, labels=(0,), top_labels=None, hide_color=None, num_samples=samples, batch_size=32, progress_bar=False, random_seed=seed)
+    weights = np.zeros(found.segments.max() + 1, np.float32)
+    for segment, weight in found.local_exp[0]:
+        weights[segment] = weight
+    return _scaled(weights[found.segments])
+
+
+class GradCam:
+    """Grad-CAM of the Keras model; imports TensorFlow.
+
+    Args:
+        path: the .keras file of the very network that the ONNX file was made from.
+
+    Raises:
+        UserError: when the file is missing, or has no convolutional feature map.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise UserError("Grad-CAM needs the Keras model beside the ONNX file", file=path, hint="use --explain occlusion")
+        import keras
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4]
+        if not layers or not isinstance(model.layers[-1], keras.layers.Dense):
+            raise UserError("no convolutional feature map in this model", file=path, hint="use --explain occlusion")
+        self._model = keras.Model(model.inputs, [layers[-1].output, model.output])
+        self.size = int(model.input_shape[1])
+
+    def __call__(self, face: np.ndarray, score: Callable | None = None) -> np.ndarray:
+        """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for REAL."""
+        import tensorflow as tf
+        with tf.GradientTape() as tape:
+            features, p_real = self._model(face[None].astype(np.float32), training=False)
+            p = tf.clip_by_value(tf.reshape(p_real, ()), 1e-6, 1 - 1e-6)
+            fake = tf.math.log1p(-p) - tf.math.log(p)
+        gradient = tape.gradient(fake, features)
+        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+        cam = tf.reduce_sum(weights * features, axis=-1)[0].numpy()
+        return _scaled(cv2.resize(cam.astype(np.float32), (face.shape[1], face.shape[0]), interpolation=cv2.INTER_CUBIC))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    largest = float(np.abs(values).max())
+    return (values / largest if largest > 1e-12 else values).astype(np.float32)
+
+
+def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 1, share: float = CHECKED_SHARE,
+          controls: int = CONTROLS) -> Check:
+    """Deletion check of a map: hides the part it marks most, and the same shape (turned, moved) in other places.
+
+    For a face judged fake the part that speaks for FAKE is hidden, for one judged real the part that speaks for REAL.
+    """
+    blurred = _blurred(face)
+    before = float(score([face])[0])
+    sign = 1 if before < 0.5 else -1
+    signed = values * sign
+    marked = (signed >= np.quantile(signed, 1 - share)).astype(np.float32)
+    random = np.random.default_rng(seed)
+    masks = [marked]
+    while len(masks) < controls + 1:
+        # Rolled and turned copies have the same area and shape; those that mostly cover the marked part say nothing.
+        moved = np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1))
+        if (moved * marked).sum() <= 0.4 * marked.sum() or len(masks) > 2 * controls:
+            masks.append(moved)
+    soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
+    after = np.asarray(score([_hide(face, blurred, m) for m in soft]), np.float64)
+    moves = sign * (logit_fake(before) - logit_fake(after))
+    return Check(1 - before, float(1 - after[0]), float(1 - after[1:].mean()), bool(moves[0] > 0 and moves[0] > moves[1:].max()))
+
+
+def explainer(method: str, detector) -> tuple[str, Callable | None]:
+    """(name, function from a face and a score function to a map) of a method's name; (none, None) for "none".
+
+    Raises:
+        UserError: unknown method, or what it needs is missing.
+    """
+    if method == "none":
+        return "none", None
+    if method in ("auto", "occlusion"):
+        return "occlusion", occlusion
+    if method == "lime":
+        return "lime", lime
+    if method == "gradcam":
+        folder = Path(detector.settings.model)
+        return "gradcam", GradCam((folder if folder.is_dir() else folder.parent) / "detector.keras")
+    raise UserError(f"unknown explanation {method!r}", hint=f"choose one of {', '.join(METHODS)}")
+
+
+def chosen_faces(prediction, *, suspicious: int = 3, normal: int = 3) -> list[tuple[str, object]]:
+    """The faces that the report shows: ("suspicious" | "normal", FaceScore), the deciding person's first.
+
+    The lowest and the highest p_real of each well-seen person, not next to each other in time while there are others.
+    """
+    out = []
+    for person in [p for p in prediction.people if p.well_seen][:3]:
+        own = [f for f in prediction.faces if f.person == person.id]
+        gap = (own[-1].time_s - own[0].time_s) / (4 * suspicious) if len(own) > 2 * suspicious else 0.0
+        few = len(own) < suspicious + normal
+        low = _spread(sorted(own, key=lambda f: f.p_real), (len(own) + 1) // 2 if few else suspicious, gap)
+        high = _spread(sorted((f for f in own if f not in low), key=lambda f: -f.p_real), normal, gap)
+        out += [("suspicious", f) for f in low] + [("normal", f) for f in high]
+    return out
+
+
+def _spread(faces: list, most: int, gap: float) -> list:
+    taken: list = []
+    for wanted in (gap, -1.0):
+        for face in faces:
+            if len(taken) < most and face not in taken and all(abs(face.time_s - t.time_s) > wanted for t in taken):
+                taken.append(face)
+    return taken
+
+
+def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[float, str], None] | None = None) -> list[dict]:
+    """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map".
+
+    Raises:
+        UserError: see `explainer`.
+    """
+    from ..faces.crops import network_input
+    name, explain = explainer(method, detector)
+    size = int(detector.config["input_size"])
+    chosen = chosen_faces(prediction)
+
+    def score(faces):
+        return detector.score(faces, trimmed=True)
+
+    out = []
+    for number, (kind, face) in enumerate(chosen):
+        if progress:
+            progress(number / len(chosen), "explaining")
+        seen = detector.seen_part(face.crop)
+        entry = {"kind": kind, "person": face.person, "time_s": face.time_s, "frame": face.frame, "index": face.index,
+                 "p_fake": 1 - face.p_real, "method": name, "face": data_uri(_shown(seen)), "map": None, "check": None}
+        if explain:
+            square = network_input(seen, size)
+            values = explain(square, score)
+            result = check(square, values, score, seed=detector.settings.seed)
+            entry["map"] = data_uri(overlay(_shown(seen), values))
+            entry["check"] = {"p_fake": result.p_fake, "marked": result.marked, "elsewhere": result.elsewhere, "confirmed": result.confirmed}
+        out.append(entry)
+    return out
+
+
+def _shown(crop: np.ndarray, side: int = 224) -> np.ndarray:
+    """The crop at the size it is shown in, never a network's squashed square."""
+    scale = side / max(crop.shape[:2])
+    return cv2.resize(crop, (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))),
+                      interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The map over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by colour-blind eyes), strength by opacity."""
+    values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[..., None]
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) * 0.85 + 20
+    colour = np.where(values > 0, np.float32([240, 90, 10]), np.float32([20, 110, 240]))
+    strength = np.clip(np.abs(values) - 0.15, 0, 1) / 0.85 * 0.8
+    return (grey * (1 - strength) + colour * strength).round().clip(0, 255).astype(np.uint8)
+
+
+def data_uri(image: np.ndarray) -> str:
+    """uint8 RGB (H, W, 3) -> a JPEG in a data URI."""
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    if not ok:
+        raise RuntimeError("JPEG encoding failed")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def report_data(prediction, detector, *, name: str, method: str = "auto", progress=None) -> dict:
+    """Everything the report says, as JSON values; pictures are data URIs in `evidence`."""
+    from .. import __version__
+    source = Path(prediction.video)
+    return {**prediction.to_json(), "video": name,
+            "file": {"bytes": source.stat().st_size, "sha256": files.sha256(source), "duration_s": prediction.duration_s},
+            "faces": [{"person": f.person, "frame": f.frame, "index": f.index, "time_s": f.time_s, "p_real": f.p_real,
+                       "box": [round(float(v), 1) for v in f.box], "confidence": f.confidence} for f in prediction.faces],
+            "thresholds": detector.thresholds.to_dict(), "settings": prediction.settings,
+            "program": f"deepfake_detection {__version__}", "evaluation": detector.config.get("evaluation"),
+            "evidence": evidence_of(prediction, detector, method, progress)}
+
+
+def write_report(prediction, detector, path: str | Path, *, name: str, method: str = "auto", progress=None) -> None:
+    """Writes the HTML report to `path` and its data, without pictures, beside it with the suffix .json."""
+    from ..reports import html
+    data = report_data(prediction, detector, name=name, method=method, progress=progress)
+    path = Path(path)
+    page = html.video_report(data)
+    without = {**data, "evidence": [{k: v for k, v in e.items() if k not in ("face", "map")} for e in data["evidence"]]}
+    files.write_json(path.with_suffix(".json"), without)
+    files.write_text(path, page)

@@ -1,0 +1,152 @@
+"""Attribution and its check, and the report they go into."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from deepfake_detection.detector import explain
+from deepfake_detection.errors import UserError
+from deepfake_detection.reports import html
+
+SIZE = 64
+
+
+def face_with_patch(top, left, side=18):
+    """A noisy face whose bright patch alone decides, and the score that looks at nothing else."""
+    face = np.random.default_rng(1).integers(60, 120, (SIZE, SIZE, 3)).astype(np.uint8)
+    face[top:top + side, left:left + side] = 250
+
+    def score(faces, sign=1):
+        means = np.array([f[top:top + side, left:left + side].mean() for f in faces])
+        return 1 / (1 + np.exp(sign * (means - 150) / 12))
+    return face, score
+
+
+@pytest.mark.parametrize("top, left", [(4, 4), (40, 8), (22, 40)])
+def test_occlusion_marks_what_the_score_depends_on(top, left):
+    face, score = face_with_patch(top, left)
+    values = explain.occlusion(face, score)
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    assert top <= y < top + 18 and left <= x < left + 18 and values.max() == 1.0
+    found = explain.check(face, values, score)
+    assert found.confirmed and found.marked < found.p_fake - 0.3 and found.elsewhere > found.marked + 0.2
+
+
+def test_what_speaks_for_real_is_negative_and_confirmed_too():
+    face, score = face_with_patch(22, 22)
+    real = lambda faces: score(faces, sign=-1)
+    values = explain.occlusion(face, real)
+    assert values.min() == -1.0 and values[30, 30] < -0.5
+    assert explain.check(face, values, real).confirmed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_map_that_marks_something_else_is_not_confirmed(seed):
+    face, score = face_with_patch(4, 4)
+    wrong = np.zeros((SIZE, SIZE), np.float32)
+    wrong[40:60, 30:60] = np.random.default_rng(seed).uniform(0.5, 1, (20, 30))
+    assert not explain.check(face, wrong, score).confirmed
+    flat = lambda faces: np.full(len(faces), 0.2)
+    assert not explain.check(face, explain.occlusion(face, flat), flat).confirmed
+
+
+def test_lime_agrees():
+    pytest.importorskip("lime", reason="--explain lime needs the LIME package")
+    face, score = face_with_patch(22, 22, side=24)
+    values = explain.lime(face, score, samples=120)
+    assert values[26:42, 26:42].mean() > 3 * abs(values[:16, :16].mean())
+
+
+def test_gradcam_of_a_keras_model(tmp_path, detector):
+    """A network with one feature map that is bright where the face is blue: Grad-CAM must point there."""
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((SIZE, SIZE, 3))
+    features = keras.layers.Conv2D(2, 4, strides=4, use_bias=False)(inputs)
+    out = keras.layers.Dense(1, activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(features))
+    model = keras.Model(inputs, out)
+    kernel = np.zeros((4, 4, 3, 2), np.float32)
+    kernel[:, :, 2, 0] = 1 / 4000          # blue
+    kernel[:, :, 0, 1] = 1 / 4000          # red
+    model.layers[1].set_weights([kernel])
+    model.layers[-1].set_weights([np.float32([[-8.0], [8.0]]), np.zeros(1, np.float32)])
+    model.save(tmp_path / "detector.keras")
+    face = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    face[8:24, 36:56] = (0, 0, 255)
+    values = explain.GradCam(tmp_path / "detector.keras")(face)
+    assert values.shape == (SIZE, SIZE) and values[12:20, 40:52].mean() > 0.8 and values[40:, :30].mean() < 0.3
+    with pytest.raises(UserError, match="Keras model"):
+        explain.GradCam(tmp_path / "none.keras")
+
+
+def test_unknown_method(detector):
+    with pytest.raises(UserError, match="unknown explanation"):
+        explain.explainer("magic", detector)
+
+
+@pytest.fixture(scope="module")
+def report(detector, clips, tmp_path_factory):
+    """(page, data) of the two-person clip, under a name that tries to break out."""
+    path = tmp_path_factory.mktemp("report") / "two.html"
+    explain.write_report(detector.predict(clips["two"]), detector, path, name='<script>alert(1)</script>".mp4')
+    return path.read_text(), json.loads(path.with_suffix(".json").read_text())
+
+
+def test_the_page_is_one_file_that_loads_and_runs_nothing(report):
+    page, _ = report
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
+    assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!data:)[^"'>)]+""", page)
+    assert "http://" not in page and "https://" not in page
+    assert html.policy() in page.replace("&#39;", "'") and "default-src 'none'" in html.policy()
+    # The stated hash is that of the style in the page: else a browser would show it bare.
+    import base64
+    import hashlib
+    style = re.search(r"<style>(.*?)</style>", page, re.S)[1]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in html.policy()
+
+
+def test_the_page_says_what_was_found(report, detector):
+    page, data = report
+    assert page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 * 8
+    for words in ("FAKE", "Person 1", "Person 2", "Fake probability", "not a proof", detector.model, "SHA-256", data["file"]["sha256"], "prefers-color-scheme:dark", "@media print"):
+        assert words in page, words
+    assert [p["verdict"] for p in data["people"]] == ["FAKE", "REAL"]
+    assert len(data["faces"]) == sum(p["frames"] for p in data["people"])
+    assert all({"kind", "time_s", "p_fake", "check"} <= set(e) and "face" not in e for e in data["evidence"])
+
+
+def test_the_most_suspicious_faces_are_the_most_suspicious(report):
+    _, data = report
+    for person in data["people"]:
+        scores = [f["p_real"] for f in data["faces"] if f["person"] == person["id"]]
+        shown = [e for e in data["evidence"] if e["person"] == person["id"]]
+        assert max(e["p_fake"] for e in shown if e["kind"] == "suspicious") == pytest.approx(1 - min(scores))
+        assert min(e["p_fake"] for e in shown if e["kind"] == "normal") == pytest.approx(1 - max(scores))
+        assert len({e["time_s"] for e in shown}) == len(shown)
+
+
+def test_a_report_without_a_face(detector, clips, tmp_path):
+    explain.write_report(detector.predict(clips["no_face"]), detector, tmp_path / "r.html", name="no_face.mp4")
+    page = (tmp_path / "r.html").read_text()
+    assert "NO FACE" in page and "nothing to judge" in page and "<svg" not in page
+
+
+def test_without_explanation(detector, clips, tmp_path):
+    explain.write_report(detector.predict(clips["real"]), detector, tmp_path / "r.html", name="real.mp4", method="none")
+    assert "speaks for FAKE" not in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("p, prior, expected", [(0.9, 0.5, 0.9), (0.9, 0.1, 0.5), (0.5, 0.01, 0.01), (0.99, 0.01, 0.5)])
+def test_probability_at_another_share_of_fakes(p, prior, expected):
+    assert html.at_prior(p, prior) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value, text", [(0, "under 1 %"), (0.004, "under 1 %"), (0.934, "93 %"), (0.995, "over 99 %"), (1, "over 99 %")])
+def test_percent_never_claims_certainty(value, text):
+    assert html.percent(value) == text
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0:00.0"), (9.96, "0:09.9"), (75.25, "1:15.2"), (3599.9, "59:59.9")])
+def test_clock(seconds, text):
+    assert html.clock(seconds) == text
