@@ -146,9 +146,8 @@ def _write_video(writer, row: dict, settings: Settings, data: Path, isolated: bo
         count |= {"status": ERROR, "detail": row["error"]}
     else:
         note = {}
-        frames = _isolated(data / row["video"], settings, note) if isolated else video_rows(data / row["video"], settings, note)
         try:
-            for faces in frames:
+            for faces in (_isolated if isolated else video_rows)(data / row["video"], settings, note):
                 count["frames"] += 1
                 count["frames_with_face"] += bool(faces)
                 count["faces"] += len(faces)
