@@ -1,0 +1,205 @@
+"""Decoding: the fast way gives the reference's bytes; odd and damaged files."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from deepfake_detection.errors import UserError
+from deepfake_detection.video import decode
+from deepfake_detection.video.decode import FrameReader, iter_frames
+from deepfake_detection.video.probe import probe
+from deepfake_detection.video.sampling import parse
+from tests.clips import pattern, truncated, write_video
+
+SAMPLINGS = [parse("per-second"), parse("even", 7), parse("even", 3), parse("keyframes", 4), parse("even", 5, max_seconds=1.5)]
+
+# name, suffix, how it is encoded, whether the fast way is expected
+KINDS = [
+    ("h264 long GOP, B-frames", "mp4", dict(bf=3, gop=250), True),
+    ("h264 short GOP", "mp4", dict(bf=2, gop=12), True),
+    ("h264 no B-frames", "mp4", dict(bf=0, gop=30), True),
+    ("h264 open GOP", "mp4", dict(bf=3, gop=15, x264_params="open-gop=1"), True),
+    ("h264 one key frame each", "mp4", dict(gop=1), True),
+    ("h264 4:4:4", "mp4", dict(pixel_format="yuv444p", bf=2), True),
+    ("h264 full range", "mp4", dict(pixel_format="yuvj420p"), True),
+    ("h264 10 bit", "mp4", dict(pixel_format="yuv420p10le"), False),
+    ("h264 tagged BT.709", "mp4", dict(x264_params="colorprim=bt709:transfer=bt709:colormatrix=bt709"), True),
+    ("h264 rotated 90", "mp4", dict(rotation=90), True),
+    ("h264 rotated -90", "mp4", dict(rotation=-90), True),
+    ("h264 rotated 180", "mp4", dict(rotation=180), True),
+    ("h264 in Matroska", "mkv", dict(bf=3, gop=40), True),
+    ("h264 in MPEG-TS", "ts", dict(bf=3, gop=40), None),
+    ("h264 in AVI", "avi", dict(bf=0, gop=40), None),
+    ("h264 interlaced", "mp4", dict(flags="+ilme+ildct", bf=2), None),
+    ("hevc", "mp4", dict(codec="libx265", gop=30, x265_params="log-level=none"), None),
+    ("vp9", "webm", dict(codec="libvpx-vp9", gop=30, cpu_used=8, deadline="realtime"), None),
+    ("mpeg4", "mp4", dict(codec="mpeg4", gop=15, bf=2), None),
+    ("motion JPEG", "avi", dict(codec="mjpeg", pixel_format="yuvj420p"), None),
+]
+
+
+def used_reference(monkeypatch, path, sampling) -> bool:
+    calls = []
+    original = FrameReader._by_opencv
+    monkeypatch.setattr(FrameReader, "_by_opencv", lambda self, after: (calls.append(after), original(self, after))[1])
+    list(FrameReader(path, sampling))
+    monkeypatch.undo()
+    return bool(calls)
+
+
+def assert_same(path, sampling):
+    reference, fast = FrameReader(path, sampling, reference=True), FrameReader(path, sampling)
+    expected, got = list(reference), list(fast)
+    assert [(f.number, f.index, f.time_s) for f in expected] == [(f.number, f.index, f.time_s) for f in got]
+    for a, b in zip(expected, got):
+        assert a.image.shape == b.image.shape and a.image.dtype == np.uint8
+        assert np.array_equal(a.image, b.image), f"frame {a.index} differs"
+    assert (reference.info.width, reference.info.height, reference.info.rotation) == (fast.info.width, fast.info.height, fast.info.rotation)
+    assert reference.note == fast.note
+    return got
+
+
+@pytest.mark.parametrize("name, suffix, kind, fast", KINDS, ids=[k[0] for k in KINDS])
+def test_same_bytes_as_grab_and_retrieve(tmp_path, monkeypatch, name, suffix, kind, fast):
+    path = write_video(tmp_path / f"clip.{suffix}", pattern(75, 322, 244), fps=Fraction(30000, 1001), **kind)
+    for sampling in SAMPLINGS:
+        got = assert_same(path, sampling)
+        assert got, f"{sampling} gave nothing"
+    if fast is not None:
+        assert used_reference(monkeypatch, path, SAMPLINGS[0]) == (not fast)
+    turned = kind.get("rotation") in (90, -90)
+    assert got[0].image.shape == ((322, 244, 3) if turned else (244, 322, 3)) or got[0].image.shape[0] in (488, 644)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_decoder_threads_do_not_change_a_byte(tmp_path, threads):
+    path = write_video(tmp_path / "clip.mp4", pattern(75), bf=3, gop=30)
+    one, many = (list(FrameReader(path, parse("even", 9), threads=t)) for t in (1, threads))
+    assert [f.index for f in one] == [f.index for f in many]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(one, many))
+
+
+def test_decodes_only_what_is_needed(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", pattern(120), bf=3, gop=20, sc_threshold=0)
+    decoded = []
+    original = FrameReader._decoded
+
+    def counted(self, plan):
+        for frame in original(self, plan):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(FrameReader, "_decoded", counted)
+    assert [f.index for f in FrameReader(path, parse("even", 2))] == [30, 90]
+    assert 2 <= len(decoded) < 30           # two half GOPs of 20, B-frames left out; not 120
+    decoded.clear()
+    assert [f.index for f in FrameReader(path, parse("keyframes"))] == [0, 20, 40, 60, 80, 100]
+    assert len(decoded) == 6
+
+
+def test_indices_times_and_numbers(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", pattern(65), fps=Fraction(30000, 1001), bf=2)
+    frames = list(iter_frames(path, parse("per-second"), scale=0.5))
+    assert [(f.number, f.index, f.time_s) for f in frames] == [(0, 0, 0.0), (1, 29, 0.968), (2, 58, 1.935)]
+    assert frames[0].image.shape == (120, 160, 3)
+
+
+def test_real_clips(shared):
+    """Every kind of file in the development material; c23 of FaceForensics++ is 4:4:4, the phone clip is tagged BT.709."""
+    data = shared / "data"
+    ff = data / "FaceForensics++" / "manipulated_sequences"
+    for path in (data / "dfdc/abofeumbvv.mp4", data / "odd/vertical_phone.mp4", data / "odd/no_face_vertical_60fps.mp4",
+                 data / "odd/tiny_132x168.mp4", ff / "Face2Face/c23/videos/241_210.mp4", ff / "Deepfakes/c40/videos/183_253.mp4"):
+        assert_same(path, parse("per-second"))
+    assert len(list(FrameReader(data / "dfdc/abofeumbvv.mp4", parse("per-second")))) == 11
+
+
+def test_variable_frame_rate_has_real_times(tmp_path):
+    times = [0, 33, 67, 400, 433, 1500, 1533, 1600, 1700, 1800]
+    path = write_video(tmp_path / "clip.mkv", pattern(10), times=times, bf=0)
+    assert [round(f.time_s * 1000) for f in assert_same(path, parse("even", 32))] == times
+
+
+def test_absurd_declared_rate_is_measured(tmp_path):
+    """A browser's recorder declares 1000 frames a second."""
+    path = write_video(tmp_path / "clip.webm", pattern(60), codec="libvpx-vp9", fps=1000, times=[40 * i for i in range(60)],
+                       cpu_used=8, deadline="realtime")
+    info = probe(path)
+    assert info.frame_count == 60 and info.fps == pytest.approx(25, rel=0.01)
+    assert [f.index for f in FrameReader(path, parse("per-second"))] == list(range(0, 60, int(info.fps)))
+
+
+def test_probe(tmp_path):
+    info = probe(write_video(tmp_path / "clip.mp4", pattern(50, 320, 240), fps=25, rotation=90, sound=True))
+    assert (info.width, info.height, info.fps, info.frame_count, info.codec) == (240, 320, 25, 50, "h264")
+    assert info.rotation in (90, 270) and info.duration_s == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("part", [0.9, 0.5, 0.2])
+def test_truncated_file_yields_what_decodes_and_says_so(tmp_path, part):
+    whole = write_video(tmp_path / "whole.mp4", pattern(90), gop=30, bf=2, container_options={"movflags": "faststart"})
+    path = truncated(whole, tmp_path / "cut.mp4", part)
+    reader = FrameReader(path, parse("even", 1000))
+    frames = list(reader)
+    assert 0 < len(frames) < 90 and "cut off" in reader.note and "of 90 frames" in reader.note
+    expected = list(FrameReader(whole, parse("even", 1000)))
+    for a, b in zip(frames[:-3], expected):         # the last ones may be concealed
+        assert np.array_equal(a.image, b.image)
+
+
+def test_damaged_middle_does_not_raise(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", pattern(90), gop=30, bf=2)
+    data = bytearray(path.read_bytes())
+    generator = np.random.default_rng(1)
+    for at in generator.integers(len(data) // 4, len(data) // 2, 300):
+        data[at] ^= 0xFF
+    path.write_bytes(data)
+    reader = FrameReader(path, parse("even", 20))
+    frames = list(reader)
+    assert 0 < len(frames) <= 20 and all(f.image.shape == (240, 320, 3) for f in frames)
+    assert [f.index for f in frames] == sorted({f.index for f in frames})
+
+
+def test_large_frames_and_one_frame(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", pattern(1, 3840, 2160), preset="ultrafast")
+    (frame,) = iter_frames(path, parse("even", 32))
+    assert frame.image.shape == (712, 1267, 3) and frame.time_s == 0
+
+
+@pytest.mark.parametrize("content, reason", [
+    (None, "No such file"), (b"", "empty"), (b"not a video at all\n" * 50, "not"), (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 100, "")])
+def test_unreadable_files_are_the_users(tmp_path, content, reason):
+    path = tmp_path / "clip.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as e:
+        FrameReader(path, parse("even"))
+    assert reason in str(e.value) and "hint:" in str(e.value) and "\n" not in str(e.value)
+    with pytest.raises(UserError):
+        probe(path)
+
+
+def test_folder_and_sound_only(tmp_path):
+    with pytest.raises(UserError, match="folder"):
+        probe(tmp_path)
+    path = write_video(tmp_path / "sound.mp4", [], sound=True)
+    with pytest.raises(UserError, match="no video stream"):
+        probe(path)
+
+
+def test_names_that_ffmpeg_would_misread(tmp_path):
+    for name in ("a%03d.mp4", "concat:x.mp4", "späth 火 'q\".mp4", "-i.mp4"):
+        path = write_video(tmp_path / "plain.mp4", pattern(5)).rename(tmp_path / name)
+        assert len(assert_same(path, parse("even", 5))) == 5
+
+
+def test_plan_keeps_open_gops_together():
+    from deepfake_detection.video.probe import PacketIndex
+    # two GOPs; the second is open: a packet after its key frame (order 4) is shown before it (order 3)
+    order = np.array([0, 2, 1, 4, 3, 5])
+    packets = PacketIndex(order * 10, np.array([1, 0, 0, 1, 0, 0], bool), order, 0.1, True, 0)
+    assert decode._plan(packets, [3]).tolist() == [1, 1, 1, 1, 2, 0]
+    closed = PacketIndex(np.arange(6) * 10, packets.key, np.arange(6), 0.1, True, 0)
+    assert decode._plan(closed, [4]).tolist() == [0, 0, 0, 1, 2, 0]
+    assert decode._plan(closed, [1]).tolist() == [1, 2, 0, 0, 0, 0]

@@ -1,0 +1,89 @@
+"""Worker processes: order, errors, crashes, memory of the queue."""
+
+import os
+import signal
+
+import cv2
+import pytest
+
+from deepfake_detection.errors import UserError
+from deepfake_detection.video import workers
+
+
+def work(task):
+    if task == "bad":
+        raise UserError("bad input", file="x", hint="none")
+    if task == "bug":
+        raise ZeroDivisionError("a bug")
+    if task == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if task == "leave":
+        os._exit(3)
+    return task, cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+
+
+def prepare(value):
+    if value == "unusable":
+        raise UserError("no model", hint="none")
+    return value
+
+
+def work_with(state, task):
+    return state + task
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_task_has_a_result(count):
+    results = dict(workers.run(work, ["a", "bad", "b", "c"], count))
+    assert isinstance(results.pop("bad"), UserError)
+    assert [results[t][0] for t in "abc"] == ["a", "b", "c"]
+    assert all(threads == 1 for _, threads, _ in results.values())
+    if count > 1:
+        assert all(omp == "1" for _, _, omp in results.values())
+    assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1" or count
+
+
+def test_a_crash_costs_one_task():
+    results = dict(workers.run(work, ["a", "crash", "b", "leave", "c", "d"], 2))
+    assert isinstance(results["crash"], workers.WorkerDied) and "SIGSEGV" in str(results["crash"])
+    assert isinstance(results["leave"], workers.WorkerDied) and "exit code 3" in str(results["leave"])
+    assert [results[t][0] for t in "abcd"] == list("abcd")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_bug_is_raised(count):
+    with pytest.raises((ZeroDivisionError, RuntimeError), match="a bug"):
+        list(workers.run(work, ["a", "bug", "b"], count))
+
+
+def test_state_is_made_once_a_worker():
+    assert sorted(r for _, r in workers.run(work_with, [1, 2, 3], 2, prepare, (10,))) == [11, 12, 13]
+    for count in (1, 2):
+        with pytest.raises(UserError, match="no model"):
+            list(workers.run(work_with, [1, 2], count, prepare, ("unusable",)))
+
+
+def test_tasks_are_drawn_as_workers_become_free():
+    drawn = []
+
+    def tasks():
+        for i in range(50):
+            drawn.append(i)
+            yield str(i)
+
+    for number, _ in enumerate(workers.run(work, tasks(), 2), 1):
+        assert len(drawn) <= number + 3
+
+
+def test_closing_ends_the_processes():
+    import multiprocessing
+    run = workers.run(work, map(str, range(1000)), 2)
+    next(run)
+    assert multiprocessing.active_children()
+    run.close()
+    assert not multiprocessing.active_children()
+
+
+def test_every_worker_dying_ends_the_run():
+    with pytest.raises(workers.WorkerDied, match="every worker"):
+        list(workers.run(work, ["leave"] * 100, 2))
