@@ -1,0 +1,346 @@
+"""Recomputes the detector's tables: validation, rules, robustness, leave-one-dataset-out, peers.
+
+    python benchmarks/detector_tables.py --data ../shared/data            # all tables, about 25 minutes on two cores
+    python benchmarks/detector_tables.py --parts validation,peers
+
+Every number is made by what users run: videos through `deepfake_detection.Detector` (sampling, face finder, crop, ONNX network,
+calibration, rule), and the DFDC crops, which have no video, through the detector's runtime. Writes
+benchmarks/results/detector_tables.md and .json. Intervals: 95 %, resampling groups. Only validation material is read: the DFDC
+parts 35-39 and the FaceForensics++ groups of `detector.data.VAL_GROUPS`; never Celeb-DF.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from deepfake_detection import cli, metrics
+from deepfake_detection.errors import UserError
+from deepfake_detection.files import write_json, write_text
+from deepfake_detection.labels import CLASS_FOLDERS
+
+PARTS = ("validation", "robustness", "leave-one-out", "peers")
+SHOWN = ("auc", "average_precision", "eer", "log_loss", "brier", "ece", "balanced_accuracy", "tpr_at_fpr")
+
+#: What happens to a video: ffmpeg filters and the CRF of the x264 encoding after them. CRF 18 is nearly without loss.
+VIDEO_CHANGES = {
+    "clean": None,
+    "x264 CRF 23": ("", 23), "x264 CRF 28": ("", 28), "x264 CRF 35": ("", 35), "x264 CRF 40": ("", 40),
+    "scaled to 0.5": ("scale=trunc(iw/4)*2:trunc(ih/4)*2", 18), "scaled to 0.25": ("scale=trunc(iw/8)*2:trunc(ih/8)*2", 18),
+    "half the frames": ("fps=source_fps/2", 18),
+    "blur, sigma 2 px": ("gblur=sigma=2", 18), "noise, sigma 10": ("noise=alls=17:allf=t", 18),
+    "darker, x 0.4": ("lutyuv=y='(val-16)*0.4+16'", 18),
+}
+
+#: The published MesoNet detectors: file -> architecture.
+MESONETS = {"Meso4_DF": "mesonet", "Meso4_F2F": "mesonet", "MesoInception_DF": "meso_inception", "MesoInception_F2F": "meso_inception"}
+
+
+def main(argv=None) -> int:
+    p = cli.parser(__doc__, data=False, out=False)
+    p.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data", metavar="DIR", help="the shared data (default: %(default)s)")
+    p.add_argument("--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)")
+    p.add_argument("--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR",
+                   help="where train_detector.py left its runs, for leave-one-out (default: %(default)s)")
+    p.add_argument("--peers", type=Path, default=PROJECT.parent / "shared" / "weights" / "mesonet", metavar="DIR", help="MesoNet files (default: %(default)s)")
+    p.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="which tables (default: %(default)s)")
+    p.add_argument("--frames", type=cli.positive_int, default=32, metavar="N", help="frames a video (default: %(default)s)")
+    p.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)")
+    options = p.parse_args(argv)
+    cli.announce("detector_tables", options)
+    parts = options.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise UserError(f"unknown part {sorted(unknown)[0]!r}", hint=f"--parts takes {', '.join(PARTS)}")
+
+    made = options.results / "detector_tables.json"
+    results = json.loads(made.read_text()) if made.is_file() else {}
+    for part in parts:
+        results[part] = {"validation": validation, "robustness": robustness, "leave-one-out": leave_one_out, "peers": peers}[part](options)
+        # What was computed stands, also when a later part fails.
+        options.results.mkdir(parents=True, exist_ok=True)
+        write_json(made, {k: results[k] for k in PARTS if k in results})
+        write_text(made.with_suffix(".md"), as_text(results))
+    print(as_text(results))
+    print(f"written: {made.with_suffix('.md')}")
+    return cli.EXIT_OK
+
+
+# ---- material -------------------------------------------------------------------------------------------------------------------
+
+def val_clips(data: Path, *, quality: str | None = None) -> pd.DataFrame:
+    """The validation clips of FaceForensics++ (`ffpp`) and its actors (`dfd`), with column `group` joined as in training."""
+    from deepfake_detection.detector.data import VAL_GROUPS
+
+    clips = pd.read_csv(data / "clips.csv")
+    clips = clips[clips.dataset.isin(["ffpp", "dfd"]) & clips.group.isin(VAL_GROUPS)]
+    if quality:
+        clips = clips[clips.manipulation.str.contains(quality) & (clips.dataset == "ffpp")]
+    return clips.sort_values("file").reset_index(drop=True)
+
+
+def val_crops(data: Path, every: int = 1) -> pd.DataFrame:
+    """The DFDC validation crops, one face a video; the group is the source video."""
+    index = pd.read_csv(data / "dfdc_faces" / "index.csv")
+    index = index[index.split == "val"].sort_values("video").iloc[::every]
+    return index.assign(path=[data / "dfdc_faces" / "val" / r.label / (Path(r.video).stem + ".jpg") for r in index.itertuples()],
+                        group=[Path(o).stem for o in index.original]).reset_index(drop=True)
+
+
+def read_rgb(path) -> np.ndarray:
+    import cv2
+
+    image = cv2.imread(str(path))
+    if image is None:
+        raise UserError("cannot read this picture", file=path, hint="is the data folder whole?")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def detector(options):
+    from deepfake_detection.detector.predictor import Detector, Settings
+
+    return Detector(Settings(model=str(options.models), frames=options.frames))
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------------------
+
+def numbers(y, p, groups) -> dict:
+    """All metrics of one row of a table, with the counts."""
+    y = np.asarray(y)
+    return {"videos": len(y), "real": int(y.sum()), "fake": int((1 - y).sum()), **metrics.evaluate(y, np.asarray(p, np.float64), np.asarray(groups))}
+
+
+def validation(options) -> dict:
+    """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by side."""
+    from deepfake_detection.aggregation import RULES, video_score
+    from deepfake_detection.detector.runtime import DetectorModel
+
+    table, judge = {}, detector(options)
+    crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
+    scores = np.concatenate([model.predict([read_rgb(f) for f in crops.path[i:i + 64]], trimmed=True)
+                             for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")])
+    y = crops.label.map(CLASS_FOLDERS).to_numpy()
+    table["DFDC val, one face a video"] = numbers(y, scores, crops.group)
+
+    clips = val_clips(options.data)
+    rows, by_rule, no_face = [], [], 0
+    for clip in tqdm(list(clips.itertuples()), desc="FF++ clips", unit="clip"):
+        found = judge.predict(options.data / clip.file)
+        if found.p_real is None:
+            no_face += 1
+            continue
+        rows.append({"file": clip.file, "label": CLASS_FOLDERS[clip.label], "dataset": clip.dataset, "manipulation": clip.manipulation,
+                     "group": clip.group, "p_real": found.p_real, "verdict": found.verdict})
+        people: dict[str, list] = {}
+        for face in found.faces:
+            people.setdefault(face.person, []).append(face.p_real)
+        people = {name: np.array(p) for name, p in people.items()}
+        by_rule.append({rule: video_score(people, rule) for rule in RULES})
+    rows, by_rule = pd.DataFrame(rows), pd.DataFrame(by_rule)
+    own = rows[rows.dataset == "ffpp"]
+    rules = {}
+    for quality in ("c23", "c40"):
+        some = own[own.manipulation.str.contains(quality)]
+        table[f"FF++ {quality}, all manipulations"] = numbers(some.label, some.p_real, some.group)
+        reals = some[some.label == 1]
+        for name in sorted(m for m in some.manipulation.unique() if "/" in m):
+            part = pd.concat([reals, some[some.manipulation == name]])
+            table[f"FF++ {name} against real {quality}"] = numbers(part.label, part.p_real, part.group)
+        for rule in RULES:
+            p = by_rule.loc[some.index, rule].to_numpy()
+            rules.setdefault(rule, {})[f"FF++ {quality}"] = {"auc": metrics.auc(some.label.to_numpy(), p), "log_loss": metrics.log_loss(some.label.to_numpy(), p)}
+    rules_wrong = pd.concat([rows.assign(wrong=np.where(rows.label == 1, 1 - rows.p_real, rows.p_real)),
+                             pd.DataFrame({"file": crops.label + "/" + crops.video, "label": y, "dataset": "dfdc", "manipulation": "dfdc",
+                                           "p_real": scores, "wrong": np.where(y == 1, 1 - scores, scores)})])
+    worst = rules_wrong.sort_values("wrong", ascending=False).head(10)[["file", "label", "p_real"]]
+    verdicts = {}
+    for name, labels, p in (("DFDC val", y, scores), ("FF++ val", rows.label.to_numpy(), rows.p_real.to_numpy())):
+        words = np.array([judge.thresholds.verdict(float(v)) for v in p])
+        verdicts[name] = {who: {w: round(float(np.mean(words[labels == code] == w)), 3) for w in ("REAL", "UNSURE", "FAKE")}
+                          for who, code in (("real videos", 1), ("fake videos", 0))}
+    return {"detector": judge.model, "rows": table, "rules": rules, "verdicts": verdicts, "clips_without_face": no_face,
+            "worst": worst.assign(p_real=worst.p_real.round(4)).to_dict("records"), "frames": options.frames}
+
+
+def robustness(options) -> dict:
+    """AUC after what happens to videos on their way: c23 clips changed by ffmpeg, faces found anew; and DFDC crops changed alike."""
+    from deepfake_detection.detector.runtime import DetectorModel
+
+    frames = min(options.frames, 8)
+    judge, clips = detector(type("O", (), {"models": options.models, "frames": frames})), val_clips(options.data, quality="c23")
+    rows = {}
+    with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
+        for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change"):
+            scores, kept = [], []
+            for clip in clips.itertuples():
+                source = options.data / clip.file
+                video = source if change is None else _reencoded(source, Path(folder) / "changed.mp4", *change)
+                p = judge.predict(video).p_real
+                if p is not None:
+                    scores.append(p)
+                    kept.append(clip.Index)
+            part = clips.loc[kept]
+            rows[name] = {"without face": len(clips) - len(kept), **numbers(part.label.map(CLASS_FOLDERS), scores, part.group)}
+    model, crops = DetectorModel.load(options.models, threads=options.workers), val_crops(options.data, every=3)
+    pictures, y = [read_rgb(f) for f in crops.path], crops.label.map(CLASS_FOLDERS).to_numpy()
+    faces = {}
+    for name, change in tqdm(picture_changes(options.seed).items(), desc="changed crops", unit="change"):
+        faces[name] = numbers(y, model.predict([change(x) for x in pictures], trimmed=True), crops.group)
+    return {"videos": rows, "crops": faces, "frames": frames}
+
+
+def picture_changes(seed: int) -> dict:
+    """Name -> change of a uint8 RGB picture, for crops that have no video."""
+    import cv2
+
+    rng = np.random.default_rng(seed)
+
+    def jpeg(quality):
+        return lambda x: cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+    def scaled(factor):
+        return lambda x: cv2.resize(x, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+    return {"clean": lambda x: x, "JPEG 50": jpeg(50), "JPEG 25": jpeg(25), "scaled to 0.5": scaled(0.5), "scaled to 0.25": scaled(0.25),
+            "blur, sigma 2 px": lambda x: cv2.GaussianBlur(x, (0, 0), 2.0),
+            "noise, sigma 10": lambda x: np.clip(x + rng.normal(0, 10, x.shape), 0, 255).astype(np.uint8),
+            "darker, x 0.4": lambda x: (x * 0.4).astype(np.uint8)}
+
+
+def _reencoded(source: Path, target: Path, filters: str, crf: int) -> Path:
+    """`source` through ffmpeg's filters and x264; `target` is overwritten."""
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(source), *(["-vf", filters] if filters else []),
+               "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf), "-pix_fmt", "yuv420p", "-an", "-threads", "1", str(target)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return target
+
+
+def _scores_of_runs(options, predictors: dict) -> dict:
+    """Each predictor (list of uint8 RGB crops, trimmed -> scores) on the same faces: DFDC crops, and the faces that the detector's
+    own path finds in the FF++ clips, eight a clip, averaged."""
+    judge = detector(type("O", (), {"models": options.models, "frames": min(options.frames, 8)}))
+    crops, clips = val_crops(options.data), val_clips(options.data)
+    clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
+    dfdc = {name: [] for name in predictors}
+    for start in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch"):
+        pictures = [read_rgb(f) for f in crops.path[start:start + 64]]
+        for name, predict in predictors.items():
+            dfdc[name].append(predict(pictures, True))
+    found, kept = {name: [] for name in predictors}, []
+    for clip in tqdm(list(clips.itertuples()), desc="FF++ clips", unit="clip"):
+        faces = [f.crop for f in judge.predict(options.data / clip.file).faces]
+        if faces:
+            kept.append(clip.Index)
+            for name, predict in predictors.items():
+                found[name].append(float(np.mean(predict(faces, False))))
+    part, rows = clips.loc[kept], {}
+    for name in predictors:
+        rows[name] = {"DFDC val": numbers(crops.label.map(CLASS_FOLDERS), np.concatenate(dfdc[name]), crops.group)}
+        for quality in ("c23", "c40"):
+            some = part.manipulation.str.contains(quality).to_numpy()
+            rows[name][f"FF++ {quality}"] = numbers(part.label[some].map(CLASS_FOLDERS), np.array(found[name])[some], part.group[some])
+    return rows
+
+
+def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | None = None):
+    """A predictor from a Keras file. `cut`: trim crops that are not tight (the detector's own kind)."""
+    import keras
+
+    from deepfake_detection.detector.runtime import trim
+    from deepfake_detection.faces.crops import network_input
+    from deepfake_detection.models import registry
+
+    model = registry.build(architecture, weights=path) if architecture else keras.models.load_model(path, compile=False)
+    size = model.input_shape[1]
+
+    def predict(crops, trimmed):
+        faces = [network_input(c if trimmed or cut is None else trim(c, cut), size) for c in crops]
+        return np.asarray(model(np.stack(faces).astype(np.float32), training=False))[:, 0]
+
+    return predict
+
+
+def leave_one_out(options) -> dict:
+    """Runs of train_detector.py with --without, by the name of their folder: `without-ffpp`, `without-dfdc`, and `short-all`, which
+    saw everything for as long, to compare with."""
+    from deepfake_detection.detector.data import TRIM
+
+    runs = {name: options.runs / name / "model.keras" for name in ("short-all", "without-ffpp", "without-dfdc")}
+    there = {name: path for name, path in runs.items() if path.is_file()}
+    if not there:
+        raise UserError("no leave-one-out run", file=options.runs, hint="train_detector.py --no-export --without ffpp --name without-ffpp --minutes 8, and so on")
+    rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in there.items()})
+    return {"rows": rows, "runs": {name: json.loads((path.parent / "result.json").read_text()) for name, path in there.items()}}
+
+
+def peers(options) -> dict:
+    """The four published MesoNets and this detector on the same faces."""
+    from deepfake_detection.detector.runtime import DetectorModel
+
+    model = DetectorModel.load(options.models, threads=options.workers)
+    predictors = {"this detector": lambda crops, trimmed: model.predict(crops, trimmed=trimmed)}
+    for name, architecture in MESONETS.items():
+        predictors[name] = keras_predictor(options.peers / f"{name}.h5", architecture)
+    recipe = options.runs / "published-recipe" / "model.keras"
+    if recipe.is_file():
+        predictors["published recipe (EfficientNetB0, no ImageNet weights)"] = keras_predictor(recipe)
+    return {"rows": _scores_of_runs(options, predictors)}
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------------------
+
+def cell(value: dict | None) -> str:
+    """A metric of `metrics.evaluate` as text: value [low, high]."""
+    if value is None:
+        return ""
+    if "refused" in value:
+        return "-"
+    text = f"{value['value']:.3f}"
+    return text + (f" [{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else "")
+
+
+def table_text(header: list[str], lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]) + "\n"
+
+
+def as_text(results: dict) -> str:
+    """All tables as Markdown."""
+    out = ["# Tables of the detector\n", "Made by `python benchmarks/detector_tables.py`. Brackets: 95 % intervals, resampling groups; none where there "
+           "are too few groups for one. Positive class of AP and TPR: fake.\n"]
+    if r := results.get("validation"):
+        out += [f"## Validation ({r['detector']}, {r['frames']} frames a video)\n",
+                table_text(["what", "real", "fake", *SHOWN], [[k, str(v["real"]), str(v["fake"]), *(cell(v.get(m)) for m in SHOWN)] for k, v in r["rows"].items()]),
+                f"Clips without a face: {r['clips_without_face']}.\n", "### Aggregation rules (AUC / log loss)\n",
+                table_text(["rule", *next(iter(r["rules"].values()))], [[k, *(f"{x['auc']:.3f} / {x['log_loss']:.3f}" for x in v.values())] for k, v in r["rules"].items()]),
+                "### Verdicts (share of videos)\n",
+                table_text(["material", "who", "REAL", "UNSURE", "FAKE"], [[k, who, *(f"{x:.3f}" for x in w.values())] for k, v in r["verdicts"].items() for who, w in v.items()])]
+    if r := results.get("robustness"):
+        out += [f"## Robustness: FF++ c23 validation clips, {r['frames']} frames a video\n",
+                table_text(["change", "AUC", "log loss", "without face"], [[k, cell(v["auc"]), cell(v["log_loss"]), str(v["without face"])] for k, v in r["videos"].items()]),
+                "### The same for DFDC validation crops (every third)\n",
+                table_text(["change", "AUC", "log loss"], [[k, cell(v["auc"]), cell(v["log_loss"])] for k, v in r["crops"].items()])]
+    for part, title in (("leave-one-out", "Leave one data set out (short runs, equal budgets)"), ("peers", "Peers on the same faces (8 a clip, mean)")):
+        if r := results.get(part):
+            columns = list(next(iter(r["rows"].values())))
+            out += [f"## {title}\n", table_text(["model", *(f"{c} AUC" for c in columns)], [[k, *(cell(v[c]["auc"]) for c in columns)] for k, v in r["rows"].items()])]
+            if part == "leave-one-out":
+                out += ["Budgets: " + "; ".join(f"{k}: {v['step']} steps of 64 faces, {v['minutes']} minutes" for k, v in r["runs"].items()) + ".\n"]
+    return "\n".join(out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from deepfake_detection.errors import UserError
+from deepfake_detection.training.augmentation import NAMES, augment
+
+
+@pytest.fixture(scope="module")
+def faces():
+    import synthetic
+
+    rng = np.random.default_rng(2)
+    return np.stack([synthetic.face(rng)[:96, :96] for _ in range(6)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_shape_range_and_repeatability(faces, name, kind):
+    import tensorflow as tf
+
+    change = augment(name, seed=3)
+    made = [change(faces.astype(kind), tf.constant(step)).numpy() for step in (4, 5, 4)]
+    for x in made:
+        assert x.shape == faces.shape and x.dtype == np.float32
+        assert x.min() >= 0 and x.max() <= 255 and np.isfinite(x).all()
+    np.testing.assert_array_equal(made[0], made[2])
+    if name == "none":
+        np.testing.assert_array_equal(made[0], faces.astype(np.float32))
+    else:
+        assert (made[0] != made[1]).any()
+        # Faces of one batch are changed each in its own way.
+        same = change(np.repeat(faces[:1], 6, 0), tf.constant(4)).numpy()
+        assert (np.abs(same - same[:1]).mean((1, 2, 3))[1:] > 0.5).all()
+
+
+def test_seed_decides(faces):
+    import tensorflow as tf
+
+    step = tf.constant(0)
+    assert (augment("strong", 1)(faces, step).numpy() != augment("strong", 2)(faces, step).numpy()).any()
+
+
+def test_without_a_step_the_draws_go_on(faces):
+    first, second = augment("published", 1), augment("published", 1)
+    a, b = first(faces).numpy(), first(faces).numpy()
+    assert (a != b).any()
+    np.testing.assert_array_equal(second(faces).numpy(), a)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_a_dataset_at_another_size(faces, name):
+    import tensorflow as tf
+
+    change = augment(name, 1)
+    data = tf.data.Dataset.from_tensor_slices(faces).batch(3).enumerate().map(lambda step, x: change(x, step, 64))
+    made = np.concatenate(list(data.as_numpy_iterator()))
+    assert made.shape == (6, 64, 64, 3) and data.element_spec.shape[1:] == (64, 64, 3)
+
+
+def test_movement_keeps_the_picture_in_place_on_average(faces):
+    """Mirrored, turned and shifted both ways alike: an error of sign in the transform would show as a drift of the middle."""
+    import tensorflow as tf
+
+    spot = np.zeros((200, 65, 65, 3), np.float32)
+    spot[:, 31:34, 31:34] = 255
+    made = augment("published", 1)(spot, tf.constant(0)).numpy()[..., 0]
+    weight = made.sum((1, 2))
+    kept = weight > 0
+    y = (made * np.arange(65)[None, :, None]).sum((1, 2))[kept] / weight[kept]
+    x = (made * np.arange(65)[None, None, :]).sum((1, 2))[kept] / weight[kept]
+    assert kept.mean() > 0.95
+    assert abs(x.mean() - 32) < 2.5 and abs(y.mean() - 32) < 2.5
+    assert x.std() > 3 and y.std() > 3
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(UserError, match="no augmentation"):
+        augment("wild", 1)

@@ -1,0 +1,137 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepfake_detection.detector import export, train
+from deepfake_detection.detector.runtime import DetectorModel, read_config
+from deepfake_detection.errors import UserError
+
+TINY = train.Settings(architecture="compact_cnn", sizes=((0.0, 32),), steps=4, batch=64, validate_every=2, augmentation="none", warmup=0.1)
+
+
+@pytest.fixture(scope="module")
+def trained(small_cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return train.run(TINY, small_cache, out), out
+
+
+def test_a_run_leaves_model_log_and_settings(trained):
+    import keras
+
+    path, out = trained
+    assert keras.models.load_model(path, compile=False).input_shape == (None, 32, 32, 3)
+    assert json.loads((out / "settings.json").read_text())["steps"] == 4
+    log = pd.read_csv(out / "log.csv")
+    assert log.step.tolist() == [2, 4] and log["size"].tolist() == [32, 32] and log.dfdc_auc.between(0, 1).all()
+
+
+def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monkeypatch):
+    import keras
+
+    whole = keras.models.load_model(trained[0], compile=False)
+    save = train._save
+
+    def save_and_die(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(train, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(TINY, small_cache, tmp_path)
+    again = keras.models.load_model(train.run(TINY, small_cache, tmp_path), compile=False)
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 4
+    # Dropout draws anew after a restart, so the weights are close, not equal; without the checkpoint they would be far.
+    for a, b in zip(whole.get_weights(), again.get_weights()):
+        np.testing.assert_allclose(a, b, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """A Lite0 whose batch statistics are those of noise, not the zeros and ones that it starts with."""
+    from deepfake_detection.models import registry
+
+    model = registry.build("efficientnet_lite0", input_size=64, batch_norm_momentum=0.5)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([rng.uniform(0.7, 1.3, gamma.shape), rng.normal(0, 0.1, beta.shape), mean, variance])
+    for _ in range(8):
+        model(rng.integers(0, 256, (16, 64, 64, 3)).astype(np.float32), training=True)
+    return model
+
+
+def test_onnx_computes_what_keras_does(lite0, tmp_path):
+    import onnxruntime
+
+    export.to_onnx(lite0, tmp_path / "m.onnx")
+    faces = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    expected = np.asarray(lite0(faces.astype(np.float32), training=False))
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(session.run(None, {"image": faces})[0], expected, atol=1e-5)
+
+
+def test_a_layer_without_counterpart_is_refused(tmp_path):
+    import keras
+
+    image = keras.Input((32, 32, 3), name="image")
+    model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.Softmax()(image))))
+    with pytest.raises(UserError, match="cannot be written as ONNX"):
+        export.to_onnx(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def scores(turned: bool = False) -> pd.DataFrame:
+    """Over-confident validation scores that point the right way (or not)."""
+    rng, rows = np.random.default_rng(0), []
+    for dataset, videos, faces in (("dfdc", 300, 1), ("ffpp", 60, 8)):
+        for v in range(videos):
+            label = v % 2
+            for k in range(faces):
+                logit = 4 * rng.normal(1.0 if label != turned else -1.0, 1.0)
+                rows.append({"dataset": dataset, "video": f"{dataset}{v}", "label": label, "time_s": k / 10, "p_real": 1 / (1 + np.exp(-logit))})
+    return pd.DataFrame(rows)
+
+
+def test_calibration_cools_and_thresholds_hold_their_rate():
+    found = export.calibrate(scores())
+    assert 1.5 < found["calibration"]["temperature"] < 3
+    assert 0 < found["thresholds"]["fake_below"] <= found["thresholds"]["real_above"] < 1
+    assert found["aggregation"] in found["fitted_on"]["clip_log_loss_by_rule"]
+
+
+def test_scores_of_the_wrong_polarity_are_not_shipped():
+    from deepfake_detection.aggregation import CalibrationError
+
+    with pytest.raises(CalibrationError, match="wrong way"):
+        export.calibrate(scores(turned=True))
+
+
+def test_shipping_a_network_end_to_end(lite0, small_cache, tmp_path, monkeypatch):
+    # An untrained network points neither way; what is calibrated and written is tested here, not how good it is.
+    monkeypatch.setattr(export, "validation_scores", lambda *args, **options: scores())
+    lite0.save(tmp_path / "trained.keras")
+    export.ship(tmp_path / "trained.keras", small_cache, tmp_path / "models")
+    model = DetectorModel.load(tmp_path / "models")
+    config = read_config(tmp_path / "models")
+    assert config["input_size"] == 64 and config["flip"] is False and config["fitted_on"]["videos"] == 360
+    assert model.predict([small_cache.images[0]], trimmed=True).shape == (1,)
+
+
+def test_resized_keeps_weights_and_optimizer(lite0):
+    """The averages of AdamW go along; without them the first steps at the new size would be far too long."""
+    model = train._compiled(lite0, TINY)
+    model.optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(0)
+    for variable in model.optimizer.variables[1:]:
+        variable.assign(rng.random(variable.shape))
+    larger = train._resized(model, replace(TINY, architecture="efficientnet_lite0"), 96)
+    assert larger.input_shape[1] == 96
+    assert len(larger.optimizer.variables) == len(model.optimizer.variables)
+    for a, b in zip([*model.optimizer.variables, *model.get_weights()], [*larger.optimizer.variables, *larger.get_weights()]):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

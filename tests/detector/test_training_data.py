@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepfake_detection.detector import data
+from deepfake_detection.detector.data import groups_of_pairs
+from deepfake_detection.detector.train import SHARES, SOURCES, Batches, Settings, _learning_rate, _size_at
+from deepfake_detection.errors import UserError
+
+
+@pytest.mark.parametrize("names, same, apart", [
+    (["000_003", "000", "003"], [("000", "003")], []),
+    (["000_003", "003_010", "011"], [("000", "010")], [("000", "011")]),       # joined through 003
+    (["005", "006"], [], [("005", "006")]),
+    (["010_002", "001_010"], [("001", "002")], []),
+])
+def test_identity_groups(names, same, apart):
+    group = groups_of_pairs(names)
+    assert all(group[a] == group[b] for a, b in same)
+    assert all(group[a] != group[b] for a, b in apart)
+
+
+def test_no_identity_is_on_both_sides(shared):
+    jobs = data._jobs(shared / "data", pd)
+    rows = [row for job in jobs for row in (job["crops"] if job["kind"] == "crops" else [job])]
+    sides: dict = {}
+    for row in rows:
+        # Every identity of the name counts, not only the group that was given to it.
+        names = data.Path(row["video"]).stem.removeprefix("ffpp_").split("_")
+        keys = [f"ffpp_{n}" for n in names[:2] if n.isdigit() and len(n) == 3] if row["dataset"].startswith("ffpp") else []
+        for key in [*keys, row["group"]]:
+            sides.setdefault(key, set()).add(row["split"])
+    assert not [k for k, s in sides.items() if len(s) > 1]
+    assert "Celeb" not in str(rows)
+    val = [r for r in rows if r["split"] == "val" and r["dataset"] == "ffpp"]
+    assert {r["label"] for r in val if "c40" in r["manipulation"]} == {0, 1}
+
+
+def test_missing_data_is_said(tmp_path):
+    with pytest.raises(UserError, match="not complete"):
+        data.prepare(tmp_path, tmp_path / "work", tmp_path / "yunet.onnx")
+
+
+def test_batches_are_balanced_in_every_source_and_only_of_the_training_split(small_cache):
+    rows, seen = small_cache.table, []
+
+    class Spy:
+        """The images, with a note of every row read."""
+
+        def __getitem__(self, i):
+            seen.append(i)
+            return small_cache.images[i]
+
+    batches = Batches(data.Cache(rows, Spy()), Settings())
+    faces, labels = batches(0)
+    assert faces.shape == (64, data.CACHE_SIZE, data.CACHE_SIZE, 3) and faces.dtype == np.uint8
+    assert labels.sum() == 32 and labels.shape == (64,)
+    read = rows.iloc[seen]
+    assert (read.split == "train").all()
+    assert set(read.dataset) == {d for s in SHARES for d in SOURCES[s]} - {"dfd"}
+
+
+def test_labels_say_real_for_faces_that_are_untouched(small_cache):
+    """Every face labelled 1 is a real row of the cache, byte for byte, and no face labelled 0 is: polarity and blending at once."""
+    real = {small_cache.images[i].tobytes() for i in small_cache.rows(label=1, split="train")}
+    faces, labels = Batches(small_cache, Settings())(3)
+    for face, label in zip(faces, labels):
+        assert (face.tobytes() in real) == (label == 1)
+
+
+def test_batches_are_a_function_of_seed_and_step(small_cache):
+    def batch(seed, step):
+        return Batches(small_cache, Settings(seed=seed))(step)[0]
+
+    np.testing.assert_array_equal(batch(1, 5), batch(1, 5))
+    assert (batch(1, 5) != batch(1, 6)).any() and (batch(1, 5) != batch(2, 5)).any()
+
+
+@pytest.mark.parametrize("settings, gone", [(Settings(without=("ffpp",)), {"ffpp", "ffpp_faces"}), (Settings(without=("dfdc",)), {"dfdc"}),
+                                            (Settings(blends=False), {"stills"})])
+def test_left_out_sources_are_never_read(small_cache, settings, gone):
+    batches = Batches(small_cache, settings)
+    faces, labels = batches(0)
+    assert abs(labels.mean() - 0.5) < 0.05 and 56 <= len(labels) <= 72
+    assert not {source for source, _ in batches._videos} & gone
+
+
+def test_schedule():
+    settings = Settings(learning_rate=1.0, warmup=0.1, sizes=((0.0, 128), (0.7, 160)))
+    rates = [_learning_rate(settings, p) for p in np.linspace(0, 1, 101)]
+    assert rates[0] < 0.02 and max(rates) == pytest.approx(1, abs=0.02) and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert np.argmax(rates) in (9, 10, 11)
+    assert [_size_at(settings, p) for p in (0, 0.69, 0.7, 1)] == [128, 128, 160, 160]
