@@ -4,6 +4,8 @@ The reference is OpenCV: grab() every frame, retrieve() the wanted ones. Where a
 frames that nothing refers to (B-frames, a third to a half of most uploads) are not decoded unless they are wanted, and neither
 are whole groups of pictures (GOPs) without a wanted frame. Whatever looks unusual (no time stamps, a damaged packet, an open GOP
 at the start, an exotic pixel format) goes on with the reference, from the frame that was reached. tests/video proves the equality.
+
+Interlaced video is the exception: OpenCV 5.0.0 turns it into coloured noise, so there PyAV decodes every frame instead.
 """
 
 from __future__ import annotations
@@ -119,6 +121,8 @@ class FrameReader:
         reached = -1
         for source in (self._by_pyav, self._by_opencv) if self._fast else (self._by_opencv,):
             try:
+                if source == self._by_opencv and self._is_interlaced():
+                    source = self._every_frame_by_pyav
                 for index, image in source(reached):
                     factor = scale_for(self.scale, image.shape[1])
                     frame = Frame(self.yielded, index, self._time(index), resize(image, factor))
@@ -166,6 +170,38 @@ class FrameReader:
             width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
             rotation = int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
             self.info = replace(self.info, width=width, height=height, rotation=rotation)
+
+    # -- where the reference fails -------------------------------------------------------------------------------------------
+    def _is_interlaced(self) -> bool:
+        try:
+            container, stream = open_container(self.path)
+            with container:
+                return any(f.interlaced_frame for f, _ in zip(container.decode(stream), range(3)))
+        except (av.FFmpegError, OSError):
+            return False
+
+    def _every_frame_by_pyav(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
+        wanted = {i for i in self.wanted if i > after}
+        reformatter = av.video.reformatter.VideoReformatter()
+        container, stream = open_container(self.path)
+        index = -1
+        with container:
+            stream.codec_context.thread_count = self.threads
+            packets = container.demux(stream)
+            while wanted:
+                try:
+                    frames = next(packets).decode()
+                except (StopIteration, OSError):        # FFmpegError is an OSError or a ValueError
+                    return
+                except av.FFmpegError:
+                    continue                            # a damaged packet: its frame is missing, as OpenCV would have it
+                for frame in frames:
+                    index += 1
+                    if index in wanted:
+                        if not self.yielded:
+                            self._set_rotation(frame)
+                        wanted.discard(index)
+                        yield index, self._bgr(frame, reformatter)
 
     # -- the same bytes for less ---------------------------------------------------------------------------------------------
     def _by_pyav(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
