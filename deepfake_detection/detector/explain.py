@@ -15,6 +15,8 @@ compared with blurring the same shape in other places. A map that does no better
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -102,8 +104,9 @@ def lime(face: np.ndarray, score: Callable, *, samples: int = LIME_SAMPLES, seed
         p_real = np.asarray(score(list(images)))
         return np.stack([1 - p_real, p_real], axis=1)
 
-    found = lime_image.LimeImageExplainer(random_state=seed).explain_instance(
-        face, classes, labels=(0,), top_labels=None, hide_color=None, num_samples=samples, batch_size=32, progress_bar=False, random_seed=seed)
+    with contextlib.redirect_stderr(io.StringIO()):     # its progress bar cannot be switched off
+        found = lime_image.LimeImageExplainer(random_state=seed).explain_instance(
+            face, classes, labels=(0,), top_labels=None, hide_color=None, num_samples=samples, batch_size=32, random_seed=seed)
     weights = np.zeros(found.segments.max() + 1, np.float32)
     for segment, weight in found.local_exp[0]:
         weights[segment] = weight
@@ -135,7 +138,7 @@ class GradCam:
         """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for REAL."""
         import tensorflow as tf
         with tf.GradientTape() as tape:
-            features, p_real = self._model(face[None].astype(np.float32), training=False)
+            features, p_real = self._model([face[None].astype(np.float32)], training=False)
             p = tf.clip_by_value(tf.reshape(p_real, ()), 1e-6, 1 - 1e-6)
             fake = tf.math.log1p(-p) - tf.math.log(p)
         gradient = tape.gradient(fake, features)
@@ -159,14 +162,15 @@ def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 
     before = float(score([face])[0])
     sign = 1 if before < 0.5 else -1
     signed = values * sign
-    marked = (signed >= np.quantile(signed, 1 - share)).astype(np.float32)
+    # Exactly that share of the pixels, also where many are equal.
+    marked = np.zeros(signed.size, np.float32)
+    marked[np.argsort(-signed, axis=None, kind="stable")[:round(share * signed.size)]] = 1
+    marked = marked.reshape(signed.shape)
     random = np.random.default_rng(seed)
-    masks = [marked]
-    while len(masks) < controls + 1:
-        # Rolled and turned copies have the same area and shape; those that mostly cover the marked part say nothing.
-        moved = np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1))
-        if (moved * marked).sum() <= 0.4 * marked.sum() or len(masks) > 2 * controls:
-            masks.append(moved)
+    # Turned and moved copies have the same area and shape; those that cover the marked part least say most.
+    moved = [np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1)) for _ in range(4 * controls)]
+    moved.sort(key=lambda m: float((m * marked).sum()))
+    masks = [marked, *moved[:controls]]
     soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
     after = np.asarray(score([_hide(face, blurred, m) for m in soft]), np.float64)
     moves = sign * (logit_fake(before) - logit_fake(after))

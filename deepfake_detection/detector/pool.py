@@ -6,34 +6,17 @@ Used by the batch prediction (a worker serves many videos) and the web queue (a 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Callable
 
 from ..errors import UserError
-
-#: What a worker may inherit. Secrets come in by the environment, so everything else stays outside.
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONUTF8",
-                  "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
-
-#: Containers a file may be, by FFmpeg's names: no playlists, no image sequences, no concatenations.
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,mxf,m4v,mpegvideo,h264,hevc"
-
+from ..video import sandbox
 
 class Died(Exception):
     """The worker ended in the middle of a job; str() says how, in words for a person."""
-
-
-def environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: named variables only, FFmpeg held to the file it is given and to real containers."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": str(threads),
-            "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "TF_CPP_MIN_LOG_LEVEL": "3",
-            "OPENCV_FFMPEG_CAPTURE_OPTIONS": f"protocol_whitelist;file|format_whitelist;{CONTAINERS}|threads;{threads}"}
 
 
 class Worker:
@@ -41,7 +24,7 @@ class Worker:
 
     Args:
         settings: fields of `predictor.Settings`.
-        limits: `worker.LIMITS` by name, e.g. {"memory_bytes": 4 << 30}.
+        limits: of `sandbox.limit_self`, e.g. {"memory_bytes": 4 << 30}.
         time_limit_s: wall time a job may take; the process is killed beyond it.
     """
 
@@ -62,8 +45,8 @@ class Worker:
         """Starts the process without waiting until it is ready."""
         self._ready = self._late = False
         self._process = subprocess.Popen([sys.executable, "-P", "-m", "deepfake_detection.detector.worker", self._argument],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(self._threads),
-                                         encoding="utf-8", bufsize=1)
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=sandbox.environment(OMP_NUM_THREADS=str(self._threads)),
+                                         encoding="utf-8", bufsize=1, start_new_session=True)
 
     def wait_ready(self) -> str:
         """Waits until the model is loaded and returns its name.
@@ -115,10 +98,7 @@ class Worker:
         """Ends the process at once."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            process.stdin.close() if not process.stdin.closed else None
-            process.stdout.close()
+            sandbox.kill_group(process)
 
     def stop_from_outside(self) -> None:
         """Kills the process from another thread than the one in `run`, which then raises Died."""
@@ -144,5 +124,5 @@ class Worker:
         if code == -signal.SIGXCPU:
             return "needs more computing time than a worker may take (hint: a shorter clip)"
         if code < 0:
-            return f"the decoder crashed on this file ({signal.Signals(-code).name}) (hint: re-encode the video)"
+            return f"the decoder crashed on this file ({sandbox.ended(code)}) (hint: re-encode the video)"
         return f"the program failed on this video (exit code {code}) (hint: the messages of the program say where; please report it)"

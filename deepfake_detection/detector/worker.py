@@ -3,9 +3,9 @@
     python -P -m deepfake_detection.detector.worker '{"settings": {...}, "limits": {...}}'
 
 Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the queue, the
-secrets or the results. This one is started by `detector.pool` with an environment of a few named variables, sets its own limits,
-loads the model, says that it is ready and then works on what it is sent. It ends when its stdin closes: a parent that is killed
-leaves no worker behind.
+secrets or the results. This one is started by `detector.pool` with an environment of a few named variables, leaves the network,
+loads the model, sets its own limits (`video.sandbox`), says that it is ready and then works on what it is sent. It ends when its
+stdin closes or its parent dies: a parent that is killed leaves no worker behind.
 
 In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method}
 Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ... {"result": {...}}
@@ -16,29 +16,17 @@ from __future__ import annotations
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 
 from ..errors import UserError
-
-LIMITS = {"memory_bytes": resource.RLIMIT_AS, "cpu_seconds": resource.RLIMIT_CPU, "file_bytes": resource.RLIMIT_FSIZE,
-          "open_files": resource.RLIMIT_NOFILE}
-
-
-def set_limits(limits: dict) -> None:
-    """Lowers this process's own limits (never raises them); no core files."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for name, value in limits.items():
-        if value:
-            hard = resource.getrlimit(LIMITS[name])[1]
-            value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
-            resource.setrlimit(LIMITS[name], (value, value))
-
+from ..video import sandbox
 
 def main(argument: str) -> int:
     """Runs until stdin closes. Returns the exit code."""
     options = json.loads(argument)
+    sandbox.die_with_parent()
+    sandbox.leave_network()         # where the system allows it; before any thread
     # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -62,7 +50,7 @@ def main(argument: str) -> int:
     except UserError as e:
         send({"refused": {"what": e.what, "file": None if e.file is None else str(e.file), "hint": e.hint}})
         return 2
-    set_limits(options.get("limits") or {})
+    sandbox.limit_self(**options["limits"])
     send({"ready": detector.model})
     while True:
         send({"result": work(detector, jobs.get(), send)})

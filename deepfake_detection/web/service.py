@@ -115,7 +115,7 @@ class Service:
     def _worker(self) -> Worker:
         c = self.config
         return Worker({"threads": 1, **c.settings}, time_limit_s=c.time_limit_s,
-                      limits={"memory_bytes": c.memory_bytes, "cpu_seconds": int(c.time_limit_s * 4), "file_bytes": 64 << 20, "open_files": 256})
+                      limits={"memory_bytes": c.memory_bytes, "cpu_s": c.time_limit_s * 4, "file_bytes": 64 << 20, "open_files": 256})
 
     # -- work ----------------------------------------------------------------------------------------------------------------
     def wake(self) -> None:

@@ -9,17 +9,17 @@ import unicodedata
 from pathlib import Path
 from typing import AsyncIterator
 
+from ..errors import UserError
+from ..video import containers
+
 #: Seconds without a byte after which an upload is given up.
 STALLED_S = 30.0
 #: Bytes that are looked at to tell what the file is.
-HEAD_BYTES = 1024
+HEAD_BYTES = 4096
 #: Longest name that is kept, characters.
 NAME_LENGTH = 160
 #: Room that must stay free on the disk.
 SPARE_BYTES = 1 << 29
-
-_QUICKTIME = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-
 
 class Refused(Exception):
     """The upload is not taken: an HTTP status and why, for a person."""
@@ -27,32 +27,6 @@ class Refused(Exception):
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
         self.status, self.reason = status, reason
-
-
-def container_of(head: bytes) -> str | None:
-    """The container that a file's first bytes announce, or None.
-
-    Only containers that hold their pictures themselves: a playlist or a list of files (HLS, DASH, ffconcat, SDP) would make the
-    decoder open other files and addresses.
-    """
-    if head[4:8] in _QUICKTIME:
-        return "mp4"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    if head.startswith(b"RIFF") and head[8:11] == b"AVI":
-        return "avi"
-    if head.startswith((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")):
-        return "mpeg"
-    for first, packet in ((0, 188), (4, 192)):
-        if len(head) > first + 2 * packet and all(head[first + i * packet] == 0x47 for i in range(3)):
-            return "mpegts"
-    if head.startswith(b"FLV\x01"):
-        return "flv"
-    if head.startswith(bytes.fromhex("3026b2758e66cf11")):
-        return "asf"
-    if head.startswith(b"OggS"):
-        return "ogg"
-    return None
 
 
 def shown_name(name: str | None) -> str:
@@ -139,8 +113,10 @@ async def receive(pieces: AsyncIterator[bytes], target: Path, *, content_type: s
                 raise too_large
             if len(head) < HEAD_BYTES:
                 head.extend(data[:HEAD_BYTES - len(head)])
-                if len(head) == HEAD_BYTES:
-                    _must_be_video(head)
+                if len(head) == HEAD_BYTES and containers.demuxer_of(bytes(head)) is None:
+                    file.write(head)
+                    file.flush()
+                    _must_be_video(target)
             file.write(data)
 
         kind, options = parse_options_header(content_type)
@@ -168,12 +144,15 @@ async def receive(pieces: AsyncIterator[bytes], target: Path, *, content_type: s
             raise Refused(400, "the form holds no file")
         if not size:
             raise Refused(400, "the file is empty")
-        _must_be_video(head)
         file.flush()
+        _must_be_video(target)
         await asyncio.to_thread(os.fsync, file.fileno())
     return size, form.name if form else None
 
 
-def _must_be_video(head: bytearray) -> None:
-    if container_of(bytes(head)) is None:
-        raise Refused(415, "not a video file that is known here (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGV)")
+def _must_be_video(path: Path) -> None:
+    """Refuses what its first bytes say is no video; the words never name the path."""
+    try:
+        containers.check(path)
+    except UserError as e:
+        raise Refused(415, f"{e.what} (hint: {e.hint})") from None

@@ -17,8 +17,8 @@ def tiny_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> dict:
-    import clips
-    return clips.make_all(tmp_path_factory.mktemp("clips"))
+    import prediction_clips
+    return prediction_clips.make_all(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ SIZE = 64
 
 
 def face_with_patch(top, left, side=18):
-    """A noisy face whose bright patch alone decides, and the score that looks at nothing else."""
-    face = np.random.default_rng(1).integers(60, 120, (SIZE, SIZE, 3)).astype(np.uint8)
-    face[top:top + side, left:left + side] = 250
+    """A smooth face with one patch of fine traces, and a score that looks at the traces in that place and at nothing else."""
+    random = np.random.default_rng(1)
+    face = np.full((SIZE, SIZE, 3), 120, np.uint8) + random.integers(0, 30, (SIZE, SIZE, 1)).astype(np.uint8)
+    face[top:top + side, left:left + side] = random.integers(0, 255, (side, side, 1))
 
     def score(faces, sign=1):
-        means = np.array([f[top:top + side, left:left + side].mean() for f in faces])
-        return 1 / (1 + np.exp(sign * (means - 150) / 12))
+        traces = np.array([f[top:top + side, left:left + side].std() for f in faces])
+        return 1 / (1 + np.exp(sign * (traces - 45) / 8))
     return face, score
 
 
@@ -54,9 +55,13 @@ def test_a_map_that_marks_something_else_is_not_confirmed(seed):
 
 def test_lime_agrees():
     pytest.importorskip("lime", reason="--explain lime needs the LIME package")
-    face, score = face_with_patch(22, 22, side=24)
-    values = explain.lime(face, score, samples=120)
-    assert values[26:42, 26:42].mean() > 3 * abs(values[:16, :16].mean())
+    face = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    face[:, 32:] = 170
+    face[8:32:2, 40:60] = face[9:32:4, 40:60] = 140         # fine stripes, which a superpixel's mean colour wipes out
+    score = lambda faces: np.array([1 / (1 + np.exp(f[8:32, 40:60].std() - 5)) for f in faces])
+    assert score([face])[0] < 0.1
+    values = explain.lime(face, score, samples=200)
+    assert values[12:28, 44:56].mean() > 3 * abs(values[:, :28].mean())
 
 
 def test_gradcam_of_a_keras_model(tmp_path, detector):

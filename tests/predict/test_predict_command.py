@@ -140,10 +140,10 @@ def test_a_worker_that_dies_costs_its_own_row_only(clips, tiny_model):
 
 
 def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model, monkeypatch):
-    from deepfake_detection.detector.pool import environment
+    from deepfake_detection.video.sandbox import environment
     monkeypatch.setenv("DEEPFAKE_CALLBACK_SECRET", "s3cret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
-    assert "s3cret" not in environment(1).values()
+    assert "s3cret" not in environment().values()
     code = ("import sys\nfrom deepfake_detection.detector.pool import Worker\n"
             f"w = Worker({{'model': {str(tiny_model)!r}}}); w.wait_ready(); print(w.pid, flush=True); sys.stdin.read()")
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
