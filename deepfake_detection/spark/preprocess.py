@@ -23,6 +23,7 @@ from typing import Iterable, Iterator, Sequence
 from ..errors import UserError
 from ..files import folder_lock, source_stamp, write_json
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
+from . import session
 
 STAGE = "spark_preprocess"
 FOLDER = "spark_faces"
@@ -245,8 +246,6 @@ def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | No
     """
     import tempfile
 
-    from . import session
-
     data, folder = Path(data).resolve(), Path(out).resolve() / FOLDER
     with folder_lock(folder, STAGE):
         bundles = plan(manifest, data, settings, videos_per_bundle)
@@ -283,7 +282,8 @@ def _submit(spark, task, folder: Path, bundles: Sequence[Bundle]) -> None:
                             hint="look into the executors' logs; have they enough memory?")
         before = state
         try:
-            spark.sparkContext.parallelize([(b.file, b.rows) for b in left], len(left)).foreach(task)
+            bundles_rdd = spark.sparkContext.parallelize([(b.file, b.rows) for b in left], len(left))
+            session.run_job(spark, lambda: bundles_rdd.foreach(task))            # noqa: B023 (runs before the loop goes on)
         except Exception as e:                                  # py4j's; what a task raised is in its text
             if not any(sign in str(e) for sign in ("exited unexpectedly (crashed)", "ExecutorLostFailure", "Python worker failed")):
                 raise

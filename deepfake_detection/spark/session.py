@@ -14,10 +14,12 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from pathlib import Path
@@ -129,31 +131,72 @@ def session(name: str, master: str | None = None, settings: dict[str, str] | Non
         if master is not None:
             conf.setMaster(master)
         try:
-            spark = SparkSession.builder.config(conf=conf).getOrCreate()
+            with _keeping_interrupts():
+                spark = SparkSession.builder.config(conf=conf).getOrCreate()
         except Exception as e:                          # py4j wraps what the JVM throws; only a refused master is the user's doing
             if not any(sign in str(e) for sign in _NO_ANSWER):
                 raise
             raise UserError("this Spark master does not answer", file=master, hint=_MASTER_HINT) from None
         try:
             yield spark
+        except KeyboardInterrupt:
+            spark.sparkContext.setLogLevel("OFF")        # tasks that end amid the stop are reported as errors, of which none is one
+            raise
         finally:
             with _ignoring_interrupts():
                 spark.stop()
 
 
+def run_job(spark, job: Callable[[], object]) -> object:
+    """`job()`, so that Ctrl-C ends it at once and without py4j's tracebacks.
+
+    The job waits for the JVM in a thread of its own. If the main thread waited there, an interrupt would break py4j's connection in
+    the middle of an answer.
+    """
+    outcome: list = []
+
+    def body():
+        try:
+            outcome.append((job(), None))
+        except BaseException as e:                       # handed to the caller below, whatever it is
+            outcome.append((None, e))
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    except KeyboardInterrupt:
+        spark.sparkContext.setLogLevel("OFF")
+        spark.sparkContext.cancelAllJobs()
+        thread.join(10)
+        raise
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
+
+
 @contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """A second Ctrl-C while Spark stops would leave its JVM behind. Only the main thread may set a handler."""
-    import signal
-    import threading
+def _keeping_interrupts() -> Iterator[None]:
+    """Restores Python's own answer to Ctrl-C, which pyspark replaces by one that calls the JVM from the signal handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """A second Ctrl-C while Spark stops would leave its JVM behind. Only the main thread may set a handler."""
+    with _keeping_interrupts():
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        yield
 
 
 def ship_package(spark, folder: str | Path) -> str:
