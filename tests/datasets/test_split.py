@@ -214,3 +214,21 @@ def test_official_split_of_celebdf(tmp_path):
     assert all(n > 0 for c in result.faces.values() for n in c.values())
     assert any("on two sides" in note for note in result.notes) and any("validation" in note for note in result.notes)
     assert leaks.find(tmp_path / "out" / "split_dataset").groups and not leaks.find(tmp_path / "out" / "split_dataset").videos
+
+
+def test_groups_of_the_real_ffpp_tree_stay_together(shared, tmp_path):
+    """The real tree's manifest; the faces are empty files in the places where stage 01a puts them."""
+    manifest = read_manifest(shared / "data" / "FaceForensics++")
+    for title in manifest["title"]:
+        (tmp_path / "frames" / title / "faces").mkdir(parents=True)
+        for n in range(4):
+            (tmp_path / "frames" / title / "faces" / f"{title}-{n:03d}-00.png").touch()
+    result = prepare.prepare(manifest, tmp_path / "frames", tmp_path / "out")
+    total = sum(sum(c.values()) for c in result.faces.values())
+    assert total == 2 * 4 * 35 and all(0.05 < sum(result.faces[s].values()) / total < 0.16 for s in ("val", "test")), result.faces
+    # Names alone tell of the pairs, without the manifest; and they are enough to see a wrong split.
+    split = tmp_path / "out" / "split_dataset"
+    assert not leaks.find(split, pictures=False) and leaks.find(split, pictures=False).grouped
+    moved = next((split / "train" / "real").glob("*c40-*"))
+    moved.rename(split / "test" / "real" / moved.name)
+    assert leaks.find(split, pictures=False).groups
