@@ -1,0 +1,199 @@
+"""The JSON API of a running server: uploads, limits, deletion, restarts, foreign callers."""
+
+import concurrent.futures
+import json
+import re
+import socket
+import time
+
+import pytest
+
+
+def form(name: str, data: bytes, field="file") -> tuple[bytes, dict]:
+    boundary = "----b0undary"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\nContent-Type: video/mp4\r\n\r\n'
+    return head.encode() + data + f"\r\n--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def test_a_video_from_upload_to_report_to_deletion(server, clips):
+    status, made = server.json("POST", "/api/videos", *form("../../etc/my clip.mp4", clips["fake"].read_bytes()))
+    assert status == 202 and made["name"] == "my clip.mp4" and made["bytes"] == clips["fake"].stat().st_size and made["state"] in ("queued", "running")
+    done = server.wait(made["id"])
+    assert done["state"] == "done" and done["result"]["verdict"] == "FAKE" and done["result"]["video"] == "my clip.mp4"
+    assert done["expires"] == pytest.approx(done["finished"] + 24 * 3600)
+    status, headers, page = server.call("GET", done["report"])
+    assert status == 200 and b"FAKE" in page and b"my clip.mp4" in page
+    assert "default-src 'none'" in headers["content-security-policy"] and "script-src" not in headers["content-security-policy"]
+    assert str(server.store).encode() not in page
+    assert server.json("GET", done["report"] + ".json")[1]["verdict"] == "FAKE"
+    assert "attachment" in server.call("GET", done["report"] + "?download=true")[1]["content-disposition"]
+    assert not list((server.store / "uploads").glob(f"*{made['id']}*")), "the upload goes when its verdict is there"
+    assert server.call("DELETE", f"/api/videos/{made['id']}")[0] == 204
+    assert server.call("GET", f"/api/videos/{made['id']}")[0] == server.call("GET", done["report"])[0] == 404
+    assert not list((server.store / "reports").glob(f"*{made['id']}*"))
+
+
+def test_a_raw_body_and_a_video_that_cannot_be_judged(server, clips):
+    status, made = server.upload(clips["broken"], name="broken.mp4")
+    assert status == 202
+    done = server.wait(made["id"])
+    assert done["state"] == "failed" and done["report"] is None and "hint:" in done["result"]["error"]
+    assert str(server.store) not in json.dumps(done), "no path of the server is told"
+
+
+@pytest.mark.parametrize("data, status, words", [
+    (b"", 400, "empty"), (b"hello", 415, "video"), (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415, "playlist"), (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "list of files"),
+    (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", 415, "SDP"), (b"\x89PNG\r\n\x1a\n" + b"\0" * 5000, 415, "picture"), (b"\0" * 5_200_000, 413, "larger than 5 MB")])
+def test_what_is_not_taken_leaves_nothing(server, data, status, words):
+    before = sorted(p.name for p in (server.store / "uploads").iterdir())
+    try:
+        got, answer = server.json("POST", "/api/videos?name=x.mp4", data, {"Content-Type": "application/octet-stream"})
+        assert got == status and words in answer["detail"] and str(server.store) not in answer["detail"]
+    except (BrokenPipeError, ConnectionResetError):
+        assert status == 413       # refused before the body was sent to its end
+    assert sorted(p.name for p in (server.store / "uploads").iterdir()) == before
+
+
+@pytest.mark.parametrize("body, headers", [(b"nonsense", {"Content-Type": "multipart/form-data; boundary=x"}), (b"x", {"Content-Type": "multipart/form-data"}),
+                                           (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n', {"Content-Type": "multipart/form-data; boundary=x"})])
+def test_broken_forms(server, body, headers):
+    assert server.json("POST", "/api/videos", body, headers)[0] == 400
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server, clips):
+    head = clips["real"].read_bytes()[:8000]
+    with socket.create_connection((server.host, server.port)) as s:
+        s.sendall(f"POST /api/videos?name=x.mp4 HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 900000\r\n\r\n".encode() + head)
+        time.sleep(0.3)
+    for _ in range(50):
+        if not list((server.store / "uploads").glob(".*")):
+            break
+        time.sleep(0.1)
+    assert not list((server.store / "uploads").glob(".*"))
+    assert "x.mp4" not in [v["name"] for v in server.json("GET", "/api/videos")[1]]
+
+
+@pytest.mark.parametrize("method, path, headers, status", [
+    ("GET", "/api/health", {"Host": "evil.example"}, 421), ("POST", "/api/videos", {"Origin": "http://evil.example"}, 403),
+    ("DELETE", "/api/videos/" + "0" * 32, {"Sec-Fetch-Site": "cross-site"}, 403), ("POST", "/api/videos", {"Origin": "null"}, 403),
+    ("GET", "/api/videos/..%2f..%2fetc%2fpasswd", {}, 404), ("GET", "/api/videos/" + "g" * 32, {}, 404), ("GET", "/static/../app.py", {}, 404),
+    ("GET", "/api/videos?limit=0", {}, 422), ("POST", "/api/videos?callback=https://evil.example/", {}, 403), ("PUT", "/api/videos", {}, 405)])
+def test_callers_that_are_refused(server, method, path, headers, status):
+    assert server.call(method, path, b"x" if method != "GET" else None, headers)[0] == status
+
+
+def test_everything_comes_from_this_machine(server):
+    """Pages name no other host, and the policy would not let them."""
+    for path in ("/", "/docs", "/static/app.css", "/static/app.js", "/static/icon.svg", "/favicon.ico", "/api/openapi.json", "/api/health"):
+        status, headers, body = server.call("GET", path)
+        assert status == 200, path
+        assert "default-src 'none'" in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
+        foreign = set(re.findall(rb"(?:https?:)?//[\w.-]+\.\w+", body)) - {b"http://www.w3.org", b"http://127.0.0.1"}
+        assert not foreign, (path, foreign)
+        if path.startswith(("/static", "/api")):
+            continue
+        assert b"<script>" not in body and b" style=" not in body and b" onclick" not in body
+
+
+def test_openapi_names_what_there_is(server):
+    schema = server.json("GET", "/api/openapi.json")[1]
+    assert {(m, p) for p, ms in schema["paths"].items() for m in ms} >= {("post", "/api/videos"), ("get", "/api/videos/{id}"), ("delete", "/api/videos/{id}"), ("get", "/api/health")}
+    page = server.call("GET", "/docs")[2].decode()
+    assert all(p in page for p in schema["paths"])
+
+
+def test_health(server):
+    status, health = server.json("GET", "/api/health")
+    assert status == 200 and health["status"] == "ok" and health["model"].startswith("tiny 0") and health["limit_bytes"] == 5_000_000
+
+
+def test_parallel_uploads_are_all_judged(server, clips):
+    names = ["real", "fake", "no_face", "two"] * 3
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(lambda at: server.upload(clips[names[at]], name=f"{names[at]}-{at}.mp4"), range(len(names))))
+    assert [status for status, _ in made] == [202] * len(names)
+    got = [server.wait(video["id"])["result"]["verdict"] for _, video in made]
+    assert got == ["REAL", "FAKE", "NO FACE", "FAKE"] * 3
+
+
+def test_a_full_queue_says_so_and_takes_more_later(start, tmp_path, tiny_model, clips):
+    server = start(tmp_path / "store", tiny_model, "--workers", 1, "--queue", 2)
+    got = [server.upload(clips["two"]) for _ in range(6)]
+    statuses = [status for status, _ in got]
+    assert set(statuses) == {202, 503} and "full" in got[statuses.index(503)][1]["detail"]
+    for status, video in got:
+        if status == 202:
+            server.wait(video["id"])
+    assert server.upload(clips["two"])[0] == 202
+
+
+def test_killed_and_started_again_it_goes_on(start, tmp_path, tiny_model, clips):
+    store = tmp_path / "store"
+    server = start(store, tiny_model, "--workers", 1)
+    made = [server.upload(clips["fake"])[1]["id"] for _ in range(3)]
+    server.stop(kill=True)
+    (store / "uploads" / ".half.partial").write_bytes(b"rest of an upload")
+    (store / "uploads" / ("f" * 32 + ".video")).write_bytes(b"nobody's")
+    again = start(store, tiny_model, "--workers", 1)
+    assert [again.wait(video)["result"]["verdict"] for video in made] == ["FAKE"] * 3
+    assert list((store / "uploads").iterdir()) == []
+    again.stop()
+
+
+def test_what_was_kept_long_enough_is_deleted(start, tmp_path, tiny_model, clips):
+    server = start(tmp_path / "store", tiny_model, "--workers", 1, "--keep-hours", 3 / 3600)
+    video = server.upload(clips["real"])[1]["id"]
+    for _ in range(400):
+        if server.json("GET", f"/api/videos/{video}")[0] == 404:
+            break
+        time.sleep(0.1)
+    assert server.json("GET", "/api/videos")[1] == [] and not list((tmp_path / "store" / "reports").iterdir())
+
+
+def test_a_second_server_on_one_store_is_refused(server, tiny_model):
+    import subprocess
+    import sys
+    from pathlib import Path
+    project = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, str(project / "serve.py"), "--port", "0", "--store", str(server.store), "--model", str(tiny_model)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "another server" in done.stderr and "Traceback" not in done.stderr
+    taken = subprocess.run([sys.executable, str(project / "serve.py"), "--port", str(server.port), "--store", str(server.store) + "2", "--model", str(tiny_model)], capture_output=True, text=True, timeout=60)
+    assert taken.returncode == 2 and "cannot listen" in taken.stderr and "Traceback" not in taken.stderr
+
+
+def test_callbacks_end_to_end(start, tmp_path, tiny_model, clips):
+    """Signed, retried after a failure, and only to the host that was named."""
+    import http.server
+    import threading
+    from deepfake_detection.web.callbacks import signature
+    secret, got = "0123456789abcdef", []
+
+    class Platform(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if len(got) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *a):
+            pass
+
+    platform = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Platform)
+    threading.Thread(target=platform.serve_forever, daemon=True).start()
+    try:
+        host = f"127.0.0.1:{platform.server_port}"
+        server = start(tmp_path / "store", tiny_model, "--workers", 1, "--callback-host", host, "--keep-hours", 20 / 3600, secret=secret)
+        status, made = server.upload(clips["fake"], query=f"&callback=http://{host}/hook")
+        assert status == 202
+        assert server.upload(clips["fake"], query="&callback=http://127.0.0.1:1/hook")[0] == 403
+        for _ in range(300):
+            if len(got) == 2:
+                break
+            time.sleep(0.1)
+        (first, body), (second, again) = got
+        assert body == again and first["X-Deepfake-Delivery"] == second["X-Deepfake-Delivery"]
+        assert second["X-Deepfake-Signature"] == signature(secret, second["X-Deepfake-Timestamp"], again)
+        message = json.loads(body)
+        assert message["id"] == made["id"] and message["verdict"] == "FAKE" and message["p_fake"] > 0.5
+    finally:
+        platform.shutdown()
+        platform.server_close()
