@@ -15,7 +15,8 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, file: str | Path | None = None, hint: str):
-        self.what, self.file, self.hint = what, file, hint
+        # What was read from a file may be quoted in it, so control characters are shown, not sent to the terminal or a table.
+        self.what, self.file, self.hint = printable(what), file, printable(hint)
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -28,6 +29,11 @@ class UserError(Exception):
 
     def __reduce__(self):  # keyword-only arguments would break pickling between worker processes
         return _rebuild, (self.what, self.file, self.hint)
+
+
+def printable(text: str) -> str:
+    """The text on one line: what cannot be printed as its escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _rebuild(what, file, hint):

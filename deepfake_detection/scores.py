@@ -22,7 +22,7 @@ from .errors import UserError
 COLUMNS = ("video", "label", "group", "dataset", "manipulation", "person", "time_s", "p_real")
 
 #: `[folder/]<title>-NNN-FF.<ext>`; Java's and Python's regular expressions read it alike, so Spark uses it too.
-FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]+)-([0-9]+)\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
+FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]{1,18})-([0-9]{1,18})\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
 #: The folder that a face lies in, when it is `real` or `fake`: its label.
 LABEL_FOLDER = r"^(?:.*/)?([rR][eE][aA][lL]|[fF][aA][kK][eE])/[^/]+$"
 
@@ -150,13 +150,19 @@ def _json_rows(path: Path):
             rows = json.load(f)
     except OSError as e:
         raise UserError(f"this score file cannot be read ({e.strerror})", file=path, hint="check that you may read it") from None
-    except ValueError as e:   # broken JSON or not UTF-8
+    except RecursionError:
+        raise UserError("this score file is nested too deep", file=path, hint=hint) from None
+    except ValueError as e:   # broken JSON, not UTF-8, or a number with thousands of digits
         raise UserError(f"this score file is not valid JSON ({e})", file=path, hint=hint) from None
     if not isinstance(rows, list):
         raise UserError("this score file is not a list", file=path, hint=hint)
     for i, row in enumerate(rows):
         if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
             raise UserError(f"row {i + 1} is not a pair of a name and a score", file=path, hint=hint)
+        try:
+            row[0].encode("utf-8")
+        except UnicodeEncodeError:      # JSON can hold half a character (a lone surrogate), no other format can
+            raise UserError(f"row {i + 1} has a name that is not text", file=path, hint=hint) from None
     return [r[0] for r in rows], [r[1] for r in rows]
 
 

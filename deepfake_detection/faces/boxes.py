@@ -17,6 +17,8 @@ POINT_COLUMNS = tuple(f"{p}_{axis}" for p in POINTS for axis in "xy")
 CROP_COLUMNS = ("crop_x0", "crop_y0", "crop_x1", "crop_y1")
 COLUMNS = ("frame", "time_s", "face", "file", "x", "y", "width", "height", "confidence", *POINT_COLUMNS, *CROP_COLUMNS,
            "source", "person")
+#: The columns that are not numbers.
+TEXT_COLUMNS = ("file", "source", "person")
 
 FILE_NAME = "boxes.csv"
 
@@ -99,8 +101,8 @@ def read_boxes(path: str | Path):
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype={"file": str, "source": str, "person": str}, keep_default_na=False,
-                            na_values={c: [""] for c in COLUMNS if c not in ("file", "source", "person")})
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False,
+                            na_values={c: [""] for c in COLUMNS if c not in TEXT_COLUMNS})
     except OSError as e:
         raise UserError(f"cannot read the table of faces ({e.strerror})", file=path, hint="run 01a_crop_faces_mtcnn.py") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
@@ -109,4 +111,8 @@ def read_boxes(path: str | Path):
     if missing:
         raise UserError(f"not a table of faces (no column {missing[0]})", file=path,
                         hint="run 01a_crop_faces_mtcnn.py again with --force")
+    for name in COLUMNS:
+        if name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):
+            raise UserError(f"not a table of faces (column {name} does not hold numbers only)", file=path,
+                            hint="run 01a_crop_faces_mtcnn.py again with --force")
     return table

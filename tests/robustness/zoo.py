@@ -604,7 +604,7 @@ def people(path: Path, compose) -> str | None:
     if portrait() is None:
         return "scikit-image with its portrait is not installed"
     image = compose(portrait())
-    return encode(path, n=26, size=(image.shape[1], image.shape[0]), images=lambda i, w, h: image, options={"preset": "ultrafast"})
+    return encode(path, n=4, rate=2, size=(image.shape[1], image.shape[0]), images=lambda i, w, h: image, options={"preset": "ultrafast"})
 
 
 def _grid(face: np.ndarray) -> np.ndarray:

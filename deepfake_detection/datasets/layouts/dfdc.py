@@ -19,6 +19,7 @@ from . import Row, check_present
 NAME = "dfdc"
 EXPECTS = "metadata.json beside the videos, or dfdc_train_part_N folders that have it"
 _FILE = "metadata.json"
+_MOST_SEARCHED = 20
 _FORMAT_HINT = 'expected {"name.mp4": {"label": "FAKE", "original": "source.mp4"}, ...}'
 
 
@@ -44,11 +45,12 @@ class _Object(dict):
 
     def __init__(self, pairs):
         super().__init__(pairs)
-        seen, self.repeated = set(), []
+        seen, repeated = set(), {}
         for key, _ in pairs:
-            if key in seen and key not in self.repeated:
-                self.repeated.append(key)
+            if key in seen:
+                repeated[key] = True
             seen.add(key)
+        self.repeated = list(repeated)
 
 
 def read_metadata(path: Path) -> tuple[dict, str]:
@@ -69,6 +71,8 @@ def read_metadata(path: Path) -> tuple[dict, str]:
                         hint="correct it there, or download it again") from None
     except RecursionError:
         raise UserError(f"{_FILE} is nested too deep", file=path, hint=_FORMAT_HINT) from None
+    except ValueError:      # Python reads no integer of more than 4300 digits
+        raise UserError(f"{_FILE} holds a number with thousands of digits", file=path, hint=_FORMAT_HINT) from None
     if not isinstance(content, dict):
         raise UserError(f"{_FILE} holds a {type(content).__name__}, not an object", file=path, hint=_FORMAT_HINT)
     return content, text
@@ -111,14 +115,15 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
     own = PurePosixPath(key).stem
     row = Row(video=str(folder / key), dataset=NAME, identities=[f"dfdc_{own}"])
     if key in content.repeated:
-        lines = [text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)]
+        # Each search reads the whole text: with thousands of them the line numbers are not worth the hours.
+        lines = [] if len(content.repeated) > _MOST_SEARCHED else [text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)]
         row.error = f"listed more than once in {_FILE}" + (f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else "")
         return row
     if not isinstance(entry, dict):
         row.error = f"entry in {_FILE} is not an object"
         return row
     if entry.repeated:
-        row.error = f"{', '.join(entry.repeated)} given more than once in {_FILE}"
+        row.error = f"{', '.join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])} given more than once in {_FILE}"
         return row
     label = entry.get("label")
     if label is None and entry.get("is_fake") in (0, 1):           # the public test set's form
