@@ -269,7 +269,8 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
     Returns:
         whether every video got a verdict or NO FACE.
     """
-    names = names or videos
+    # A name of bytes that are no UTF-8 could be written into neither table: those bytes are shown as \xe9.
+    names = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in (names or videos)]
     table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
     done: dict[int, dict] = {}
     try:

@@ -49,3 +49,10 @@ def makers():
 def pytest_generate_tests(metafunc):
     if "kind" in metafunc.fixturenames:
         metafunc.parametrize("kind", zoo_module.KINDS, ids=lambda k: k.name)
+
+
+def pytest_collection_modifyitems(config, items):
+    if "nightly" not in (config.option.markexpr or ""):
+        for item in items:
+            if _HERE in Path(item.path).parents and item.get_closest_marker("nightly"):
+                item.add_marker(pytest.mark.skip(reason="too long for every run: -m nightly"))
