@@ -112,7 +112,7 @@ def read_boxes(path: str | Path):
         raise UserError(f"not a table of faces (no column {missing[0]})", file=path,
                         hint="run 01a_crop_faces_mtcnn.py again with --force")
     for name in COLUMNS:
-        if name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):
+        if len(table) and name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):  # no rows: no type
             raise UserError(f"not a table of faces (column {name} does not hold numbers only)", file=path,
                             hint="run 01a_crop_faces_mtcnn.py again with --force")
     return table

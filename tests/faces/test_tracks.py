@@ -1,0 +1,137 @@
+"""People: linked by place and looks, never by number; carry-over uses the past only."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deepfake_detection.faces import tracks
+from deepfake_detection.faces.boxes import Face
+from deepfake_detection.faces.crops import crop_face
+from tests.clips import scene
+
+
+def face(x, y=100.0, side=60.0, confidence=0.99):
+    return Face(float(x), float(y), float(side), float(side) * 1.2, confidence, tuple((x + i, y + i) for i in range(5)))
+
+
+def shot(places, people, order=None):
+    """(faces, crops) of a frame with portraits at `places`; `order` permutes the faces, as confidences do."""
+    image = scene(places, 140, people=people)[..., ::-1]
+    faces = [face(x - 35, y - 50, 70) for x, y in places]
+    faces = [faces[i] for i in (order or range(len(faces)))]
+    return faces, [crop_face(image, f, 0.3) for f in faces]
+
+
+def names(shots):
+    linked = tracks.link([f for f, _ in shots], [c for _, c in shots])
+    return [[f.person for f in faces] for faces in linked]
+
+
+def test_the_order_of_faces_does_not_matter():
+    shots = [shot([(150, 180), (450, 180)], [False, True], [i % 2, 1 - i % 2]) for i in range(6)]
+    assert names(shots) == [["p0", "p1"] if i % 2 == 0 else ["p1", "p0"] for i in range(6)]
+
+
+def test_two_people_who_change_places():
+    """Between two frames a second apart they swapped sides: place alone would mix them."""
+    shots = [shot([(150, 180), (450, 180)], [False, True]), shot([(150, 180), (450, 180)], [True, False]),
+             shot([(250, 180), (400, 180)], [True, False]), shot([(450, 180)], [True])]
+    assert names(shots) == [["p0", "p1"], ["p1", "p0"], ["p1", "p0"], ["p1"]]
+
+
+def test_crossing_step_by_step():
+    shots = []
+    for i in range(9):
+        a, b = (120 + 50 * i, 180), (520 - 50 * i, 180)
+        shots.append(shot([a, b] if i != 4 else [b], [False, True] if i != 4 else [True], None if i % 2 or i == 4 else [1, 0]))
+    seen = names(shots)
+    first, second = seen[0][1], seen[0][0]
+    for i, row in enumerate(seen):
+        assert row == ([second] if i == 4 else [first, second] if i % 2 else [second, first])
+
+
+def test_a_cut_to_another_person_at_the_same_place():
+    shots = [shot([(300, 180)], [False])] * 3 + [shot([(300, 180)], [True])] * 2 + [shot([(310, 180)], [False])]
+    assert names(shots) == [["p0"]] * 3 + [["p1"]] * 2 + [["p0"]]
+
+
+def test_a_third_person_is_new():
+    shots = [shot([(120, 180)], [False]), shot([(120, 180), (420, 180)], [False, True])]
+    assert names(shots) == [["p0"], ["p0", "p1"]]
+
+
+def test_without_crops_place_decides():
+    frames = [[face(100), face(400)], [face(395), face(110)], [], [face(120)]]
+    assert [[f.person for f in r] for r in tracks.link(frames)] == [["p0", "p1"], ["p1", "p0"], [], ["p0"]]
+
+
+def test_nothing_to_link():
+    assert tracks.link([]) == [] and tracks.link([[], []]) == [[], []]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 300), st.integers(10, 200)), max_size=6), max_size=12))
+def test_linking_is_causal_and_unique(places):
+    frames = [[face(x, y, s) for x, y, s in row] for row in places]
+    whole = tracks.link(frames)
+    for faces, row in zip(frames, whole):
+        assert len({f.person for f in row}) == len(row)                   # one person is not twice in a frame
+        assert [f.box for f in row] == [f.box for f in faces]               # nothing else is changed
+    for end in range(len(frames)):
+        assert tracks.link(frames[:end]) == whole[:end]                     # later frames change nothing
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
+def test_assignment_is_the_best(rows, columns, seed):
+    from scipy.optimize import linear_sum_assignment
+    cost = np.random.default_rng(seed).random((rows, columns))
+    pairs = tracks._assign(cost)
+    assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs) == min(rows, columns)
+    assert sum(cost[p] for p in pairs) == pytest.approx(cost[linear_sum_assignment(cost)].sum())
+
+
+def test_people():
+    frames = tracks.link([[face(100), face(400)], [], [face(400)]])
+    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [{"id": "p0", "first_s": 0.0, "last_s": 0.0, "frames": 1},
+                                                      {"id": "p1", "first_s": 0.0, "last_s": 2.0, "frames": 2}]
+
+
+# -- carry-over ------------------------------------------------------------------------------------------------------------------
+def carry(frames, mean_of=3, most_frames=2):
+    memory = tracks.Memory(mean_of, most_frames)
+    return [memory.fill(faces) for faces in tracks.link(frames)]
+
+
+def test_carries_the_mean_of_the_past():
+    filled = carry([[face(100)], [face(110)], [face(120)], [face(130)], [], []])
+    assert [f.source for row in filled for f in row] == ["detected"] * 4 + ["carried"] * 2
+    assert filled[4][0].x == 125 and filled[4][0].person == "p0" and filled[4][0].confidence == 0       # frames 2 and 3
+    assert filled[4][0].points[0] == (125.0, 100.0)
+    assert filled[5][0].x == 130                                                # only frame 3 is recent enough
+    assert carry([[face(100)], [face(110)], [face(120)], [face(130)], []], mean_of=3, most_frames=9)[4][0].x == 120
+
+
+def test_no_face_is_older_than_allowed():
+    filled = carry([[face(100)], [], [], [], []], most_frames=2)
+    assert [len(r) for r in filled] == [1, 1, 1, 0, 0]
+
+
+def test_nothing_before_the_first_face_and_nothing_from_the_future():
+    frames = [[], [], [face(100)], [], [face(500, 10)], []]
+    whole = carry(frames)
+    assert whole[:2] == [[], []]
+    for end in range(len(frames)):
+        assert carry(frames[:end]) == whole[:end]
+    assert whole[3][0].x == 100
+
+
+def test_each_person_is_carried():
+    filled = carry([[face(100), face(400)], [], [face(105)], []])
+    assert {(f.person, f.source) for f in filled[1]} == {("p0", "carried"), ("p1", "carried")}
+    assert [f.person for f in filled[2]] == ["p0"]          # a frame with a face is left as it is
+
+
+@pytest.mark.parametrize("arguments", [(0, 1), (1, 0)])
+def test_refuses_nonsense(arguments):
+    with pytest.raises(ValueError):
+        tracks.Memory(*arguments)
