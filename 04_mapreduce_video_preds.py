@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Stage 04: scores of faces to predictions of videos, as one Spark job.
+
+    python 04_mapreduce_video_preds.py                                   # cnn_preds_values.json of stage 03 or 03a
+    python 04_mapreduce_video_preds.py --preds FILE|FOLDER --out results # the published JSON, CSV, Parquet, or a folder of many
+    spark-submit --master spark://host:7077 --py-files package.zip 04_mapreduce_video_preds.py --preds hdfs://...
+
+Writes mapreduce_res.txt (accuracy, mean predictions, confusion, AUC, log loss, a line a video), video_predictions.csv and
+ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real >= 0.5 is REAL. In the CSV, a name that a
+spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
+"""
+
+import argparse
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def parse(argv=None):
+    first, _, rest = __doc__.partition("\n")
+    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--preds", metavar="PATH", help="score file, or folder of score files (default: <out>/cnn_preds_values.json)")
+    p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
+    p.add_argument("--master", metavar="URL", help="local[4], spark://host:7077, yarn, ... (default: spark-submit's or Spark's own setting)")
+    p.add_argument("--workers", type=cli.positive_int, metavar="N", help="without --master: cores of this machine (default: Spark's own setting)")
+    p.add_argument("--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)")
+    p.add_argument("--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
+    p.add_argument("--data", type=Path, metavar="DIR", help="taken so that all stages accept the same command; the scores name their videos")
+    p.add_argument("--force", action="store_true", help="taken for the same reason; this stage always runs anew")
+    return p.parse_args(argv)
+
+
+def main(argv=None):
+    options = parse(argv)
+    from deepfake_detection.spark import video_predictions as stage
+
+    options.preds = options.preds or str(options.out / "cnn_preds_values.json")
+    cli.announce(stage.STAGE, options, options.out)
+    master = options.master or (f"local[{options.workers}]" if options.workers else None)
+    result = stage.run(options.preds, options.out, master=master, threshold=options.threshold, resamples=options.resamples, seed=options.seed)
+    print("\n".join(result.text.split("\n\nAll videos", 1)[0].splitlines()))
+    print("\n" + "\n".join(str(f) for f in result.files))
+
+
+if __name__ == "__main__":
+    cli.run(main)
