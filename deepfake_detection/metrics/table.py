@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
+from ..labels import TIE_THRESHOLD
 from .bootstrap import bootstrap_groups
 from .errors import MetricError
 from .scalar import METRICS
 
 
-def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1) -> dict[str, dict]:
+def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = TIE_THRESHOLD) -> dict[str, dict]:
     """Every metric of `METRICS`.
 
     Args:
         y, p, groups: (N,) labels (1 real, 0 fake), P(real), group of each row.
         n, seed: resamples of the groups and their seed.
+        threshold: p_real >= threshold is REAL, for the balanced accuracy.
 
     Returns:
         For each metric name one of
@@ -22,6 +27,8 @@ def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1) -> dict[str, dict]:
     """
     results: dict[str, dict] = {}
     for name, metric in METRICS.items():
+        if name == "balanced_accuracy":
+            metric = replace(metric, point=partial(metric.point, threshold=threshold), batch_of=partial(metric.batch_of, threshold=threshold))
         try:
             value = metric(y, p)
         except MetricError as e:

@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""How good are these scores? Metrics with intervals, every aggregation rule, coverage, pictures, and paired comparisons.
+
+    python evaluate.py scores.csv --out results                       # a row a face: video, label, group, ..., p_real
+    python evaluate.py results/cnn_preds_values.json --out results    # as stage 03 writes it
+    python evaluate.py ours.csv --compare theirs.csv --out results    # which of two is better on the same videos?
+    python evaluate.py preds.json --manifest results/split_dataset/split_manifest.csv    # groups and datasets from a list
+
+Prints the tables and writes evaluation.json, evaluation.csv (a row for each dataset, manipulation and rule), ROC.png,
+Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy and TPR at 5 % FPR
+(fakes found when 5 % of the reals are called fake), each with a 95 % interval from resampling groups. What the data does not
+support is refused with the reason. A video without a face is counted, never scored.
+"""
+
+import argparse
+from pathlib import Path
+
+from deepfake_detection import cli
+
+
+def parse(argv=None):
+    from deepfake_detection.aggregation import RULES
+
+    first, _, rest = __doc__.partition("\n")
+    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("scores", type=Path, metavar="SCORES", help="score file: .csv, .json in the published layout, .parquet, or a folder of these")
+    p.add_argument("--compare", type=Path, metavar="SCORES", help="a second score file for a paired comparison")
+    p.add_argument("--manifest", type=Path, metavar="CSV",
+                   help="list with title or video and any of label, group, dataset, manipulation, status; its videos without a score are counted")
+    p.add_argument("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the results (default: %(default)s)")
+    p.add_argument("--aggregate", choices=tuple(RULES), default="mean", help="rule of the main table, pictures and comparison (default: %(default)s)")
+    p.add_argument("--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)")
+    p.add_argument("--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
+    return p.parse_args(argv)
+
+
+def main(argv=None):
+    options = parse(argv)
+    from deepfake_detection.reports import evaluation
+
+    cli.announce("evaluate", options, options.out)
+    report = evaluation.run(options.scores, options.out, compare=options.compare, manifest=options.manifest, rule=options.aggregate,
+                            threshold=options.threshold, resamples=options.resamples, seed=options.seed)
+    print("\n" + evaluation.text(report) + "\n")
+    print(options.out / evaluation.JSON, options.out / evaluation.CSV, *(options.out / name for name in report["pictures"]), sep="\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)
