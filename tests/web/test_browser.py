@@ -1,0 +1,185 @@
+"""The page in a real browser: upload a clip, wait, read the verdict, open the report. Light and dark, wide and phone.
+
+Set DEEPFAKE_SCREENSHOTS to a folder to keep pictures of every step.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars")
+WIDE, PHONE = (1100, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    pytest.importorskip("selenium", reason="needs selenium to drive a browser")
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    browser.set_page_load_timeout(60)
+    yield browser
+    browser.quit()
+
+
+def look(browser, size, scheme):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
+
+
+def picture(browser, name, size):
+    """Keeps a full-page screenshot if a folder for them is named."""
+    folder = os.environ.get("DEEPFAKE_SCREENSHOTS")
+    if folder:
+        height = browser.execute_script("return document.documentElement.scrollHeight")
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": size[0], "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE})
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def wait(browser, condition, what, seconds=90):
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+    return WebDriverWait(browser, seconds, ignored_exceptions=[StaleElementReferenceException]).until(condition, what)
+
+
+def card(browser, name):
+    """The list item of a video."""
+    # In one call: the list changes under our hands.
+    return browser.execute_script('return [...document.querySelectorAll("li.video")].find((e) => e.querySelector("h3").textContent === arguments[0])', name)
+
+
+def contrast(browser, selector):
+    """WCAG contrast of an element's text against the nearest opaque ground behind it."""
+    return browser.execute_script("""
+        const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+        const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number); return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b); };
+        return [...document.querySelectorAll(arguments[0])].filter((e) => e.offsetParent && e.textContent.trim()).map((e) => {
+            let ground = e;
+            while (ground.parentElement && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+            const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(ground).backgroundColor)].sort();
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        });""", selector)
+
+
+def complaints(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def foreign_requests(browser, address):
+    """Addresses outside the server that pages asked for."""
+    import json
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    return [u for u in urls if not u.startswith((address, "data:", "chrome:", "about:", "blob:"))]
+
+
+@pytest.fixture(scope="module")
+def judged(browser, server, clips):
+    """Uploads the two-person clip through the page, as a person does, and waits for the verdict."""
+    from selenium.webdriver.common.by import By
+    look(browser, WIDE, "light")
+    browser.get(server.address)
+    wait(browser, lambda b: "5 MB" in b.find_element(By.ID, "terms").text, "the page states its limit")
+    browser.find_element(By.ID, "file").send_keys(f"{clips['two']}\n{clips['no_face']}")
+    found = wait(browser, lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state") == "done" and c, "a verdict on two.mp4")
+    wait(browser, lambda b: (c := card(b, "no_face.mp4")) and c.get_attribute("data-state") == "done", "a verdict on no_face.mp4")
+    return found
+
+
+def test_the_verdict_is_read_from_the_page(browser, judged):
+    assert "FAKE" in judged.text and "Fake probability" in judged.text and "2 people" in judged.text
+    assert "NO FACE" in card(browser, "no_face.mp4").text
+    assert complaints(browser) == []
+
+
+def test_the_report_opens(browser, server, judged):
+    from selenium.webdriver.common.by import By
+    judged.find_element(By.PARTIAL_LINK_TEXT, "Report").click()
+    wait(browser, lambda b: len(b.window_handles) == 2, "the report's window")
+    page = browser.window_handles[0]
+    browser.switch_to.window(browser.window_handles[1])
+    try:
+        wait(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".verdict .badge"), "the report")
+        assert browser.find_element(By.CSS_SELECTOR, ".verdict .badge").text == "FAKE"
+        assert [e.text for e in browser.find_elements(By.CSS_SELECTOR, "h3 .badge")] == ["FAKE", "REAL"]
+        # Styles and pictures came through the strict policy.
+        assert browser.execute_script("return [...document.images].every((i) => i.naturalWidth > 0) && document.images.length > 10")
+        assert browser.execute_script("return getComputedStyle(document.querySelector('.card')).borderRadius") == "12px"
+        for size, width in ((WIDE, "wide"), (PHONE, "phone")):
+            for scheme in ("light", "dark"):
+                look(browser, size, scheme)
+                assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0], "nothing sticks out"
+                assert min(contrast(browser, "p, h1, h2, h3, li, td, th, figcaption, .badge, summary")) >= 4.5
+                picture(browser, f"report-{width}-{scheme}", size)
+        assert complaints(browser) == [] and foreign_requests(browser, server.address) == []
+    finally:
+        browser.close()
+        browser.switch_to.window(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size, width", [(WIDE, "wide"), (PHONE, "phone")])
+def test_the_page_fits_and_is_readable(browser, server, judged, size, width, scheme):
+    look(browser, size, scheme)
+    for path, name in (("/docs", "docs"), ("/", "page")):
+        browser.get(server.address + path)
+        if path == "/":
+            wait(browser, lambda b: card(b, "two.mp4"), "the list")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+        assert min(contrast(browser, "p, h1, h2, h3, h4, li, td, .badge, button, a, code")) >= 4.5
+        picture(browser, f"{name}-{width}-{scheme}", size)
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) > 380) == (scheme == "light")
+    assert complaints(browser) == [] and foreign_requests(browser, server.address) == []
+
+
+def test_by_keyboard_alone(browser, server, judged):
+    """Tab reaches everything in order, with a visible focus; Enter deletes after asking."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    look(browser, WIDE, "light")
+    browser.get(server.address)
+    wait(browser, lambda b: card(b, "no_face.mp4"), "the list")
+    reached = []
+    for _ in range(40):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        active = browser.switch_to.active_element
+        label = active.get_attribute("aria-label") or active.text
+        reached.append(label)
+        if label == "Choose videos":
+            assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active) == "solid"
+        if label == "Delete: no_face.mp4":
+            break
+    assert reached[:2] == ["API", "Choose videos"] and "Report: no_face.mp4" in reached and reached[-1] == "Delete: no_face.mp4"
+    active.send_keys(Keys.ENTER)
+    assert active.text == "Really delete?" and card(browser, "no_face.mp4")
+    active.send_keys(Keys.ENTER)
+    wait(browser, lambda b: card(b, "no_face.mp4") is None, "the video is gone")
+    assert "no_face.mp4" not in [v["name"] for v in server.json("GET", "/api/videos")[1]]
+
+
+def test_a_dropped_file_and_a_refused_one(browser, server, clips, judged):
+    """A drop anywhere on the page uploads; what is no video is refused in words."""
+    browser.get(server.address)
+    wait(browser, lambda b: card(b, "two.mp4"), "the list")
+    browser.execute_script("""
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["this is no video"], "letter.mp4"));
+        transfer.items.add(new File([], "empty.mp4"));
+        for (const kind of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer}));""")
+    refused = wait(browser, lambda b: (c := card(b, "letter.mp4")) and "Not uploaded" in c.text and c, "a refusal")
+    assert "not a" in refused.text.lower() and "the file is empty" in card(browser, "empty.mp4").text
+    picture(browser, "page-refused", WIDE)
