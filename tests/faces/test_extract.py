@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_length(clips):
     """Frames come and go in chunks: at most CHUNK_PIXELS of them are alive at once."""
     import weakref
 
-    alive, most = weakref.WeakSet(), [0]
+    alive, most = [], [0]
 
     class Pixels(np.ndarray):
         pass
@@ -184,8 +184,8 @@ def test_memory_does_not_grow_with_length(clips):
     def endless(count):
         for i in range(count):
             image = np.zeros((1000, 1000, 3), np.uint8).view(Pixels)
-            alive.add(image)
-            most[0] = max(most[0], len(alive))
+            alive.append(weakref.ref(image))
+            most[0] = max(most[0], sum(r() is not None for r in alive))
             yield extract.Frame(i, i, float(i), image)
 
     assert sum(1 for _ in extract.faces_of_frames(endless(60), Nobody())) == 60
@@ -263,14 +263,14 @@ def test_mark_outside_the_crop_is_not_drawn():
 
 # -- the scripts -----------------------------------------------------------------------------------------------------------------
 def script(project, name, *arguments):
-    return subprocess.run([sys.executable, str(project / name), *map(str, arguments)], capture_output=True, text=True, timeout=240)
+    return subprocess.run([sys.executable, str(project / name), *map(str, arguments)], capture_output=True, text=True, timeout=600)
 
 
 def test_scripts_and_interruption(project, clips, tmp_path):
-    data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": clips / ("one.mp4" if i % 2 else "two-people.mp4") for i in range(10)},
+    data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": clips / ("one.mp4" if i % 2 else "two-people.mp4") for i in range(6)},
                        {"v01.mp4": "v00.mp4"})
     common = ["--data", data, "--out", tmp_path / "o", "--workers", 2, "--sampling", "even"]
-    arguments = [*common, "--direct", "--frame-count", 30]
+    arguments = [*common, "--direct", "--frame-count", 10]
     process = subprocess.Popen([sys.executable, str(project / "01a_crop_faces_mtcnn.py"), *map(str, arguments),
                                 "--frames", str(tmp_path / "stopped")],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -280,7 +280,7 @@ def test_scripts_and_interruption(project, clips, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors, errors
-    assert 1 <= len(list((tmp_path / "stopped").glob("v*/faces/boxes.csv"))) < 10
+    assert 1 <= len(list((tmp_path / "stopped").glob("v*/faces/boxes.csv"))) < 6
     for folder in ("stopped", "whole"):
         done = script(project, "01a_crop_faces_mtcnn.py", *arguments, "--frames", tmp_path / folder)
         assert done.returncode == 0, done.stderr
@@ -289,7 +289,7 @@ def test_scripts_and_interruption(project, clips, tmp_path):
     done = script(project, "01b_mark_landmarks.py", "--data", data, "--out", tmp_path / "o", "--frames", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "o/stage_reports/01b_videos.csv")
-    assert len(table) == 10 and set(table["status"]) == {"ok"}
+    assert len(table) == 6 and set(table["status"]) == {"ok"}
     settings = json.loads((tmp_path / "o/stage_reports/01a_settings.json").read_text())
     assert settings["detector"] == "mtcnn_fast" and settings["margin"] == 0.3
 
