@@ -13,11 +13,12 @@ Interrupted, the same command goes on at the last finished epoch. A score is P(r
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.errors import UserError
 
 
 def parse(argv=None):
     from deepfake_detection.models import registry
-    from deepfake_detection.training import train
+    from deepfake_detection.training import distributed, train
 
     default = train.Settings()
     p = cli.parser(__doc__)
@@ -57,6 +58,12 @@ def parse(argv=None):
                      help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)")
     run.add_argument("--precision", choices=train.PRECISIONS, default=default.precision, help="(default: %(default)s)")
     run.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)")
+    run.add_argument("--seeds", type=cli.positive_int, default=1, metavar="N",
+                     help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: %(default)s)")
+    run.add_argument("--plot-model", action="store_true", help="only draw the architecture into <out>/architecture.png")
+    run.add_argument("--strategy", choices=distributed.STRATEGIES, default=default.strategy,
+                     help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: %(default)s)")
+    run.add_argument("--replicas", type=cli.positive_int, metavar="N", help="with --strategy mirrored and no GPU: logical CPU devices")
     return p.parse_args(argv)
 
 
@@ -71,7 +78,22 @@ def main(argv=None):
     cli.announce("03_train_cnn", options, options.out)
     names = {field.name for field in dataclasses.fields(train.Settings)}
     settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
-    result = train.run(options.dataset, options.out, settings, frames=options.frames, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    if options.plot_model:
+        print(f"architecture: {train.plot_model(settings, options.out)}")
+        return
+    common = dict(frames=options.frames, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    if options.seeds > 1:
+        if options.strategy != "none":
+            raise UserError("--seeds and --strategy do not go together", hint="repeat the command with other --seed numbers")
+        rows = train.run_seeds(options.seeds, options.dataset, options.out, settings, **common)
+        for row in rows:
+            print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+        print(f"table: {options.out / 'seeds.csv'}")
+        return
+    result = train.run(options.dataset, options.out, settings, **common)
+    if not result:
+        print("worker done; worker 0 writes the results")
+        return
     unit = "sequences" if "sequences" in result else "faces"
     print("test set:", *evaluate.summary(result, unit), sep="\n")
     print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")

@@ -27,6 +27,9 @@ CACHE_SHARE_OF_MEMORY = 0.25
 #: Files decoded by one call of the reader threads: large enough that handing over does not matter.
 _READ_BLOCK = 64
 
+#: The part of a crop that a model sees, as (left, top, right, bottom) in parts of its width and height.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
 _FACE_NAME = re.compile(r"(?P<title>.+)-(?P<frame>\d+)-(?P<face>\d+)$")
 
 
@@ -109,11 +112,11 @@ def _images(folder: Path) -> list[str]:
         return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".") and e.is_file())
 
 
-def read_face(path: str | Path, size: int, central: float = 1.0):
+def read_face(path: str | Path, size: int, part: tuple = WHOLE):
     """A face picture as network input: uint8 (size, size, 3) RGB, or None when the file is not a picture that can be decoded.
 
     Args:
-        central: part of the width and height that is kept around the centre, for a model that wants a smaller crop margin.
+        part: (left, top, right, bottom) of what is kept, in parts of the width and height, for a model that wants a tighter crop.
     """
     import cv2
 
@@ -129,11 +132,10 @@ def read_face(path: str | Path, size: int, central: float = 1.0):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         return None
-    if central < 1:
+    if part != WHOLE:
         height, width = image.shape[:2]
-        keep_h, keep_w = max(1, round(height * central)), max(1, round(width * central))
-        top, left = (height - keep_h) // 2, (width - keep_w) // 2
-        image = image[top:top + keep_h, left:left + keep_w]
+        left, top = min(int(part[0] * width), width - 1), min(int(part[1] * height), height - 1)
+        image = image[top:max(top + 1, round(part[3] * height)), left:max(left + 1, round(part[2] * width))]
     return network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
 
 
@@ -145,7 +147,7 @@ class FaceStore:
         unreadable: names of those files.
     """
 
-    def __init__(self, faces: Faces, size: int, *, workers: int = 1, cache_bytes: int | None = None, central: float = 1.0,
+    def __init__(self, faces: Faces, size: int, *, workers: int = 1, cache_bytes: int | None = None, part: tuple = WHOLE,
                  progress: str | None = None):
         """Reads every file once, so that a broken one is known before training and not in its middle.
 
@@ -153,7 +155,7 @@ class FaceStore:
             size: side of the network's input in px.
             workers: reader threads (OpenCV decodes outside Python's lock).
             cache_bytes: most memory for decoded faces; a quarter of the machine's if None.
-            central: see `read_face`.
+            part: see `read_face`.
             progress: label of the progress bar; none if None.
 
         Raises:
@@ -162,7 +164,7 @@ class FaceStore:
         import numpy as np
         from tqdm import tqdm
 
-        self.size, self.central = size, central
+        self.size, self.part = size, part
         if cache_bytes is None:
             cache_bytes = int(CACHE_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         cached = len(faces) * size * size * 3 <= cache_bytes
@@ -172,7 +174,7 @@ class FaceStore:
 
         def read(start: int) -> int:
             for i in range(start, min(start + _READ_BLOCK, len(paths))):
-                face = read_face(paths[i], size, central)
+                face = read_face(paths[i], size, part)
                 good[i] = face is not None
                 if cached and face is not None:
                     pixels[i] = face
@@ -211,7 +213,7 @@ class FaceStore:
             return self._pixels[indices]
         batch = np.empty((len(indices), self.size, self.size, 3), np.uint8)
         for row, i in enumerate(indices):
-            face = read_face(self._paths[i], self.size, self.central)
+            face = read_face(self._paths[i], self.size, self.part)
             if face is None:
                 raise UserError("this face could be decoded before and cannot now", file=self._paths[i], hint="run the stage again")
             batch[row] = face

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..models import registry
 from ..models.weights import load_into
 from . import evaluate, sequences, session
-from .input_pipeline import find_faces
+from .input_pipeline import WHOLE, find_faces
 from .train import groups_of, predict, prediction_batch, store_for
 
 #: The margin that stage 01a cuts faces with, and so the one of the faces in split_dataset.
@@ -60,22 +60,32 @@ def _whole(path: Path) -> bool:
         raise UserError("this is not a model file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file") from None
 
 
-def margin_of(path: str | Path) -> float:
-    """The crop margin a model wants: from the JSON file of its name beside it (as `models/detector.json`), else the published one."""
-    try:
-        return float(json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["margin"])
-    except FileNotFoundError:
-        return PUBLISHED_MARGIN
-    except (OSError, ValueError, KeyError, TypeError):
-        return PUBLISHED_MARGIN
+def card_of(path: str | Path) -> dict:
+    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration. Empty without one.
 
-
-def central_part(faces_margin: float, model_margin: float) -> float:
-    """The part of a crop's width and height, around its centre, that has the model's margin: (1 + 2 m') / (1 + 2 m), at most 1.
-
-    A face at the frame's edge was clipped, and its centre is off by up to half of what was lost.
+    Raises:
+        UserError: when there is one that cannot be read.
     """
-    return min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
+    card = Path(path).with_suffix(".json")
+    if not card.is_file():
+        return {}
+    try:
+        values = json.loads(card.read_text(encoding="utf-8"))
+        return {"margin": float(values["margin"]), "trim": values.get("trim") or {}, "calibration": values.get("calibration")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError("the model's description cannot be read", file=card, hint="it should hold margin, as models/detector.json does; or remove it") from None
+
+
+def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) -> tuple[float, float, float, float]:
+    """The part of a crop, (left, top, right, bottom) in 0..1, that a model which wants a smaller margin sees.
+
+    A crop of margin m holds one of margin m' in its central (1 + 2 m') / (1 + 2 m), of which the model trims parts at the top and
+    bottom. The crop of a face at the frame's edge was clipped; its part is off by up to what was lost.
+    """
+    share = min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
+    edge = (1 - share) / 2
+    top, bottom = ((trim or {}).get(k, 0.0) * share for k in ("top", "bottom"))
+    return edge, edge + top, 1 - edge, 1 - edge - bottom
 
 
 def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = None, image_size: int | None = None, batch_size: int = 32,
@@ -100,20 +110,31 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
     if tuple(loaded.output_shape[1:]) != (1,):
         raise UserError(f"this model does not give one P(real) (its output is {loaded.output_shape})", file=model_file,
                         hint="stage 03a needs a model whose output is (N, 1)")
-    wanted = margin_of(model_file)
-    central = central_part(faces_margin, wanted)
-    if central < 1:
-        print(f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: their central {central:.0%} is used", file=sys.stderr)
-    elif wanted > faces_margin + 1e-6:
+    card = card_of(model_file)
+    wanted = card.get("margin", PUBLISHED_MARGIN)
+    part = part_of(faces_margin, wanted, card.get("trim")) if card else WHOLE
+    if part != WHOLE:
+        print(f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: it sees the part "
+              f"{part[0]:.2f}..{part[2]:.2f} x {part[1]:.2f}..{part[3]:.2f} of each", file=sys.stderr)
+    if wanted > faces_margin + 1e-6:
         print(f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
               file=sys.stderr)
     with files.folder_lock(out, "03a_load_model"):
         sequence = len(loaded.inputs) > 1
         store = store_for(loaded, faces, tables=sequences.box_tables(faces, frames) if sequence else None, workers=workers, cache_mb=cache_mb,
-                          central=central, progress="reading faces")
+                          part=part, progress="reading faces")
         unit = "sequences" if sequence else "faces"
         p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit)
+        if card.get("calibration"):
+            p_real = calibrated(p_real, card["calibration"])
         extra = {"stage": "03a_load_model", "set": str(faces_folder),
                  "model": {"name": loaded.name, "parameters": int(loaded.count_params()), "file": str(model_file), "sha256": files.sha256(model_file)}}
         evaluate.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
         return evaluate.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set")
+
+
+def calibrated(p_real, values: dict):
+    """Scores as the model's description calibrates them, so that they are those of `predict.py`."""
+    from ..aggregation.calibration import Calibration
+
+    return Calibration.from_dict(values).apply(p_real)

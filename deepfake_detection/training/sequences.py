@@ -16,7 +16,7 @@ from typing import Callable
 
 from .. import files
 from ..errors import UserError
-from .input_pipeline import Faces, FaceStore
+from .input_pipeline import WHOLE, Faces, FaceStore
 
 _NUMBERS = re.compile(r"-(\d+)-(\d+)$")
 
@@ -189,9 +189,9 @@ class SequenceStore:
 
 
 def pixel_store(faces: Faces, length: int, size: int, *, tables: dict | None = None, workers: int = 1, cache_bytes: int | None = None,
-                central: float = 1.0, progress: str | None = None) -> SequenceStore:
+                part: tuple = WHOLE, progress: str | None = None) -> SequenceStore:
     """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB. Faces that cannot be decoded are named and become gaps."""
-    store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, central=central, progress=progress)
+    store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, part=part, progress=progress)
     return SequenceStore(make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable)
 
 

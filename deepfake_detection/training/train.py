@@ -8,6 +8,7 @@ the same weights as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,8 +23,8 @@ from ..errors import UserError
 from ..models import registry
 from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
-from . import evaluate, sequences, session
-from .input_pipeline import FaceStore, epoch_order, find_faces
+from . import distributed, evaluate, sequences, session
+from .input_pipeline import WHOLE, FaceStore, epoch_order, find_faces
 
 #: The shipped detector, which a training of the same architecture can start from.
 SHIPPED_DETECTOR = Path(_package_file).parent.parent / "models" / "detector.keras"
@@ -64,7 +65,8 @@ class Settings:
         label_smoothing: 0..1.
         max_steps: at most so many steps an epoch; all if None.
         seed: of every random choice.
-        strategy: `none`, `mirrored` or `multi_worker`.
+        strategy: `none`, `mirrored` (all GPUs of this machine) or `multi_worker` (TF_CONFIG, or Slurm's variables).
+        replicas: with `mirrored` and no GPU: logical CPU devices.
         sequence_length: faces a sequence (sequence models only); the architecture's own if None.
         features: frame model that a sequence model takes its features from; the architecture's own if None. `weights` are then
             this frame model's, or a `.keras` file of the whole sequence model.
@@ -92,6 +94,7 @@ class Settings:
     max_steps: int | None = None
     seed: int = 1
     strategy: str = "none"
+    replicas: int | None = None
     sequence_length: int | None = None
     features: str | None = None
 
@@ -244,11 +247,16 @@ def _variables(model, optimizer) -> list:
     return list(model.variables) + list(optimizer.variables)
 
 
-def save_state(path: Path, progress: Progress, variables: list) -> None:
-    """Everything the next epoch depends on, in one file, written aside and renamed."""
+def save_state(path: Path, progress: Progress, variables: list, write: bool = True) -> None:
+    """Everything the next epoch depends on, in one file, written aside and renamed.
+
+    Every worker of a cluster must call it, because reading some variables needs all of them; `write` says which one writes.
+    """
     import numpy as np
 
     arrays = {f"v{i}": np.asarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(variables)}
+    if not write:
+        return
     # JSON has no infinity, and a run that never had a finite loss has an infinite best.
     text = json.dumps({**dataclasses.asdict(progress), "best": None if math.isinf(progress.best) else progress.best})
     with files.atomic_path(path) as partial, open(partial, "wb") as f:
@@ -303,36 +311,41 @@ def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
 
 # ---- the loop --------------------------------------------------------------------------------------------------------------------
 
-def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs: Path | None = None, plain_model=None, strategy=None,
-        stop_after: int | None = None) -> Progress:
+def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs: Path | None = None, copies=None, strategy=None,
+        fresh: bool = False, stop_after: int | None = None) -> Progress:
     """Trains `model`, resuming from `folder/training_state.npz` when it is of the same `mark`.
 
     Args:
-        model: built, not compiled.
+        model: built under the strategy's scope, not compiled.
         train, val: stores with `y` (N,) and `batches(order, batch_size, ...)`, e.g. `FaceStore`.
         folder: of the state and of `best_model.keras` and `best_model.h5`.
         mark: the run's fingerprint.
         logs: folder of the TensorBoard log; none if None.
-        plain_model: called without arguments, returns the model to save with the current weights; `saveable(model)` if None.
-        strategy: a tf.distribute strategy under whose scope `model` was built.
+        copies: called without arguments, gives (the model to validate with, the model to save) with the current weights; by default
+            `model` itself. Needed under a strategy and in half precision.
+        strategy: a tf.distribute strategy, or None.
+        fresh: do not resume.
         stop_after: return after this epoch as if the process had ended there (tests).
 
     Raises:
         UserError: loss that is no number any more, or nothing to train.
     """
-    import contextlib
-
     import keras
     import numpy as np
 
     state = folder / "training_state.npz"
-    distributed = strategy is not None
-    steps = _steps(len(train.y), settings, distributed)
+    multi, chief = distributed.is_multi_worker(strategy), strategy is None or distributed.is_chief()
+    steps = _steps(len(train.y), settings, strategy is not None)
     if steps == 0:
         raise UserError(f"a batch of {settings.batch_size} is more than the {len(train.y)} training rows there are",
                         hint="choose a smaller --batch-size")
+    if strategy is not None and settings.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(f"a batch of {settings.batch_size} cannot be shared by {strategy.num_replicas_in_sync} replicas",
+                        hint=f"choose a --batch-size that {strategy.num_replicas_in_sync} divides")
     follow_short_epochs(model, steps)
-    with strategy.scope() if distributed else contextlib.nullcontext():
+    if strategy is not None:
+        distributed.synchronize_batch_norm(model)
+    with distributed.scope(strategy):
         optimizer = make_optimizer(settings, steps)
         freeze(model, "none")
         # Built over all weights, also those frozen for now: unfreezing then keeps the step count and every moment.
@@ -340,7 +353,7 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
         average = WeightAverage(model.trainable_variables, settings.ema) if settings.ema else None
     variables = _variables(model, optimizer) + (average.variables if average else [])
 
-    progress = read_progress(state)
+    progress = None if fresh else read_progress(state)
     if progress is not None and progress.fingerprint != mark:
         print("note: settings or data are not those of the earlier training here; starting anew", file=sys.stderr)
         progress = None
@@ -355,42 +368,54 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     if settings.balance == "weight":
         counts = np.bincount(train.y, minlength=2)
         weight = len(train.y) / (2 * np.maximum(counts, 1))
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing, reduction="none" if multi else "sum_over_batch_size")
     phase, writers, augment = None, {}, _augmentation(settings)
     while not progress.finished(settings) and (stop_after is None or progress.epoch < stop_after):
         epoch = progress.epoch
         frozen = settings.freeze if settings.unfreeze_after is None or epoch < settings.unfreeze_after else "none"
         if frozen != phase:
             phase = frozen
-            with strategy.scope() if distributed else contextlib.nullcontext():
+            with distributed.scope(strategy):
                 freeze(model, frozen)
-                model.compile(optimizer, keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing),
-                              metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")])
+                if multi:
+                    step = distributed.TrainStep(strategy, model, optimizer, loss, settings.batch_size)
+                else:
+                    model.compile(optimizer, loss, metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")])
         started = time.monotonic()
         order = epoch_order(train.y, seed=settings.seed, epoch=epoch, balance=settings.balance == "sample")[:steps * settings.batch_size]
-        data = train.batches(order, settings.batch_size, augment=augment, first_step=epoch * STEPS_OF_AN_EPOCH, drop_remainder=distributed,
-                             sample_weight=weight)
-        result = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False,   # the order is ours
-                           callbacks=[_Bar(f"epoch {epoch + 1}/{settings.epochs}", steps, after=average and average.update)]).history
-        row = {"epoch": epoch, **{k: float(v[-1]) for k, v in result.items()}}
+        data = train.batches(order, settings.batch_size, augment=augment, first_step=epoch * STEPS_OF_AN_EPOCH,
+                             drop_remainder=strategy is not None, sample_weight=weight, shard=distributed.shard_of(strategy))
+        bar = _Bar(f"epoch {epoch + 1}/{settings.epochs}", steps, after=average and average.update)
+        if multi:
+            row = {"epoch": epoch, **step.epoch(data, bar)}
+        else:
+            result = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[bar], shuffle=False)   # the order is ours
+            row = {"epoch": epoch, **{k: float(v[-1]) for k, v in result.history.items()}}
         if not math.isfinite(row["loss"]):
             raise UserError(f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate")
         with average or contextlib.nullcontext():
-            row.update({f"val_{k}": float(v) for k, v in _evaluate(model, val, settings).items()})
-            row["learning_rate"] = float(optimizer.learning_rate)
+            judged, saved = copies() if copies else (model, saveable(model))
+            judgement = _evaluate(judged, val, settings) if chief else dict.fromkeys(("loss", "accuracy", "auc"), 0.0)
+            if multi:
+                judgement = distributed.from_chief(strategy, judgement)
+            row.update({f"val_{k}": float(v) for k, v in judgement.items()})
+            rate = optimizer.learning_rate                    # a variable, also a mirrored one, or a schedule's tensor
+            row["learning_rate"] = float(rate.numpy() if hasattr(rate, "numpy") else rate)
             row["seconds"] = round(time.monotonic() - started, 3)
             better = row["val_loss"] < progress.best
-            if better:
-                save_model((plain_model or (lambda: saveable(model)))(), folder)
+            if better and chief:
+                save_model(saved, folder)
         progress.epoch, progress.wait = epoch + 1, 0 if better else progress.wait + 1
         if better:
             progress.best, progress.best_epoch = row["val_loss"], epoch
         progress.history.append(row)
         # After the best model: a kill between the two repeats this epoch and saves the same model again.
-        save_state(state, progress, variables)
-        if logs is not None:
+        save_state(state, progress, variables, write=chief)
+        if logs is not None and chief:
             _log(logs, row, writers)
-        print(f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
-              f"val_auc {row['val_auc']:.3f}  {row['seconds']:.1f} s" + ("  best" if better else ""), file=sys.stderr)
+        if chief:
+            print(f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+                  f"val_auc {row['val_auc']:.3f}  {row['seconds']:.1f} s" + ("  best" if better else ""), file=sys.stderr)
     return progress
 
 
@@ -548,7 +573,7 @@ def _log(folder: Path, row: dict, writers: dict) -> None:
             writers[name] = tf.summary.create_file_writer(str(folder / name))
         with writers[name].as_default(step=row["epoch"]):
             for metric in ("loss", "accuracy", "auc"):
-                if math.isfinite(row[prefix + metric]):
+                if math.isfinite(row.get(prefix + metric, math.nan)):      # a cluster's training has no AUC
                     tf.summary.scalar(f"epoch_{metric}", row[prefix + metric])
             if not prefix:
                 tf.summary.scalar("learning_rate", row["learning_rate"])
@@ -591,7 +616,9 @@ def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = N
         print(f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
               f"{len(set(faces.titles))} videos", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
-    with files.folder_lock(out, "03_train_cnn"):
+    distributed.prepare(settings.strategy, settings.replicas)
+    # The workers of a cluster share the folder; worker 0 writes, so it alone holds the lock.
+    with files.folder_lock(out, "03_train_cnn") if distributed.is_chief() else contextlib.nullcontext():
         return _run(sets, out, settings, frames=frames, workers=workers, force=force, cache_mb=cache_mb)
 
 
@@ -602,7 +629,7 @@ def validate(settings: Settings) -> None:
         UserError: which one and why.
     """
     registry.module(settings.model)
-    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS)):
+    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS), ("strategy", distributed.STRATEGIES)):
         if getattr(settings, name) not in allowed:
             raise UserError(f"--{name} cannot be {getattr(settings, name)!r}", hint="one of: " + ", ".join(allowed))
     if settings.unfreeze_after is not None and settings.freeze == "none":
@@ -622,9 +649,7 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
     sequence = arch.KIND == "sequence"
     tables = {s: sequences.box_tables(sets[s], frames) for s in SPLITS} if sequence else {}
     mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")})
-    if force:
-        (folder / "training_state.npz").unlink(missing_ok=True)
-    progress = read_progress(folder / "training_state.npz")
+    progress = None if force else read_progress(folder / "training_state.npz")
     done = progress is not None and progress.fingerprint == mark and progress.finished(settings) and (folder / "best_model.keras").is_file()
     test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}" if progress else ""
     if done:
@@ -633,11 +658,18 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
         if standing is not None:
             return standing
 
-    files.remove_partials(folder) if folder.is_dir() else folder.mkdir(parents=True)
+    chief = distributed.is_chief()
+    folder.mkdir(parents=True, exist_ok=True)
+    if chief:
+        files.remove_partials(folder)
+    if done and not chief:
+        return {}
     session.start(seed=settings.seed, workers=workers, precision=settings.precision)
+    strategy = None if done else distributed.make(settings.strategy)
     model = keras_model(folder / "best_model.keras") if done else None
     if not done:
-        model, origin = build_model(settings)
+        with distributed.scope(strategy):
+            model, origin = build_model(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
 
     def store(split: str):
@@ -652,10 +684,15 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
             train, val = (sequences.feature_store(s, extractor, out / "feature_cache", batch_size=settings.batch_size, progress=f"features of {name}")
                           for name, s in (("train", train), ("val", val)))
         logs = out / "logs"
-        if progress is None or progress.fingerprint != mark:
+        if chief and (progress is None or progress.fingerprint != mark):
             _remove_logs(logs)
-        plain = (lambda: saveable(model)) if settings.precision == "float32" else lambda: _in_float32(model, settings)
-        progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, plain_model=plain)
+        if settings.precision == "float32" and strategy is None:
+            copies = lambda: (trained, saveable(model))
+        else:
+            copies = _Twin(model, settings)
+        progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, copies=copies, strategy=strategy, fresh=force)
+        if not chief:
+            return {}
         test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}"
         del train, val
     if not (folder / "best_model.keras").is_file():
@@ -675,7 +712,7 @@ def prediction_batch(model, batch_size: int) -> int:
     return max(1, batch_size // shape[1]) if len(shape) == 5 else batch_size
 
 
-def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cache_mb: int | None = None, central: float = 1.0,
+def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cache_mb: int | None = None, part: tuple = WHOLE,
               progress: str | None = None):
     """The store that feeds a model: of faces, of sequences of faces or of sequences of points, by the shape of its first input.
 
@@ -683,7 +720,7 @@ def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cac
         UserError: when it is none of these.
     """
     shape = tuple(model.inputs[0].shape)[1:]
-    options = dict(workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, central=central, progress=progress)
+    options = dict(workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part, progress=progress)
     if len(shape) == 3 and shape[0] == shape[1] and shape[2] == 3 and len(model.inputs) == 1:
         return FaceStore(faces, shape[0], **options)
     if len(model.inputs) == 2 and len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3:
@@ -740,18 +777,75 @@ def _refuse_lost_class(store: FaceStore, faces) -> None:
             raise UserError(f"no face of the class {word!r} can be decoded", file=faces.root / word, hint="make the faces again with stages 01a and 02")
 
 
-def _in_float32(model, settings: Settings):
-    """The trained model built anew in float32: a file in half precision would be slow on a CPU and less exact everywhere."""
+class _Twin:
+    """The trained model built anew in float32 on one device, and filled when called: (the part to validate with, the whole to save).
+
+    A file in half precision would be slow on a CPU and less exact everywhere; a strategy's variables are no plain model's.
+    """
+
+    def __init__(self, model, settings: Settings):
+        import keras
+
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        try:
+            self._twin = architecture(settings, face_size(model))
+        finally:
+            keras.config.set_dtype_policy(before)
+        self._model = model
+
+    def __call__(self):
+        self._twin.set_weights(self._model.get_weights())
+        return extractor_and_head(self._twin)[1], saveable(self._twin)
+
+
+def plot_model(settings: Settings, out: Path) -> Path:
+    """Draws the architecture into `<out>/architecture.png` (inner models unfolded, with shapes), or without Graphviz into a .dot file.
+
+    Returns:
+        The file written.
+    """
+    session.quiet()
     import keras
 
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        plain = architecture(settings, face_size(model))
-    finally:
-        keras.config.set_dtype_policy(before)
-    plain.set_weights(model.get_weights())
-    return plain
+    model = architecture(settings)
+    keras_dot = keras.utils.model_to_dot(model, show_shapes=True, show_layer_names=True, expand_nested=True, dpi=72)
+    out.mkdir(parents=True, exist_ok=True)
+    from shutil import which
+
+    if which("dot"):
+        with files.atomic_path(out / "architecture.png") as partial:
+            keras_dot.write_png(str(partial))
+        return out / "architecture.png"
+    print("note: Graphviz is not installed (apt install graphviz), so the drawing is left as architecture.dot", file=sys.stderr)
+    files.write_text(out / "architecture.dot", keras_dot.to_string())
+    return out / "architecture.dot"
+
+
+def run_seeds(count: int, dataset: Path, out: Path, settings: Settings, **options) -> list[dict]:
+    """Repeats the stage with `count` seeds, each in `<out>/seed_<n>`, and writes `<out>/seeds.csv`: a row a seed, mean and spread.
+
+    Returns:
+        The rows: seed (a number, "mean" or "std", the sample standard deviation), then the metrics of faces and videos.
+    """
+    import pandas as pd
+
+    rows = []
+    for seed in range(settings.seed, settings.seed + count):
+        print(f"--- seed {seed}", file=sys.stderr)
+        result = run(dataset, out / f"seed_{seed}", dataclasses.replace(settings, seed=seed), **options)
+        row = {"seed": seed}
+        for unit in ("faces", "sequences", "videos"):
+            for metric in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
+                if unit in result and metric in result[unit]:
+                    row[f"{unit}_{metric}"] = result[unit][metric].get("value")     # None where the metric was refused
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    numbers = table.drop(columns="seed").astype(float)
+    for name, values in (("mean", numbers.mean()), ("std", numbers.std())):
+        rows.append({"seed": name, **values.to_dict()})
+    files.write_csv(out / "seeds.csv", pd.DataFrame(rows))
+    return rows
 
 
 def _remove_logs(folder: Path) -> None:

@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pytest
 
-cv2 = pytest.importorskip("cv2")
-
 from deepfake_detection.errors import UserError
 from deepfake_detection.training import evaluate, predict_faces, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
@@ -15,26 +13,9 @@ from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, f
 TINY = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published")
 
 
-def draw_faces(root, per_class=(24, 12, 12)):
-    """Reddish pictures are real, striped ones fake: something that a tiny network finds in a few steps."""
-    rng = np.random.default_rng(0)
-    for split, count in zip(train.SPLITS, per_class):
-        for label in ("real", "fake"):
-            folder = root / "split_dataset" / split / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                picture = rng.integers(0, 120, (24, 20, 3), dtype=np.uint8)
-                if label == "real":
-                    picture[:, :, 2] += 100
-                else:
-                    picture[::3, :, 1] += 130
-                cv2.imwrite(str(folder / f"{split}-{label}-clip{i // 3}-{i % 3:03d}-00.png"), picture)
-    return root / "split_dataset"
-
-
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return draw_faces(tmp_path_factory.mktemp("faces"))
+def dataset(tiny_faces):
+    return tiny_faces
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +144,7 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     ("no folder", "no such folder of faces"), ("no class", "class folder fake is missing"), ("empty class", "the class 'fake' has no face"),
     ("no face decodes", "no face of the class 'fake' can be decoded"),
 ])
-def test_bad_datasets_are_named(tmp_path, broken, message):
+def test_bad_datasets_are_named(tmp_path, draw_faces, broken, message):
     import shutil
 
     data = draw_faces(tmp_path, (3, 3, 3))
@@ -228,6 +209,25 @@ def test_metrics_refuse_what_the_data_does_not_support(dataset):
     assert any("not computed" in line for line in evaluate.summary(result))
 
 
-@pytest.mark.parametrize("faces_margin, model_margin, part", [(0.3, 0.3, 1.0), (0.3, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.0, 0.625)])
-def test_central_part(faces_margin, model_margin, part):
-    assert predict_faces.central_part(faces_margin, model_margin) == pytest.approx(part)
+@pytest.mark.parametrize("faces_margin, model_margin, trim, part", [
+    (0.3, 0.3, {}, (0, 0, 1, 1)), (0.3, 0.1, {}, (0.125, 0.125, 0.875, 0.875)), (0.1, 0.3, None, (0, 0, 1, 1)),
+    (0.3, 0.0, {"top": 0.2, "bottom": 0.1}, (0.1875, 0.3125, 0.8125, 0.75)),
+])
+def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin, trim, part):
+    assert predict_faces.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
+
+
+def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, dataset):
+    session.start(seed=1, announce=False)
+    model, _ = train.build_model(TINY)
+    model.save(tmp_path / "m.keras")
+    card = {"margin": 0.0, "trim": {"top": 0.2, "bottom": 0.1}, "calibration": {"temperature": 2.0, "bias": 0.5}}
+    (tmp_path / "m.json").write_text(json.dumps(card))
+    predict_faces.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
+    got = [p for _, p in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
+    store = FaceStore(find_faces(dataset / "test"), 16, part=(0.1875, 0.3125, 0.8125, 0.75))
+    raw = model.predict(store.get(np.arange(24)), verbose=0)[:, 0]
+    np.testing.assert_allclose(got, predict_faces.calibrated(raw, card["calibration"]), atol=1e-6)
+    (tmp_path / "m.json").write_text("{}")
+    with pytest.raises(UserError, match="description"):
+        predict_faces.card_of(tmp_path / "m.keras")

@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""Every architecture trained the same way on a small fixed budget: the table of docs/models.md.
+
+    python benchmarks/models_table.py --train ../shared/data/dfdc_faces/train --val ../shared/data/dfdc_faces/val --out /tmp/models_table
+    python benchmarks/models_table.py --train ff/split_dataset/train --val ff/split_dataset/test --frames ff/frames --models cnn_lstm landmark_gru ...
+
+Each model gets `--crops` faces an epoch (as many reals as fakes), `--epochs` epochs, Adam, augmentation `published`, no choice by the
+validation set: the last epoch is judged, so that the numbers are not selected on what they are measured on. One row a model is added to
+<out>/table.csv as soon as it is known; models that are there already are not repeated. Intervals: 95 %, by resampling groups.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+
+def groups_from_index(root: Path) -> dict[str, str]:
+    """Title -> source video, from an `index.csv` beside the split: a fake and its original are one group."""
+    import pandas as pd
+
+    path = root.parent / "index.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype=str)
+    return {Path(v).stem: Path(o).stem for v, o in zip(table["video"], table["original"])}
+
+
+def thin(faces, count: int | None, seed: int):
+    """`count` of the faces, half of each class."""
+    if count is None or count >= len(faces):
+        return faces
+    rng = np.random.default_rng(seed)
+    picked = [rng.permutation(np.flatnonzero(faces.y == label))[:count // 2] for label in (0, 1)]
+    return faces.take(np.sort(np.concatenate(picked)))
+
+
+def measure(name: str, options) -> dict:
+    from deepfake_detection.models import registry
+    from deepfake_detection.models.sequence import extractor_and_head
+    from deepfake_detection.training import evaluate, input_pipeline, sequences, session, train
+
+    kind = registry.module(name).KIND
+    weights = options.weights.get(name, "none")
+    settings = train.Settings(model=name, weights=weights, epochs=options.epochs, patience=options.epochs, batch_size=options.batch_size,
+                              learning_rate=options.learning_rate, image_size=options.image_size.get(name), seed=options.seed,
+                              features=options.features if hasattr(registry.module(name), "FEATURES") else None,
+                              augment="published" if kind == "frame" else "none", balance="sample")
+    session.start(seed=options.seed, workers=options.threads, announce=False)
+    model, origin = train.build_model(settings)
+    groups = groups_from_index(options.train) or train.groups_of(options.train)
+    sets = {}
+    for split, folder, count in (("train", options.train, options.crops), ("val", options.val, options.val_crops)):
+        faces = input_pipeline.find_faces(folder, both_classes=True, groups=groups)
+        sets[split] = thin(faces, count, options.seed) if kind == "frame" else faces
+    tables = {s: sequences.box_tables(f, options.frames) if kind == "sequence" else None for s, f in sets.items()}
+    stores = {s: train.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
+    extractor, trained = extractor_and_head(model) if kind == "sequence" else (None, model)
+    if extractor is not None:
+        stores = {s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in stores.items()}
+    folder = options.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    cpu, wall = time.process_time(), time.monotonic()
+    progress = train.fit(trained, stores["train"], stores["val"], settings, folder, mark="benchmark", copies=lambda: (trained, train.saveable(model)), fresh=True)
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    started = time.monotonic()
+    p = train.predict(trained, stores["val"], 64)
+    predicting = time.monotonic() - started
+    unit = "faces" if kind == "frame" else "sequences"
+    block = evaluate.metrics_of(stores["val"].faces, p, seed=options.seed, unit=unit)[unit]
+    row = {"model": name, "start": origin, "parameters": model.count_params(), "input": train.face_size(model), "unit": unit,
+           "train": len(stores["train"]), "val": len(stores["val"]), "epochs": progress.epoch,
+           "train_per_s": round(len(stores["train"]) * progress.epoch / wall, 1), "train_cpu_s": round(cpu, 1), "train_wall_s": round(wall, 1),
+           "predict_per_s": round(len(stores["val"]) / predicting, 1)}
+    for metric in ("auc", "log_loss"):
+        entry = block[metric]
+        row |= {metric: entry.get("value"), f"{metric}_low": entry.get("low"), f"{metric}_high": entry.get("high")}
+    return row
+
+
+def markdown(table) -> str:
+    lines = ["| model | starts from | parameters | input | trained on | images/s training | images/s predicting | AUC | log loss |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    interval = lambda r, m: f"{r[m]:.3f} [{r[m + '_low']:.3f}, {r[m + '_high']:.3f}]" if r[m] == r[m] and r[m + "_low"] == r[m + "_low"] else f"{r[m]:.3f}"
+    for _, r in table.iterrows():
+        size = f"{int(r['input'])} px" if r["input"] == r["input"] else "points"
+        lines.append(f"| `{r['model']}` | {r['start']} | {r['parameters']:,} | {size} | {r['epochs']} x {r['train']:,} {r['unit']} | {r['train_per_s']:.0f} | "
+                     f"{r['predict_per_s']:.0f} | {interval(r, 'auc')} | {interval(r, 'log_loss')} |")
+    return "\n".join(lines)
+
+
+def main():
+    pairs = lambda text: tuple(text.split("=", 1))
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    p.add_argument("--train", type=Path, required=True)
+    p.add_argument("--val", type=Path, required=True)
+    p.add_argument("--frames", type=Path, help="box tables, for sequence models")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--models", nargs="+", default=["compact_cnn", "mesonet", "meso_inception", "efficientnet_lite0", "efficientnet_b0", "resnet50"])
+    p.add_argument("--weights", nargs="*", type=pairs, default=[], metavar="MODEL=W", help="what a model starts from (default: none)")
+    p.add_argument("--image-size", nargs="*", type=pairs, default=[], metavar="MODEL=PX", help="(default: the model's own)")
+    p.add_argument("--features", default="efficientnet_lite0")
+    p.add_argument("--crops", type=int, default=6000)
+    p.add_argument("--val-crops", type=int, default=3000)
+    p.add_argument("--epochs", type=int, default=2)
+    p.add_argument("--batch-size", type=int, default=32)
+    p.add_argument("--learning-rate", type=float, default=1e-3)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seed", type=int, default=1)
+    options = p.parse_args()
+    options.weights = dict(options.weights)
+    options.image_size = {k: int(v) for k, v in options.image_size}
+    import pandas as pd
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "table.csv"
+    rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    for name in options.models:
+        if name not in {r["model"] for r in rows}:
+            rows.append(measure(name, options))
+            pd.DataFrame(rows).to_csv(path, index=False)
+            print(json.dumps(rows[-1], indent=1), flush=True)
+    print(markdown(pd.DataFrame(rows)))
+
+
+if __name__ == "__main__":
+    main()
