@@ -33,6 +33,8 @@ METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
 GRID = 9
 #: Share of the face that the check blurs away, and in how many other places.
 CHECKED_SHARE, CONTROLS = 0.2, 8
+#: Change of the logit below which a map is not confirmed whatever chance does: 0.2 is five points of a hundred around a half.
+LEAST_CHANGE = 0.2
 #: LIME's samples of superpixels.
 LIME_SAMPLES = 300
 
@@ -45,7 +47,7 @@ class Check:
         p_fake: of the untouched face.
         marked: with the marked fifth blurred away.
         elsewhere: mean with the same shape moved to other places.
-        confirmed: the marked part changes the logit in the stated direction, more than every other place tried.
+        confirmed: the marked part changes the logit in the stated direction, by LEAST_CHANGE or more and more than every other place tried.
     """
 
     p_fake: float
@@ -174,7 +176,7 @@ def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 
     soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
     after = np.asarray(score([_hide(face, blurred, m) for m in soft]), np.float64)
     moves = sign * (logit_fake(before) - logit_fake(after))
-    return Check(1 - before, float(1 - after[0]), float(1 - after[1:].mean()), bool(moves[0] > 0 and moves[0] > moves[1:].max()))
+    return Check(1 - before, float(1 - after[0]), float(1 - after[1:].mean()), bool(moves[0] >= LEAST_CHANGE and moves[0] > moves[1:].max()))
 
 
 def explainer(method: str, detector) -> tuple[str, Callable | None]:

@@ -65,7 +65,7 @@ class Settings:
 
 
 #: What holds where neither the settings nor detector.json say anything.
-DEFAULTS = {"sampling": "even", "frames": 32, "aggregate": "mean", "detector": "mtcnn_fast", "confidence": 0.95, "min_face_px": 20.0,
+DEFAULTS = {"sampling": "even", "frames": 32, "aggregate": "mean", "detector": "mtcnn_fast", "confidence": None, "min_face_px": 20.0,
             "scale": "published", "margin": 0.3}
 
 
@@ -243,6 +243,8 @@ class Detector:
             asked = getattr(self.settings, name, None)
             stated = self.config.get({"aggregate": "aggregation"}.get(name, name))
             out[name] = asked if asked is not None else stated if stated is not None else default
+        if self.settings.confidence is None and out["detector"] != self.config.get("detector", out["detector"]):
+            out["confidence"] = None        # stated for another face detector; `warm` takes the chosen one's own
         out["max_seconds"] = self.settings.max_seconds
         out["min_share"] = self.settings.min_share
         return out
@@ -278,6 +280,8 @@ class Detector:
             from ..faces import detectors, extract  # noqa: F401  (extract: decoding and cropping, imported ahead)
             self._faces = detectors.create(self.resolved["detector"], min_face_px=self.resolved["min_face_px"],
                                            threads=self.settings.threads)
+            if self.resolved["confidence"] is None:
+                self.resolved["confidence"] = self._faces.confidence
 
     def predict(self, video: str | Path, progress: Callable[[float, str], None] | None = None) -> Prediction:
         """Judges one video.

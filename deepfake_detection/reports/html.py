@@ -35,10 +35,16 @@ def at_prior(p_fake: float, prior: float) -> float:
 
 
 def percent(value: float) -> str:
-    """0.934 -> "93 %"; never 0 % or 100 %, which no detector can mean."""
+    """0.934 -> "93 %" with a space that does not break; never 0 % or 100 %, which no detector can mean."""
     if value < 0.01:
-        return "under 1 %"
-    return "over 99 %" if value > 0.99 else f"{value * 100:.0f} %"
+        return "under 1\u00a0%"
+    return "over 99\u00a0%" if value > 0.99 else f"{value * 100:.0f}\u00a0%"
+
+
+def span(interval) -> str:
+    """(0.84, 0.91) -> "84 % to 91 %"; one number where both ends read the same."""
+    low, high = (percent(v) for v in interval)
+    return low if low == high else f"{low} to {high}"
 
 
 def clock(seconds: float) -> str:
@@ -109,7 +115,7 @@ def _environment():
     import jinja2
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, clock=clock, size=size)
+    environment.filters.update(percent=percent, span=span, clock=clock, size=size)
     return environment
 
 

@@ -149,7 +149,11 @@ def test_probability_at_another_share_of_fakes(p, prior, expected):
 
 @pytest.mark.parametrize("value, text", [(0, "under 1 %"), (0.004, "under 1 %"), (0.934, "93 %"), (0.995, "over 99 %"), (1, "over 99 %")])
 def test_percent_never_claims_certainty(value, text):
-    assert html.percent(value) == text
+    assert html.percent(value).replace("\u00a0", " ") == text
+
+
+def test_a_span_whose_ends_read_the_same_is_one_number():
+    assert html.span((0.998, 0.999)) == html.percent(0.999) and html.span((0.841, 0.907)).replace("\u00a0", " ") == "84 % to 91 %"
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00.0"), (9.96, "0:09.9"), (75.25, "1:15.2"), (3599.9, "59:59.9")])

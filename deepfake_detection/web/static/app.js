@@ -7,7 +7,8 @@ const rows = new Map();          // id -> the elements of a video
 const known = new Map();         // id -> last seen state, to say aloud what is new
 let limitBytes = 200e6, waiting = [], sending = false, timer = 0;
 
-const percent = (p) => (p < 0.01 ? "under 1 %" : p > 0.99 ? "over 99 %" : `${Math.round(p * 100)} %`);
+const percent = (p) => (p < 0.01 ? "under 1\u00a0%" : p > 0.99 ? "over 99\u00a0%" : `${Math.round(p * 100)}\u00a0%`);
+const span = ([low, high]) => (percent(low) === percent(high) ? percent(low) : `${percent(low)} to ${percent(high)}`);
 const size = (n) => (n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.max(1, Math.round(n / 1e3))} kB`);
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const hours = (s) => (s >= 5400 ? plural(Math.round(s / 3600), "hour") : plural(Math.max(1, Math.round(s / 60)), "minute"));
@@ -213,7 +214,7 @@ function finished(row, video) {
   row.text.textContent = HEADLINES[r.verdict];
   const parts = [];
   if (r.p_fake !== null) {
-    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.interval ? ` (${percent(r.interval[0])} to ${percent(r.interval[1])} over frames)` : ""));
+    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.interval ? ` (${span(r.interval)} over frames)` : ""));
     parts.push(plural(r.people.length, "person").replace("persons", "people"));
   }
   parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`, `${r.seconds.toFixed(1)} s`);
