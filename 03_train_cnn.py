@@ -26,7 +26,7 @@ def parse(argv=None):
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
     data.add_argument("--frames", type=Path, metavar="DIR",
                       help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
-    data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a quarter of the machine's)")
+    data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
     model = p.add_argument_group("model")
     model.add_argument("--model", default=default.model, metavar="NAME",
                        help="one of: " + ", ".join(registry.names()) + " (default: %(default)s)")

@@ -26,7 +26,7 @@ def parse(argv=None):
                    help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
     p.add_argument("--faces-margin", type=float, default=0.30, metavar="X", help="crop margin these faces were cut with (default: %(default)s)")
     p.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="(default: %(default)s)")
-    p.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a quarter of the machine's)")
+    p.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
     return p.parse_args(argv)
 
 

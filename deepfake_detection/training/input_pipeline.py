@@ -21,8 +21,8 @@ from ..errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
-#: Faces are kept decoded in memory up to this share of the machine's memory.
-CACHE_SHARE_OF_MEMORY = 0.25
+#: Faces of one set are kept decoded in memory up to this share of the machine's memory (train and val are held together).
+CACHE_SHARE_OF_MEMORY = 0.2
 
 #: Files decoded by one call of the reader threads: large enough that handing over does not matter.
 _READ_BLOCK = 64
@@ -154,7 +154,7 @@ class FaceStore:
         Args:
             size: side of the network's input in px.
             workers: reader threads (OpenCV decodes outside Python's lock).
-            cache_bytes: most memory for decoded faces; a quarter of the machine's if None.
+            cache_bytes: most memory for decoded faces; a fifth of the machine's if None.
             part: see `read_face`.
             progress: label of the progress bar; none if None.
 

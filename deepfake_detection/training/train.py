@@ -425,8 +425,9 @@ def follow_short_epochs(model, steps_per_epoch: int) -> None:
     With Keras' 0.99 the running mean and variance need some 300 steps to follow the weights. A small set has ten steps an epoch: its
     first thirty validations would judge statistics of the random start, and the best of them would be saved.
     """
-    from ..models.weights import leaf_layers
     import keras
+
+    from ..models.weights import leaf_layers
 
     for layer in leaf_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -615,7 +616,6 @@ def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = N
     for split, faces in sets.items():
         print(f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
               f"{len(set(faces.titles))} videos", file=sys.stderr)
-    out.mkdir(parents=True, exist_ok=True)
     distributed.prepare(settings.strategy, settings.replicas)
     # The workers of a cluster share the folder; worker 0 writes, so it alone holds the lock.
     with files.folder_lock(out, "03_train_cnn") if distributed.is_chief() else contextlib.nullcontext():
@@ -629,9 +629,16 @@ def validate(settings: Settings) -> None:
         UserError: which one and why.
     """
     registry.module(settings.model)
-    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS), ("strategy", distributed.STRATEGIES)):
+    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS),
+                          ("strategy", distributed.STRATEGIES)):
         if getattr(settings, name) not in allowed:
             raise UserError(f"--{name} cannot be {getattr(settings, name)!r}", hint="one of: " + ", ".join(allowed))
+    for name, low, high in (("weight_decay", 0, math.inf), ("warmup_epochs", 0, math.inf), ("ema", 0, 1), ("label_smoothing", 0, 1), ("dropout", 0, 1)):
+        value = getattr(settings, name)
+        if value is not None and not low <= value < high:
+            raise UserError(f"--{name.replace('_', '-')} cannot be {value}", hint=f"{low} or more" + ("" if math.isinf(high) else f", less than {high}"))
+    if settings.replicas is not None and settings.strategy != "mirrored":
+        raise UserError("--replicas is for --strategy mirrored", hint="leave out --replicas")
     if settings.unfreeze_after is not None and settings.freeze == "none":
         raise UserError("--unfreeze-after says when frozen layers begin to learn, and none are frozen", hint="add --freeze backbone")
     arch = registry.module(settings.model)
@@ -672,9 +679,12 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
             model, origin = build_model(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
 
+    unreadable: dict[str, list[str]] = {}
+
     def store(split: str):
         made = store_for(model, sets[split], tables=tables.get(split), workers=workers, cache_mb=cache_mb, progress=f"reading {split}")
         _refuse_lost_class(made, sets[split])
+        unreadable[split] = made.unreadable
         return made
 
     if not done:
@@ -697,7 +707,7 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
         del train, val
     if not (folder / "best_model.keras").is_file():
         raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
-    return _judge(sets, store, arch, folder, out, settings, progress, test_mark)
+    return _judge(sets, store, arch, folder, out, settings, progress, test_mark, unreadable)
 
 
 def face_size(model) -> int | None:
@@ -738,7 +748,8 @@ def keras_model(path: Path):
     return keras.models.load_model(path, compile=False)
 
 
-def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str) -> dict:
+def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str,
+           unreadable: dict) -> dict:
     import keras
     import pandas as pd
 
@@ -757,7 +768,7 @@ def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progr
                        "sha256": files.sha256(folder / "best_model.keras")},
              "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
                           "seconds": round(sum(r["seconds"] for r in progress.history), 1), "settings": dataclasses.asdict(settings)}}
-    evaluate.write_account(out, "03_train_cnn", sets, {s: [] for s in SPLITS} | {"test": test.unreadable})
+    evaluate.write_account(out, "03_train_cnn", sets, unreadable)
     return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
 

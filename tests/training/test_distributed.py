@@ -19,7 +19,7 @@ from pathlib import Path
 from deepfake_detection.training import distributed, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, find_faces
 faces, out = Path(sys.argv[1]), Path(sys.argv[2])
-base = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=2, batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0)
+base = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=2, batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
 session.quiet()
 strategies = sys.argv[3].split(",")
 distributed.prepare(strategies[-1], replicas=2)

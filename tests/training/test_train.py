@@ -124,6 +124,36 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
     assert (tmp_path / "cnn_preds_values.json").read_bytes() == before
 
 
+def script(project, name):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(name, project / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_scripts(project, tmp_path, dataset, capsys):
+    common = ["--out", str(tmp_path), "--workers", "1"]
+    script(project, "03_train_cnn").main([*common, "--dataset", str(dataset), "--model", "compact_cnn", "--weights", "none", "--image-size", "16", "--epochs", "1",
+                                          "--batch-size", "8", "--augment", "none", "--max-steps", "2", "--seeds", "2"])
+    said = capsys.readouterr().out
+    assert "faces_auc" in said and "learning_rate" in said
+    rows = (tmp_path / "seeds.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["seed", "1", "2", "mean", "std"]
+    model = tmp_path / "seed_2" / "tmp_checkpoint" / "best_model.keras"
+    script(project, "03a_load_model").main([*common, "--model-file", str(model), "--faces", str(dataset / "val")])
+    assert "24 faces (12 real, 12 fake, 8 groups)" in capsys.readouterr().out
+    assert (tmp_path / "stage_reports" / "03a_load_model_videos.csv").is_file()
+
+
+@pytest.mark.parametrize("name, arguments", [("03_train_cnn", ["--epochs", "0"]), ("03_train_cnn", ["--epoch", "3"]), ("03a_load_model", ["--faces-margin", "x"])])
+def test_bad_options_are_refused(project, name, arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script(project, name).main(arguments)
+    assert stop.value.code == 2
+
+
 def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     import shutil
 
@@ -177,7 +207,9 @@ def test_an_unreadable_face_is_named_and_left_out(dataset, tmp_path, capsys):
 
 @pytest.mark.parametrize("change, message", [
     ({"model": "vgg"}, "no model named"), ({"weights": "/nowhere.h5"}, "no such weights file"), ({"optimizer": "rmsprop"}, "--optimizer"),
-    ({"unfreeze_after": 2}, "none are frozen"), ({"image_size": 8}, "at least 16 pixels"), ({"freeze": "conv9"}, "no layer named 'conv9'"),
+    ({"unfreeze_after": 2}, "none are frozen"), ({"image_size": 8}, "at least 16 pixels"),
+    ({"ema": 1.0}, "--ema"), ({"weight_decay": -1.0}, "--weight-decay"), ({"replicas": 2}, "--replicas"), ({"features": "mesonet"}, "no feature extractor"),
+    ({"sequence_length": 3}, "no sequence model"), ({"freeze": "conv9"}, "no layer named 'conv9'"),
 ])
 def test_bad_settings_are_named(tmp_path, dataset, change, message):
     with pytest.raises(UserError, match=message):
