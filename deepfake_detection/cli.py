@@ -11,7 +11,7 @@ from typing import Callable, Sequence
 
 from . import __version__
 from .errors import UserError
-from .files import write_json
+from .files import remove_dead_partials, write_json
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -77,6 +77,8 @@ def announce(stage: str, options: argparse.Namespace, out: Path | None = None) -
     for name, value in settings.items():
         print(f"  {name:<18} {value if not isinstance(value, (dict, list)) else json.dumps(value)}")
     if out is not None:
+        for folder in (out, stage_reports(out)):
+            remove_dead_partials(folder)        # of runs that were killed
         write_json(stage_reports(out) / f"{stage}_settings.json", {"stage": stage, "version": __version__, **settings})
     sys.stdout.flush()
     return settings

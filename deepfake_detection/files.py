@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Iterator
@@ -18,13 +20,18 @@ _PARTIAL = ".partial-"
 
 
 def partial_name(path: Path) -> Path:
-    """Where `path` is written while it is not whole: same folder (so a rename is atomic), hidden, marked with our pid.
+    """Where `path` is written while it is not whole: same folder (so a rename is atomic), hidden, marked with our machine and pid.
 
     The suffix is kept at the end because OpenCV, Keras and pandas choose a format by it. The name is shortened, because a name
     of 255 bytes is legal for the output and the marker must still fit.
     """
     stem = hashlib.sha1(path.name.encode()).hexdigest()[:12]
-    return path.with_name(f".{stem}{_PARTIAL}{os.getpid()}{path.suffix if len(path.suffix) <= 16 else ''}")
+    return path.with_name(f".{stem}{_PARTIAL}{_host()}-{os.getpid()}{path.suffix if len(path.suffix) <= 16 else ''}")
+
+
+def _host() -> str:
+    """A few letters for this machine: on a shared disk, a pid alone says nothing."""
+    return hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 
 @contextlib.contextmanager
@@ -73,6 +80,27 @@ def remove_partials(folder: str | Path) -> int:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
         count += 1
     return count
+
+
+def remove_dead_partials(folder: str | Path) -> int:
+    """Removes what runs of this machine that live no more left in `folder` (not below it). Needs no lock. Returns how many."""
+    count = 0
+    for entry in Path(folder).glob(f".*{_PARTIAL}{_host()}-*"):
+        pid = re.search(r"-(\d+)(?!.*-\d)", entry.name)
+        if pid and not _alive(int(pid[1])):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

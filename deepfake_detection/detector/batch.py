@@ -122,6 +122,7 @@ class CsvFile:
             raise UserError("another run is writing to this table", file=path, hint="wait until it ends, or name another --csv") from None
         except OSError as e:
             raise UserError(f"cannot write here ({e.strerror})", file=path, hint="name another --csv") from None
+        files.remove_dead_partials(self.path.parent)
         self.rows: dict[str, dict] = {} if force else self._read()
         # Videos that failed are tried again; the others stand.
         self.done = {name: row for name, row in self.rows.items() if not row["error"]}
@@ -280,6 +281,8 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
             except OSError as e:
                 raise UserError(f"cannot write reports here ({e.strerror})", file=report_folder, hint="name another --report") from None
         reports = [report_folder / f"{n}.html" for n in report_names(names)] if report_folder is not None else [None] * len(videos)
+        for folder in filter(None, (json_file and Path(json_file).parent, report_folder)):
+            files.remove_dead_partials(folder)
         jobs, places = [], []
         for at, (video, name, report) in enumerate(zip(videos, names, reports)):
             # JSON needs the whole object, a report the file: with those a row in the table alone is not enough.

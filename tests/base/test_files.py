@@ -130,3 +130,19 @@ def test_user_error_is_one_line_and_survives_pickling():
     assert "\n" not in str(error)
     assert str(error) == "not a video: 'a\\nb.mp4' (hint: name a video)"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_partials_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
+    import subprocess
+    import sys
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine, other = files.partial_name(tmp_path / "a.csv"), tmp_path / f".x.partial-ffffff-{dead.pid}.csv"
+    gone = [tmp_path / mine.name.replace(f"-{os.getpid()}", f"-{dead.pid}"), tmp_path / f"{mine.name}-old".replace(f"-{os.getpid()}", f"-{dead.pid}")]
+    for path in (mine, other, gone[0]):
+        path.write_text("half")
+    gone[1].mkdir()
+    assert files.remove_dead_partials(tmp_path) == 2
+    assert mine.exists() and other.exists(), "a living process, and another machine"
+    assert not any(p.exists() for p in gone)
