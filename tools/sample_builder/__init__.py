@@ -1,0 +1,1 @@
+"""Builds train_sample_videos/: `sources` (pictures and face points), `camera` (motion), `manipulate` (the fakes), `catalogue` (which clips)."""
