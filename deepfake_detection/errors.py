@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -29,6 +30,15 @@ class UserError(Exception):
 
     def __reduce__(self):  # keyword-only arguments would break pickling between worker processes
         return _rebuild, (self.what, self.file, self.hint)
+
+
+def of_the_disk(error: OSError) -> UserError | None:
+    """The UserError for a disk that is full or read-only; None for any other OSError, which is a bug until it is understood."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"no room on the disk ({error.strerror})", file=error.filename, hint="make room, then run the same command again")
+    if error.errno == errno.EROFS:
+        return UserError("cannot write here (read-only file system)", file=error.filename, hint="choose another folder")
+    return None
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ import traceback
 from multiprocessing.connection import wait
 from typing import Any, Callable, Iterable, Iterator
 
-from ..errors import UserError
+from ..errors import UserError, of_the_disk
 
 #: Read by the numeric libraries when they are loaded, so they must be set before a worker imports anything.
 _SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
@@ -28,7 +28,8 @@ def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
         prepare: Callable[..., Any] | None = None, arguments: tuple = ()) -> Iterator[tuple[Any, Any]]:
     """Yields (task, result) as tasks end, in any order. Closing the iterator (also by Ctrl-C) ends the processes.
 
-    A UserError that `function` raises is the task's result, and so is WorkerDied; any other exception is a bug, and is raised here.
+    A UserError that `function` raises, or a full disk, is the task's result, and so is WorkerDied; any other exception is a bug,
+    and is raised here.
     Tasks are drawn one by one as workers become free, so a generator of millions of tasks costs no memory.
 
     Args:
@@ -57,6 +58,10 @@ def _inline(function, tasks, prepare, arguments):
                 result = function(*state, task)
             except UserError as e:
                 result = e
+            except OSError as e:
+                result = of_the_disk(e)
+                if result is None:
+                    raise
             yield task, result
     finally:
         cv2.setNumThreads(threads)
@@ -175,8 +180,9 @@ def _serve(pipe, function, prepare, arguments) -> None:
                 answer = ("done", function(*(state or ()), task))
             except UserError as e:
                 answer = ("done", e)
-            except Exception:
-                answer = ("bug", traceback.format_exc())
+            except Exception as e:
+                known = of_the_disk(e) if isinstance(e, OSError) else None
+                answer = ("done", known) if known else ("bug", traceback.format_exc())
             pipe.send(answer)
     except (BrokenPipeError, ConnectionResetError):
         return

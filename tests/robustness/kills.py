@@ -389,10 +389,9 @@ def run(kills: dict[str, int], seed: int = 1, say=print) -> dict[str, Count]:
         def state(name: str) -> Path:
             """The folder as that stage, undisturbed, leaves it."""
             if name not in ready:
+                before = state(STAGES[name].needs)
                 shutil.rmtree(work, ignore_errors=True)
-                shutil.copytree(state(STAGES[name].needs), work, symlinks=True)
-                shutil.rmtree(work)
-                shutil.copytree(ready[STAGES[name].needs], work, symlinks=True)
+                shutil.copytree(before, work, symlinks=True)
                 finish(STAGES[name], STAGES[name].command(work, extra), extra / f"{name}.log")
                 ready[name] = Path(folder, f"after-{name}")
                 shutil.copytree(work, ready[name], symlinks=True)
