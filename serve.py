@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def main(argv=None) -> int:
                             hosts=names if loopback or chosen.name else (), callback_hosts=tuple(chosen.callback_host), secret=secret)
     with listen(chosen.host, chosen.port) as listening:
         running = service.Service(config)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)       # a service manager's stop is a stop like Ctrl-C
         try:
             running.start()
             host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host

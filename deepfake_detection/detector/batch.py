@@ -7,6 +7,7 @@ order of the input when the run ends, so an interrupted and resumed run leaves t
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -213,7 +214,7 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
             worker.stop()
 
     for worker in crew:
-        worker.start()
+        worker.start()      # all at once: each loads its model while the others do
     threads = [threading.Thread(target=serve, args=(w,), daemon=True) for w in crew]
     for thread in threads:
         thread.start()
@@ -224,8 +225,13 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
                 raise result
             yield at, result
     finally:
+        with contextlib.suppress(queue.Empty):      # an early end: what waits is not begun
+            while True:
+                waiting.get_nowait()
         for worker in crew:
-            worker.stop()
+            worker.stop_from_outside()
+        for thread in threads:
+            thread.join()
 
 
 def settings_text(settings: dict) -> str:
