@@ -58,9 +58,29 @@ def run(preds: str | Path, out: str | Path, *, master: str | None = None, thresh
     preds = str(preds)
     if "://" not in preds and not Path(preds).exists():   # before 5 s of starting Spark
         raise UserError("no such score file", file=preds, hint="run stage 03 or 03a first, or name the file with --preds")
+    _check_local(Path(preds))
     with session(STAGE, master) as spark:
         videos = video_table(spark, preds)
     return write(videos, preds, Path(out), threshold=threshold, resamples=resamples, seed=seed)
+
+
+def _check_local(path: Path) -> None:
+    """Finds what Spark would answer with a page of its own: an unreadable file, or Parquet that is none."""
+    if path.is_dir():
+        files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith((".", "_"))]
+    else:
+        files = [path] if path.is_file() else []
+    for file in files:
+        if file.suffix.lower() not in _SUFFIXES or not file.stat().st_size:
+            continue
+        try:
+            with open(file, "rb") as f:
+                f.seek(-min(4, file.stat().st_size), 2)
+                end = f.read()
+        except OSError as e:
+            raise UserError(f"this score file cannot be read ({e.strerror})", file=file, hint="check that you may read it") from None
+        if file.suffix.lower() == ".parquet" and end != b"PAR1":
+            raise UserError("this is no whole Parquet file", file=file, hint="make it again, or copy it again")
 
 
 # --- Spark -------------------------------------------------------------------------------------------------------------------
@@ -87,7 +107,7 @@ def video_table(spark, preds: str):
     spark.conf.set("spark.sql.shuffle.partitions", str(max(1, spark.sparkContext.defaultParallelism)))
     # NaN is larger than every number for Spark, so it falls out of the range as it should.
     usable = F.col("p_real").isNull() | F.col("p_real").between(0.0, 1.0)
-    bad = F.col("video").isNull() | ~F.col("readable") | ~usable
+    bad = ~F.col("empty") & (F.col("video").isNull() | ~F.col("readable") | ~usable)
     scored = ~bad & F.col("p_real").isNotNull()
     reduced = (
         faces.withColumn("video", F.when(bad, None).otherwise(F.col("video")))
@@ -129,10 +149,11 @@ def video_table(spark, preds: str):
 
 def _collect(reduced, preds: str):
     """The aggregated rows as pandas, a long sum as nullable integer (a float64 holds 53 bits of it only)."""
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     try:
         rows = reduced.toArrow()
-    except PySparkException as e:
+    except (PySparkException, Py4JJavaError) as e:
         raise _unreadable(e, preds) from None
     import pandas as pd
     return rows.to_pandas(types_mapper={rows.schema.field("total").type: pd.Int64Dtype()}.get)
@@ -148,7 +169,7 @@ def read_faces(spark, preds: str):
 
     Returns:
         (faces, arrays): columns video (null: not readable), label ("REAL", "FAKE", ""), p_real (double, null: no face), readable,
-        raw (for messages), last (this record ends a JSON array); and the number of JSON files, each of which must end.
+        raw (for messages), last (this record ends a JSON array), empty (there is no record here: an empty array); and the number of JSON files, each of which must end.
 
     Raises:
         UserError: no such file or folder, or nothing readable in it.
@@ -213,7 +234,8 @@ def _from_json(spark, paths: list[str]):
     ends = F.col("trimmed").endswith("]")
     faces = piece.select(name.alias("name"), F.col("number").try_cast("double").alias("p_real"), F.col("trimmed").alias("raw"), ends.alias("last"))
     # An empty array is no bad row, it is none. A score is there in every record of this form: null means it was not a number.
-    return _by_name(faces.where(~F.col("raw").rlike(r"^\[\s*\]$") & (F.col("raw") != "")), F.col("p_real").isNotNull())
+    empty = F.col("raw").isin("", "]") | ((F.length("raw") < 100) & F.col("raw").rlike(r"^\[\s*\]$"))
+    return _by_name(faces.withColumn("empty", empty), F.col("p_real").isNotNull())
 
 
 def _by_name(faces, readable):
@@ -228,19 +250,21 @@ def _by_name(faces, readable):
     is_face = F.col("tail").rlike(r"^[0-9]+-[0-9]+\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$") & (F.length("base") > F.length("tail") + 1)
     return base.select(F.when(is_face, title).alias("video"),
                        F.when(F.col("folder") == "real", VERDICT_REAL).when(F.col("folder") == "fake", VERDICT_FAKE).otherwise("").alias("label"),
-                       "p_real", F.coalesce(readable, F.lit(False)).alias("readable"), "raw", "last")
+                       "p_real", F.coalesce(readable, F.lit(False)).alias("readable"), "raw", "last", "empty")
 
 
 def _from_table(spark, paths: list[str], suffix: str, preds: str):
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     try:
         if suffix == ".csv":
-            rows = spark.read.option("header", "true").option("escape", "\"").csv(paths)
+            # enforceSchema would read a file whose columns stand in another order by position, and say nothing.
+            rows = spark.read.option("header", "true").option("escape", '"').option("enforceSchema", "false").csv(paths)
         else:
-            rows = spark.read.parquet(*paths)
-    except PySparkException as e:
+            rows = spark.read.option("mergeSchema", "true").parquet(*paths)
+    except (PySparkException, Py4JJavaError) as e:
         raise _unreadable(e, preds) from None
     columns = rows.columns
     name = next((c for c in ("file", "name", "image") if c in columns), None)
@@ -253,12 +277,12 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str):
     raw = F.concat_ws(",", F.coalesce(F.col("video" if "video" in columns else name).cast("string"), F.lit("")), F.coalesce(text, F.lit("")))
     if "video" not in columns:
         return _by_name(rows.select(F.replace(F.col(name), F.lit("\\"), F.lit("/")).alias("name"), number.alias("p_real"), raw.alias("raw"),
-                                    F.lit(False).alias("last")), number.isNotNull())
+                                    F.lit(False).alias("last"), F.lit(False).alias("empty")), number.isNotNull())
     word = F.upper(F.trim(F.coalesce(F.col("label").cast("string"), F.lit("")))) if "label" in columns else F.lit("")
     label = F.when(word.isin("REAL", "1"), VERDICT_REAL).when(word.isin("FAKE", "0"), VERDICT_FAKE).when(word == "", "")
     return rows.select(F.when(F.col("video") != "", F.col("video").cast("string")).alias("video"), F.coalesce(label, F.lit("")).alias("label"),
                        F.when(~empty, number).alias("p_real"), ((empty | number.isNotNull()) & label.isNotNull()).alias("readable"),
-                       raw.alias("raw"), F.lit(False).alias("last"))
+                       raw.alias("raw"), F.lit(False).alias("last"), F.lit(False).alias("empty"))
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------
@@ -308,8 +332,8 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int) -
              f"Faces    {faces.sum():,}" + (f" ({faces.min():,} to {faces.max():,} a video)" if len(scored) else ""),
              "Score    p_real = P(real), the mean over a video's faces; 1 is real, 0 is fake",
              f"Rule     p_real >= {threshold:g} is REAL", ""]
-    lines += [heading("Accuracy"), f"overall  {percent(int(judged['correct'].sum()), len(judged))}"]
-    lines += [f"{word.lower():<8} {percent(int(rows['correct'].sum()), len(rows))}" for word, rows in classes.items()]
+    lines += [heading("Accuracy"), f"overall  {percent(int((judged['correct'] == 1).sum()), len(judged))}"]
+    lines += [f"{word.lower():<8} {percent(int((rows['correct'] == 1).sum()), len(rows))}" for word, rows in classes.items()]
     lines += ["", heading("Mean prediction (mean p_real over the videos of a class)")]
     lines += [f"{word.lower():<8} {rows['p_real'].mean():.4f}" if len(rows) else f"{word.lower():<8} no video" for word, rows in classes.items()]
     lines += ["", heading("Confusion"),
