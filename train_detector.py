@@ -6,6 +6,8 @@ Cuts the faces once (build/detector), trains, calibrates on the validation split
 Expect about 40 faces a second on two CPU cores; the runs that were made, and what each gave, are in docs/training_log.md.
 """
 
+import argparse
+import json
 import os
 
 # Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as long.
@@ -14,6 +16,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from pathlib import Path
 
 from deepfake_detection import cli
+
+
+def sizes(text: str) -> tuple[tuple[float, int], ...]:
+    """argparse type: "0:128,0.7:160" is 128 px from the beginning and 160 px from 70 % of the run on."""
+    try:
+        parts = tuple((float(part), int(px)) for part, px in (item.split(":") for item in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must look like 0:128,0.7:160, not {text!r}") from None
+    if parts[0][0] != 0 or list(parts) != sorted(parts) or not all(0 <= part < 1 and px >= 32 for part, px in parts):
+        raise argparse.ArgumentTypeError(f"must begin with part 0 and go up, with sizes of 32 px or more: {text!r}")
+    return parts
 
 
 def main(argv=None) -> int:
@@ -28,7 +41,7 @@ def main(argv=None) -> int:
     p.add_argument("--out", type=Path, default=Path("models"), metavar="DIR", help="where the detector is written (default: %(default)s)")
     p.add_argument("--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)")
     p.add_argument("--architecture", default="efficientnet_lite0", metavar="NAME", help="network (default: %(default)s)")
-    p.add_argument("--sizes", default="0:128,0.7:160", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
+    p.add_argument("--sizes", type=sizes, default="0:128", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
@@ -42,8 +55,7 @@ def main(argv=None) -> int:
 
     from deepfake_detection.detector import data, train
 
-    sizes = tuple((float(part), int(px)) for part, px in (item.split(":") for item in options.sizes.split(",")))
-    settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=sizes, steps=options.steps,
+    settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
                               blends=not options.no_blends, augmentation=options.augmentation,
                               validate_every=options.validate_every, seed=options.seed)
@@ -52,7 +64,11 @@ def main(argv=None) -> int:
     if not options.no_export:
         from deepfake_detection.detector import export
 
-        model = export.ship(model, cache, options.out)
+        result = json.loads((options.work / options.name / "result.json").read_text())
+        model = export.ship(model, cache, options.out, training={
+            "steps": result["step"], "faces_a_step": settings.batch, "minutes": result["minutes"], "architecture": settings.architecture,
+            "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends,
+            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate})
     print(f"trained: {model}")
     return cli.EXIT_OK
 

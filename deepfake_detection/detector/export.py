@@ -115,18 +115,28 @@ def _only_consumer(layer):
     return consumers[0] if len(consumers) == 1 else None
 
 
-def validation_scores(model, cache: Cache, size: int, *, flip: bool = False):
-    """The validation split's faces with column `p_real` before calibration (the mean of both views with `flip`)."""
+def validation_scores(network: Path, cache: Cache, size: int, *, flip: bool = False, threads: int = 2):
+    """The validation split's faces with column `p_real` before calibration (the mean of both views with `flip`).
+
+    Args:
+        network: the ONNX file: what is calibrated is what predicts.
+    """
+    import onnxruntime
+
     from ..faces.crops import network_input
 
-    rows = cache.rows(split="val")
-    predicted = []
-    for start in range(0, len(rows), 64):
-        faces = np.stack([network_input(cache.images[i], size) for i in rows[start:start + 64]]).astype(np.float32)
-        p = np.asarray(model(faces, training=False))[:, 0]
-        if flip:
-            p = (p + np.asarray(model(faces[:, :, ::-1], training=False))[:, 0]) / 2
-        predicted.append(p)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
+
+    def run(faces):
+        return session.run(None, {"image": np.ascontiguousarray(faces)})[0][:, 0]
+
+    rows, predicted = cache.rows(split="val"), []
+    for start in range(0, len(rows), 32):
+        faces = np.stack([network_input(cache.images[i], size) for i in rows[start:start + 32]])
+        predicted.append((run(faces) + run(faces[:, :, ::-1])) / 2 if flip else run(faces))
     return cache.table.iloc[rows].assign(p_real=np.concatenate(predicted).astype(np.float64))
 
 
@@ -176,20 +186,21 @@ def ship(model_path: Path, cache: Cache, out: Path, *, version: str = VERSION, t
 
     model = keras.models.load_model(model_path, compile=False)
     size = model.input_shape[1]
-    plain, flipped = validation_scores(model, cache, size), validation_scores(model, cache, size, flip=True)
+    out.mkdir(parents=True, exist_ok=True)
+    to_onnx(model, out / ONNX)
+    with atomic_path(out / KERAS) as partial:
+        model.save(partial)
+    plain, flipped = validation_scores(out / ONNX, cache, size), validation_scores(out / ONNX, cache, size, flip=True)
 
     def loss(scores) -> float:
         y, p = scores.label.to_numpy(), scores.p_real.to_numpy()
         return float(log_loss(y, fit_temperature(y, p, balanced=True).apply(p)))
 
     dfdc = plain.dataset.eq("dfdc").to_numpy()
-    flip = loss(plain[dfdc]) - loss(flipped[dfdc]) > FLIP_GAIN
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / KERAS) as partial:
-        model.save(partial)
-    to_onnx(model, out / ONNX)
+    gain = loss(plain[dfdc]) - loss(flipped[dfdc])
+    flip = gain > FLIP_GAIN
     config = {"name": NAME, "version": version, "score": "p_real: 1 real, 0 fake", "input_size": size, "margin": MARGIN, "trim": TRIM,
-              "flip": bool(flip), **calibrate(flipped if flip else plain),
+              "flip": bool(flip), "flip_gain_log_loss": round(gain, 5), **calibrate(flipped if flip else plain),
               "detector": "yunet", "confidence": 0.6, "sampling": "even", "frames": 32,
               "training": training or {},
               "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},

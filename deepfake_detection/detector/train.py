@@ -155,7 +155,8 @@ def dataset(cache: Cache, settings: Settings, start: int, size: int):
 
 
 def run(settings: Settings, cache: Cache, out: Path) -> Path:
-    """Trains, or goes on with a killed run, and returns the path of the averaged model, `<out>/model.keras`.
+    """Trains, or goes on with a killed run, and returns the path of the averaged model, `<out>/model.keras`. A run that is done with
+    the same settings is not made again.
 
     Writes `<out>/log.csv` (step, minutes, loss, validation AUCs), `<out>/settings.json` and checkpoints.
     """
@@ -166,7 +167,10 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
 
     keras.utils.set_random_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "settings.json", asdict(settings))
+    made_with = json.loads(json.dumps(asdict(settings)))
+    if (out / "result.json").is_file() and json.loads((out / "result.json").read_text()).get("settings") == made_with:
+        return out / "model.keras"
+    write_json(out / "settings.json", made_with)
     state = {"step": 0, "seconds": 0.0, "log": []}
     if (out / f"{CHECKPOINT}.json").is_file():
         state = json.loads((out / f"{CHECKPOINT}.json").read_text())
@@ -215,7 +219,8 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     final = _with(model, average)
     with atomic_path(out / "model.keras") as partial:
         final.save(partial)
-    write_json(out / "result.json", {"step": step, "minutes": round((done_before + time.monotonic() - began) / 60, 1), "log": state["log"]})
+    write_json(out / "result.json", {"step": step, "minutes": round((done_before + time.monotonic() - began) / 60, 1), "settings": made_with,
+                                     "log": state["log"]})
     return out / "model.keras"
 
 

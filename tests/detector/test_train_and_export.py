@@ -24,6 +24,8 @@ def test_a_run_leaves_model_log_and_settings(trained):
     path, out = trained
     assert keras.models.load_model(path, compile=False).input_shape == (None, 32, 32, 3)
     assert json.loads((out / "settings.json").read_text())["steps"] == 4
+    before = path.stat().st_mtime_ns
+    assert train.run(TINY, None, out) == path and path.stat().st_mtime_ns == before      # done: not made again, no data read
     log = pd.read_csv(out / "log.csv")
     assert log.step.tolist() == [2, 4] and log["size"].tolist() == [32, 32] and log.dfdc_auc.between(0, 1).all()
 
