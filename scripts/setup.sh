@@ -61,7 +61,7 @@ make_environment() {
     fi
   fi
   for file in "$@"; do
-    stamp="$venv/.installed-$(basename "$file" .txt)-$(cat "$file" "$ROOT/constraints.txt" | cksum | cut -d' ' -f1)"
+    stamp="$venv/.installed-$(basename "$file" .txt)-$(cat "$ROOT"/requirements*.txt "$ROOT/constraints.txt" | cksum | cut -d' ' -f1)"
     [ -e "$stamp" ] && continue
     say "setup: installing $(basename "$file") (some minutes the first time)"
     "$PY" -m pip install -q --disable-pip-version-check --use-pep517 -r "$file" || die "pip could not install $file" "see pip's lines above; is there a network?"
