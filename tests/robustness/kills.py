@@ -191,13 +191,24 @@ def finish(stage: Stage, command: list[str], log: Path) -> None:
         raise Failed(f"stage {stage.name} ended with {code}: {log.read_text(errors='replace')[-1500:]}")
 
 
+def undisturbed(stage: Stage, command: list[str], out: Path, log: Path) -> tuple[float, float]:
+    """Runs it whole. Returns the seconds until it wrote something, and from then to the end."""
+    old, begun = signature(out), time.monotonic()
+    process = start(command, log)
+    while process.poll() is None and signature(out) == old:
+        time.sleep(0.005)
+    sign = time.monotonic()
+    code = process.wait()
+    if code:
+        raise Failed(f"stage {stage.name} ended with {code}: {log.read_text(errors='replace')[-1500:]}")
+    return sign - begun, time.monotonic() - sign
+
+
 def torture(stage: Stage, out: Path, extra: Path, before: Path, kills: int, generator: random.Random, say=print) -> Count:
     """Kills one stage `kills` times, up to three times before each rerun. `out` is left as the undisturbed run leaves it."""
     count, log = Count(), extra / f"{stage.name}.log"
     command = stage.command(out, extra)
-    begun = time.monotonic()
-    finish(stage, command, log)
-    whole_s = time.monotonic() - begun
+    start_s, work_s = undisturbed(stage, command, out, log)
     expected = prints(stage, out)
     reference = extra / f"{stage.name}-whole"
     shutil.rmtree(reference, ignore_errors=True)
@@ -208,7 +219,7 @@ def torture(stage: Stage, out: Path, extra: Path, before: Path, kills: int, gene
         for _ in range(min(kills - count.kills, generator.randint(1, 3))):
             process = start(command, log)
             if generator.random() < 0.15:                   # in the start-up
-                deadline = time.monotonic() + generator.uniform(0, whole_s / 2)
+                deadline = time.monotonic() + generator.uniform(0, start_s)
                 while process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.005)
             else:                                           # in the work: at a random time after the first sign of it
@@ -216,7 +227,7 @@ def torture(stage: Stage, out: Path, extra: Path, before: Path, kills: int, gene
                 while process.poll() is None and not worked:
                     worked = bool(signature(out) - old)
                     time.sleep(0.002)
-                deadline = time.monotonic() + generator.uniform(0, whole_s / 2) * generator.random()
+                deadline = time.monotonic() + generator.uniform(0, work_s)
                 while process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.001)
                 count.in_the_work += process.poll() is None
