@@ -216,6 +216,13 @@ def test_bad_settings_are_named(tmp_path, dataset, change, message):
         train.run(dataset, tmp_path, dataclasses.replace(TINY, **change))
 
 
+def test_the_architecture_is_drawn(tmp_path, monkeypatch):
+    pytest.importorskip("pydot")
+    monkeypatch.setenv("PATH", "")                                  # without Graphviz: the drawing's source, which is there in any case
+    path = train.plot_model(TINY, tmp_path)
+    assert path.name == "architecture.dot" and "conv2d_4" in path.read_text()
+
+
 def test_order_of_an_epoch():
     y = np.array([1] * 10 + [0] * 30)
     orders = [epoch_order(y, seed=3, epoch=e) for e in (0, 0, 1)]
