@@ -98,3 +98,33 @@ def test_names_with_a_dash_first_need_no_trick(zoo, tiny_model, tmp_path):
         done = predict("--model", tiny_model, "--csv", tmp_path / f"{len(argument)}.csv", *argument, cwd=zoo.folder)
         assert done.returncode == 0, done.stderr
         assert "-rf.mp4  NO FACE" in done.stdout
+
+
+def test_a_video_that_takes_too_long_costs_its_own_row(zoo, tiny_model, tmp_path):
+    done = predict(zoo.path("forty_faces"), zoo.path("good_1"), "--model", tiny_model, "--frames", "4", "--workers", "2", "--time-limit", "0.05",
+                   "--csv", tmp_path / "v.csv")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"forty_faces.mp4  ERROR  took longer than 0.05 s", done.stdout)
+
+
+def test_memory_of_a_worker_is_limited(zoo, tiny_model):
+    """A frame of 8K in a worker that may have little more than it holds when it is ready: an answer or an end, and the next video is fine."""
+    from deepfake_detection.detector.pool import Died, Worker
+    roomy = Worker({"model": str(tiny_model), "frames": 2})
+    try:
+        roomy.wait_ready()
+        with open(f"/proc/{roomy.pid}/statm") as f:
+            held = int(f.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    finally:
+        roomy.stop()
+    tight = Worker({"model": str(tiny_model), "frames": 2}, limits={"memory_bytes": held + (64 << 20)})
+    job = lambda name: {"video": str(zoo.path(name)), "name": name, "report": None}
+    try:
+        try:
+            error = tight.run(job("8k"))["error"]
+        except Died as e:
+            error = str(e)
+        assert error and error.isprintable()
+        assert tight.run(job("good_1"))["verdict"] == "NO FACE"
+    finally:
+        tight.stop()

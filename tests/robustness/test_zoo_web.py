@@ -88,7 +88,9 @@ def right(kind, video) -> None:
         assert kind.refused and result["error"].isprintable() and "uploads" not in result["error"], "the server's own paths stay secret"
         assert result["verdict"] is None
     else:
-        assert kind.frames is not None and result["verdict"] in ("REAL", "FAKE", "UNSURE", "NO FACE")
+        # Uploads lie under a name of our own: one that no tool could open is judged here.
+        assert kind.frames is not None or kind.name == "name_not_utf8"
+        assert result["verdict"] in ("REAL", "FAKE", "UNSURE", "NO FACE")
 
 
 def test_server_judges_a_sample(server, zoo):
