@@ -13,7 +13,7 @@ same path on all machines. Memory: one executor core needs about 1.5 GB beside S
 Python packages on the executors: this package travels with the job. Third-party packages either lie on a shared disk (start with
 PYSPARK_PYTHON=/nfs/venv/bin/python) or go with the job as an archive, made once in the environment that runs this script:
 
-    pip install venv-pack && venv-pack -o environment.tar.gz          # conda: conda pack -o environment.tar.gz
+    pip install venv-pack && venv-pack -p .venv -o environment.tar.gz          # conda: conda pack -o environment.tar.gz
     python spark_preprocess.py --environment environment.tar.gz --master spark://host:7077 ...
     PYSPARK_PYTHON=./environment/bin/python spark-submit --archives environment.tar.gz#environment spark_preprocess.py ...
 

@@ -77,7 +77,7 @@ def assign_groups(counts: Mapping[str, tuple[int, int]], ratio: Sequence[float] 
         best = np.flatnonzero(costs <= costs.min() + 1e-12)
         chosen = every[:, rng.choice(best)]
     else:
-        restarts = max(1, min(60, 20_000 // len(names)))
+        restarts = max(1, min(60, 5_000 // len(names)))
         candidates = [_search(share, wish, cost, rng) for _ in range(restarts)]
         chosen = min(candidates, key=lambda c: c[0])[1]
     result = {name: SETS[int(s)] for name, s in zip(names, chosen, strict=True)}

@@ -249,9 +249,10 @@ def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | No
     data, folder = Path(data).resolve(), Path(out).resolve() / FOLDER
     with folder_lock(folder, STAGE):
         bundles = plan(manifest, data, settings, videos_per_bundle)
+        planned = {b.file for b in bundles} | {f".{Path(b.file).stem}.started" for b in bundles}
         for entry in list(folder.iterdir()):
-            if force and entry.suffix == ".parquet" or ".partial-" in entry.name or \
-                    entry.name.startswith(".part-") and not any(entry.name.startswith(f".{Path(b.file).stem}") for b in bundles):
+            stale = entry.name.startswith((".part-", "part-")) and entry.name not in planned
+            if force and entry.name.startswith("part-") or stale and not entry.name.endswith(".parquet"):
                 entry.unlink(missing_ok=True)
         left = [b for b in bundles if not (folder / b.file).exists()]
         if left:
@@ -260,14 +261,17 @@ def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | No
                 print(f"{len(bundles) - len(left)} of {len(bundles)} bundles stand from an earlier run")
             conf = {"spark.task.maxFailures": "8", "spark.executorEnv.OMP_NUM_THREADS": "1"}
             if environment is not None:
-                conf |= {"spark.archives": f"{environment}#environment", "spark.pyspark.python": "./environment/bin/python"}
+                conf |= {"spark.archives": f"{Path(environment).resolve()}#environment"}
+            python = None if environment is None else "./environment/bin/python"
             os.environ.setdefault("OMP_NUM_THREADS", "1")
             with tempfile.TemporaryDirectory(prefix="deepfake_detection-") as scratch, \
-                    session.session("deepfake_detection preprocess", master, conf) as spark, _Progress(folder, bundles):
+                    session.session("deepfake_detection preprocess", master, conf, python=python) as spark, _Progress(folder, bundles):
+                if environment is not None and spark.sparkContext.master.startswith("local"):
+                    raise UserError("an archive of an environment is for a cluster", file=environment, hint="leave out --environment, or name --master")
                 task = session.on_executor(session.ship_package(spark, scratch), __name__, "make_bundle", asdict(settings), str(data), str(folder))
                 _submit(spark, task, folder, left)
         for entry in folder.glob("part-*.parquet"):             # of other settings or of videos that are gone
-            if entry.name not in {b.file for b in bundles}:
+            if entry.name not in planned:
                 entry.unlink()
         return account(manifest, folder, bundles)
 
@@ -387,6 +391,7 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
     rows = pd.concat(tables, ignore_index=True).drop(columns=["at", "status"])
     if rows.empty:
         raise UserError("no faces with a label here", file=folder, hint="the account in stage_reports says why for each video")
+    rows = rows.astype({"frame": "int64", "face": "int64"})
     y = rows["label"].map(labels.label_of).to_numpy(np.int64)
     out = Path(out)
     with atomic_path(out / "X.npy") as partial:

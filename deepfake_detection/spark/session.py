@@ -88,13 +88,14 @@ def find_java() -> Path:
 
 
 @contextlib.contextmanager
-def session(name: str, master: str | None = None, settings: dict[str, str] | None = None) -> Iterator["SparkSession"]:  # noqa: F821
+def session(name: str, master: str | None = None, settings: dict[str, str] | None = None, *, python: str | None = None) -> Iterator["SparkSession"]:  # noqa: F821
     """A Spark session, stopped at the end of the block.
 
     Args:
         name: shown in Spark's own pages and logs.
         master: `local[4]`, `spark://host:7077`, `yarn`, ...; None leaves it to spark-submit or Spark's configuration (see above).
         settings: further Spark settings. What spark-submit was given for the same key wins.
+        python: the executors' Python, e.g. `./environment/bin/python` of a shipped archive; None: PYSPARK_PYTHON, else ours.
 
     Raises:
         UserError: no Java, a master that Spark does not know or that does not answer.
@@ -109,6 +110,8 @@ def session(name: str, master: str | None = None, settings: dict[str, str] | Non
                 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")   # a container whose name nobody resolves
         # Executors must run the Python that has our packages. A user who ships an environment (venv-pack) says so with
         # PYSPARK_PYTHON, and that stands.
+        if python is not None:
+            os.environ["PYSPARK_PYTHON"] = python         # pyspark reads the executors' Python from nowhere else
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         if master is not None and not re.match(r"local(\[.+\])?$|spark://|yarn$|k8s://", master):

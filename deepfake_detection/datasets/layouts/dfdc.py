@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
 from .. import scan
@@ -104,7 +104,7 @@ def rows(data: Path) -> list[Row]:
 def unsafe(name: str) -> bool:
     """Whether a file name from a metadata file leads out of its folder or cannot be a file's name at all."""
     path = PurePosixPath(name)
-    return (not name or not name.isprintable() or "\\" in name or path.is_absolute() or bool(PureWindowsPath(name).drive)
+    return (not name or not name.isprintable() or "\\" in name or path.is_absolute() or re.match(r"[A-Za-z]:/", name) is not None
             or ".." in path.parts or path.name in ("", ".") or len(path.name.encode("utf-8", "replace")) > 255
             or name != str(path))
 
