@@ -39,7 +39,18 @@ def arguments():
                    help="frames a video for even and, at most, keyframes (default: %(default)s)")
     p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)")
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
+    p.add_argument("--shard", type=_shard, metavar="I/N",
+                   help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames and one --out; a last run "
+                        "without --shard writes the whole account")
     return p
+
+
+def _shard(text):
+    """I/N with 0 <= I < N; a ValueError becomes argparse's own line."""
+    index, _, count = text.partition("/")
+    if not 0 <= int(index) < int(count):
+        raise ValueError(text)
+    return f"{int(index)}/{int(count)}"
 
 
 def _scale(text):
@@ -61,14 +72,23 @@ def main(argv=None):
     from deepfake_detection.video import sampling
 
     manifest = read_manifest(options.data, options.layout)
-    cli.announce("01a", options, options.out)
+    stage = "01a"
+    if options.shard:
+        index, count = map(int, options.shard.split("/"))
+        stage = f"01a-{index}-of-{count}"
+        manifest = manifest.iloc[index::count]
+    cli.announce(stage, options, options.out)
+    if manifest.empty:                       # more shards than videos
+        print("no video in this shard")
+        return
     settings = extract.FaceSettings(
         options.detector, options.min_face, options.margin, options.confidence,
         extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None, options.min_face_source)
     account = extract.crop_faces(manifest, options.data, options.frames, settings, direct=options.direct,
                                  sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
-                                 scale=options.scale, worker_count=options.workers, force=options.force)
-    report = cli.stage_reports(options.out) / "01a_videos.csv"
+                                 scale=options.scale, worker_count=options.workers, force=options.force,
+                                 lock=f"{extract.LOCK}-{stage}" if options.shard else extract.LOCK)
+    report = cli.stage_reports(options.out) / f"{stage}_videos.csv"
     account.write(report)
     print(account.summary())
     account.require_success(report)

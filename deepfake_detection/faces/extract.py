@@ -203,13 +203,14 @@ class _Task:
 
 
 def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, direct: bool = False, sampling: Sampling | None = None,
-               scale: str | float = PUBLISHED, worker_count: int = 1, force: bool = False) -> Account:
+               scale: str | float = PUBLISHED, worker_count: int = 1, force: bool = False, lock: str = LOCK) -> Account:
     """Stage 01a: writes `<frames>/<title>/faces/` for every video; skips those that stand. Shows progress.
 
     Args:
         manifest: DataFrame of `datasets.manifest`; data: the folder its paths are relative to.
         frames: where stage 00 wrote.
         direct: take the videos themselves (fused path) instead of stage 00's frames; needs `sampling`.
+        lock: what keeps two runs apart. Runs over different videos may share `frames` under different names.
 
     Raises:
         UserError: the folder cannot be written, or there are no frames at all.
@@ -229,7 +230,7 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
     if not tasks:
         raise UserError("there are no frames of these videos", file=frames,
                         hint="run 00_convert_video_to_image.py first, name its folder with --frames, or use --direct")
-    with folder_lock(frames, LOCK):
+    with folder_lock(frames, lock):
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
             for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,)):
                 if isinstance(result, Exception):
