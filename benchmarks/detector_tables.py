@@ -109,9 +109,9 @@ def read_rgb(path) -> np.ndarray:
 
 
 def detector(options):
-    from deepfake_detection.detector.predictor import Detector, Settings
+    from deepfake_detection.detector.predictor import Detector
 
-    return Detector(Settings(model=str(options.models), frames=options.frames))
+    return Detector(model=str(options.models), frames=options.frames)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------------------
