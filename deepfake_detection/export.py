@@ -86,7 +86,9 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "float.onnx"
         write(model, whole)
-        quantize_static(whole, path, Reader(), per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        # Convolutions hold nearly all weights and work; per-channel scales are not allowed for the constants of additions.
+        quantize_static(whole, path, Reader(), op_types_to_quantize=["Conv"], per_channel=True, activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8, reduce_range=True)   # 7-bit weights: processors without VNNI overflow with 8
 
 
 def run_onnx(path: Path, faces: np.ndarray) -> np.ndarray:
@@ -181,6 +183,11 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
         model = keras.models.load_model(model_path, compile=False)
     except (OSError, ValueError, TypeError) as e:
         raise UserError(f"this model cannot be loaded ({str(e).splitlines()[0][:120]})", file=model_path, hint="give a whole .keras or .h5 model, not weights") from None
+    if isinstance(model, keras.Sequential):
+        # The same layers as a graph, which is what the writers walk through; cloned, so that each layer has one place in one graph.
+        graph = keras.models.clone_model(keras.Model(model.inputs[0], model.outputs[0]))
+        graph.set_weights(model.get_weights())
+        model = graph
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != shape[2] or not shape[1]:
         raise UserError(f"only models of one square picture can be exported, this one takes {shape}", file=model_path, hint="choose a frame model")
