@@ -303,7 +303,7 @@ def write(table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, res
 
     y, p = [label_of(w) for w in judged["label"]], judged["p_real"].to_numpy()
     # Groups are not known from face names, so videos are resampled; evaluate.py takes groups.
-    metrics = evaluate(y, p, judged["video"].to_numpy(), n=resamples, seed=seed)
+    metrics = evaluate(y, p, judged["video"].to_numpy(), n=resamples, seed=seed, names=("auc", "log_loss"))
     text = _text(videos, metrics, preds, threshold, resamples)
 
     write_csv(out / PREDICTIONS, videos.assign(video=[csv_name(one_line(v)) for v in videos["video"]],
