@@ -8,6 +8,7 @@ need_java
 # The web page is tested in a real browser, the batch scripts under a real Slurm, where they can be installed.
 # Their tests say that they are skipped elsewhere.
 command -v chromedriver >/dev/null 2>&1 || apt_install_one_of chromium-driver || say "setup: no Chromium here; the browser tests will be skipped"
+command -v slurmctld >/dev/null 2>&1 || { apt_install_one_of munge && apt_install_one_of slurm-wlm; } || say "setup: no Slurm here; its tests will be skipped"
 command -v dot >/dev/null 2>&1 || apt_install_one_of graphviz || say "setup: no Graphviz here; drawing a model will be skipped"
 cd "$ROOT" || exit 2
 # Tests run on the CPU and must not change with a GPU that happens to be there.

@@ -4,7 +4,8 @@
     dataset = dataset.batch(64).map(lambda x, y: (change(x), y))                              # draws go on from batch to batch
     dataset = dataset.enumerate().map(lambda step, xy: (change(xy[0], step), xy[1]))          # draws depend on seed and step alone
 
-`published` is the numbered pipeline's own: turned up to 20 degrees, shifted up to 20 %, zoomed up to 20 %, mirrored.
+`published` is the numbered pipeline's own, with Keras' ImageDataGenerator's meaning of the numbers: turned up to 10 degrees, shifted
+up to 10 %, width and height zoomed up to 10 % each, sheared by up to 0.2 (which there are degrees: next to nothing), mirrored.
 `strong` adds what happens to a video on its way to a viewer: JPEG, down-scaling and up again, blur, noise, colour, and a cut-out
 box so that no single part of the face decides. `none` only makes float32 of the images.
 """
@@ -18,9 +19,10 @@ from ..errors import UserError
 
 NAMES = ("published", "strong", "none")
 
-#: Largest geometric changes: rotation in degrees, shift and zoom as parts of the side.
-PUBLISHED = {"rotation": 20.0, "shift_x": 0.2, "shift_y": 0.2, "zoom": 0.2, "stretch": 0.0}
-STRONG = {"rotation": 8.0, "shift_x": 0.05, "shift_y": 0.06, "zoom": 0.10, "stretch": 0.06}
+#: Largest geometric changes: rotation and shear in degrees, shift and zoom as parts of the side; stretch is of width against height,
+#: None: both are zoomed each for itself. What comes in from outside repeats the edge (NEAREST) or is mirrored (REFLECT).
+PUBLISHED = {"rotation": 10.0, "shift_x": 0.1, "shift_y": 0.1, "zoom": 0.1, "stretch": None, "shear": 0.2, "fill": "NEAREST"}
+STRONG = {"rotation": 8.0, "shift_x": 0.05, "shift_y": 0.06, "zoom": 0.10, "stretch": 0.06, "shear": 0.0, "fill": "REFLECT"}
 
 #: Probability of each change of `strong`, for each image alone.
 CHANCE = {"colour": 0.6, "grey": 0.03, "scale": 0.3, "blur": 0.15, "noise": 0.15, "jpeg": 0.5, "cut_out": 0.2}
@@ -95,11 +97,11 @@ class _Seeds:
         return tf.cast(self.uniform(shape) < chance, tf.float32)
 
 
-def _move(images, seeds: _Seeds, size: int, *, rotation, shift_x, shift_y, zoom, stretch):
-    """Mirror, turn, shift, zoom and stretch, in one resampling; what comes in from outside is mirrored.
+def _move(images, seeds: _Seeds, size: int, *, rotation, shift_x, shift_y, zoom, stretch, shear, fill):
+    """Mirror, turn, shear, shift, zoom and stretch, in one resampling.
 
     The map goes from the result's pixels to the image's, as ImageProjectiveTransformV3 wants it: about the middle,
-    x' = (s_x cos a) x - (s_y sin a) y + t_x.
+    x' = (s_x cos a) x - (s_y sin(a + h)) y + t_x, where h is the shear.
     """
     import tensorflow as tf
 
@@ -107,19 +109,23 @@ def _move(images, seeds: _Seeds, size: int, *, rotation, shift_x, shift_y, zoom,
     shape = (count,)
     angle = seeds.uniform(shape, -rotation, rotation) * (math.pi / 180)
     scale = seeds.uniform(shape, 1 - zoom, 1 + zoom)
-    ratio = seeds.uniform(shape, 1 - stretch, 1 + stretch)
+    if stretch is None:
+        across, down = scale, seeds.uniform(shape, 1 - zoom, 1 + zoom)
+    else:
+        ratio = seeds.uniform(shape, 1 - stretch, 1 + stretch)
+        across, down = scale * ratio, scale / ratio
     mirror = 1 - 2 * seeds.happens(shape, 0.5)
-    per_pixel = source / size
-    across, down = scale * ratio * per_pixel, scale / ratio * per_pixel
-    a0, a1 = tf.cos(angle) * across * mirror, -tf.sin(angle) * down
-    b0, b1 = tf.sin(angle) * across * mirror, tf.cos(angle) * down
+    across, down = across * (source / size), down * (source / size)
+    tilted = angle + seeds.uniform(shape, -shear, shear) * (math.pi / 180) if shear else angle
+    a0, a1 = tf.cos(angle) * across * mirror, -tf.sin(tilted) * down
+    b0, b1 = tf.sin(angle) * across * mirror, tf.cos(tilted) * down
     middle_in, middle_out = (source - 1) / 2, (size - 1) / 2
     a2 = middle_in - (a0 + a1) * middle_out + seeds.uniform(shape, -shift_x, shift_x) * source
     b2 = middle_in - (b0 + b1) * middle_out + seeds.uniform(shape, -shift_y, shift_y) * source
     zero = tf.zeros(shape)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=images, transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], 1), output_shape=(size, size),
-        fill_value=0.0, interpolation="BILINEAR", fill_mode="REFLECT")
+        fill_value=0.0, interpolation="BILINEAR", fill_mode=fill)
     return tf.ensure_shape(moved, (None, size, size, 3))
 
 

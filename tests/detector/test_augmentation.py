@@ -76,3 +76,28 @@ def test_movement_keeps_the_picture_in_place_on_average(faces):
 def test_unknown_name_is_refused():
     with pytest.raises(UserError, match="no augmentation"):
         augment("wild", 1)
+
+
+def test_published_moves_as_far_as_published_and_no_further():
+    """Rotation 10 degrees, shifts and zoom 0.1 of each axis: read off two spots on a line through the middle."""
+    import tensorflow as tf
+
+    side, arm, count = 129, 30, 400
+    image = np.zeros((count, side, side, 3), np.float32)
+    image[:, 63:66, 64 - arm - 1:64 - arm + 2, 0] = 255
+    image[:, 63:66, 64 + arm - 1:64 + arm + 2, 1] = 255
+    made = augment("published", 1)(image, tf.constant(0)).numpy()
+    grid = np.arange(side)
+    weight = made[..., :2].sum((1, 2))
+    y = (made[..., :2] * grid[None, :, None, None]).sum((1, 2)) / weight
+    x = (made[..., :2] * grid[None, None, :, None]).sum((1, 2)) / weight
+    mirrored = x[:, 0] > x[:, 1]
+    assert 0.4 < mirrored.mean() < 0.6
+    across, down = x[:, 1] - x[:, 0], y[:, 1] - y[:, 0]
+    angle = np.degrees(np.arctan2(down, across * np.where(mirrored, -1, 1)))   # a mirrored line runs backwards
+    angle = np.abs(np.where(mirrored, -angle, angle))
+    assert 8 < angle.max() < 12.5, "10 degrees, and up to a fifth more where width is zoomed in against height"
+    length = np.hypot(across, down) / (2 * arm)
+    assert 0.88 < length.min() < 0.94 and 1.06 < length.max() < 1.13
+    for middle in (x.mean(1) - 64, y.mean(1) - 64):
+        assert 0.08 < np.abs(middle).max() / side < 0.125
