@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ from deepfake_detection.faces import boxes, detectors, extract, landmarks
 from deepfake_detection.faces.extract import CarryOver, FaceSettings, crop_faces, faces_of_video
 from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.sampling import parse
+from tests.processes import interrupt_midway
 from tests.clips import dfdc_folder, moving_face, pattern, scene, write_video
 
 FAST = FaceSettings("mtcnn_fast")
@@ -271,15 +270,7 @@ def test_scripts_and_interruption(project, clips, tmp_path):
                        {"v01.mp4": "v00.mp4"})
     common = ["--data", data, "--out", tmp_path / "o", "--workers", 2, "--sampling", "even"]
     arguments = [*common, "--direct", "--frame-count", 10]
-    process = subprocess.Popen([sys.executable, str(project / "01a_crop_faces_mtcnn.py"), *map(str, arguments),
-                                "--frames", str(tmp_path / "stopped")],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "stopped").glob("v*/faces/boxes.csv")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in errors, errors
+    interrupt_midway([project / "01a_crop_faces_mtcnn.py", *arguments, "--frames", tmp_path / "stopped"], tmp_path / "stopped", "v*/faces/boxes.csv")
     assert 1 <= len(list((tmp_path / "stopped").glob("v*/faces/boxes.csv"))) < 6
     for folder in ("stopped", "whole"):
         done = script(project, "01a_crop_faces_mtcnn.py", *arguments, "--frames", tmp_path / folder)

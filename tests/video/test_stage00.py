@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 from deepfake_detection.errors import UserError
 from deepfake_detection.video import frames as stage
 from deepfake_detection.video.sampling import parse
+from tests.processes import interrupt_midway
 from tests.clips import dfdc_folder, pattern, truncated, write_video
 
 
@@ -194,15 +193,7 @@ def test_interrupt_and_go_on_gives_the_same_bytes(project, tmp_path):
     source = write_video(tmp_path / "s.mp4", pattern(45, 400, 300), preset="ultrafast", gop=30)
     data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": source for i in range(10)}, {})
     options = ["--data", str(data), "--workers", "2", "--sampling", "even", "--frames", "35", "--out", str(tmp_path / "o")]
-    process = subprocess.Popen([sys.executable, str(project / "00_convert_video_to_image.py"), *options,
-                                "--frames-out", str(tmp_path / "stopped")],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "stopped").glob("v*/frames.json")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)           # as the terminal does: to the whole group
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from there" in errors and "Traceback" not in errors
+    interrupt_midway([project / "00_convert_video_to_image.py", *options, "--frames-out", tmp_path / "stopped"], tmp_path / "stopped", "v*/frames.json")
     done = len(list((tmp_path / "stopped").glob("v*/frames.json")))
     assert 1 <= done < 10
     for folder in ("stopped", "whole"):
