@@ -18,7 +18,7 @@ from ..video import workers
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED, Account
 from ..video.decode import Frame, FrameReader
 from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,
-                            settings_of as frame_settings)
+                            settings_of as frame_settings, video_stamp)
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
@@ -314,8 +314,7 @@ def _source_of(task: _Task) -> dict:
             raise UserError("the record of the frames is broken", file=task.folder / RECORD,
                             hint="run 00_convert_video_to_image.py with --force")
         return {"frames": {k: parsed.get(k) for k in ("settings", "source")}}
-    from ..video.frames import _stamp
-    return {"video": {"settings": frame_settings(task.sampling, task.scale), "source": _stamp(task.video)}}
+    return {"video": {"settings": frame_settings(task.sampling, task.scale), "source": video_stamp(task.video)}}
 
 
 def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from .. import files
 from ..errors import UserError
+from ..faces.crops import PUBLISHED_MARGIN     # stage 01a's, and so that of the faces in split_dataset
 from ..models import registry
 from ..models.weights import load_into
 from . import evaluate, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .train import groups_of, predict, prediction_batch, store_for
-
-#: The margin that stage 01a cuts faces with, and so the one of the faces in split_dataset.
-PUBLISHED_MARGIN = 0.30
 
 
 def load(path: str | Path, *, model: str | None = None, image_size: int | None = None):

@@ -126,7 +126,7 @@ def read_frames_table(folder: Path):
 
 
 def _convert_one(task: _Task) -> dict:
-    wanted = {"settings": settings_of(task.sampling, task.scale), "source": _stamp(task.video)}
+    wanted = {"settings": settings_of(task.sampling, task.scale), "source": video_stamp(task.video)}
     record = read_record(task.folder)
     if not task.force and record is not None and all(record.get(k) == v for k, v in wanted.items()) \
             and len(_pictures(task.folder, task.title)) == record["frames"]:
@@ -171,7 +171,8 @@ class _Unchanged(Exception):
     """The frames are those that stand."""
 
 
-def _stamp(video: Path) -> dict:
+def video_stamp(video: Path) -> dict:
+    """`files.source_stamp` of a video; UserError when it cannot be read."""
     try:
         return source_stamp(video)
     except OSError as e:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..boxes import Face
 from . import PUBLISHED_CONFIDENCE, by_confidence, in_frame
+from .batching import runs_of_one_size
 from .pyramid import scales
 
 
@@ -38,15 +39,7 @@ class MtcnnDetector:
         self._proposals, self._refine, self._output = _guarded_pnet()(), StageRNet(), StageONet()
 
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        found: list[list[Face]] = []
-        start = 0
-        while start < len(frames):      # runs of one size are one batch
-            end = start + 1
-            while end < len(frames) and frames[end].shape == frames[start].shape:
-                end += 1
-            found += self._detect_same_size(frames[start:end], min_face_px or self._min_face_px)
-            start = end
-        return found
+        return [faces for same in runs_of_one_size(frames) for faces in self._detect_same_size(same, min_face_px or self._min_face_px)]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         from mtcnn.utils.images import standarize_batch

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..boxes import Face
 from . import DATA, PUBLISHED_CONFIDENCE, by_confidence, in_frame
+from .batching import runs_of_one_size
 from .pyramid import scales
 
 # The package's defaults.
@@ -49,16 +50,7 @@ class MtcnnFastDetector:
         self._min_face_px = min_face_px
 
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        smallest = min_face_px or self._min_face_px
-        found: list[list[Face]] = []
-        start = 0
-        while start < len(frames):      # runs of one size are one batch
-            end = start + 1
-            while end < len(frames) and frames[end].shape == frames[start].shape:
-                end += 1
-            found += self._detect_same_size(frames[start:end], smallest)
-            start = end
-        return found
+        return [faces for same in runs_of_one_size(frames) for faces in self._detect_same_size(same, min_face_px or self._min_face_px)]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         height, width = frames[0].shape[:2]
