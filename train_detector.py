@@ -29,6 +29,20 @@ def sizes(text: str) -> tuple[tuple[float, int], ...]:
     return parts
 
 
+def freezing(text: str) -> tuple[float, str] | None:
+    """argparse type: "0.3:block2_add" freezes that layer and all before it from 30 % of the run on; "none" freezes nothing."""
+    if text == "none":
+        return None
+    part, _, layer = text.partition(":")
+    try:
+        begin = float(part)
+    except ValueError:
+        begin = -1.0
+    if not layer or not 0 <= begin < 1:
+        raise argparse.ArgumentTypeError(f"must look like 0.3:block2_add, or none, not {text!r}")
+    return begin, layer
+
+
 def main(argv=None) -> int:
     p = cli.parser(__doc__, data=False, out=False)
     shared = Path(__file__).resolve().parent.parent / "shared"
@@ -42,6 +56,8 @@ def main(argv=None) -> int:
     p.add_argument("--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)")
     p.add_argument("--architecture", default="efficientnet_lite0", metavar="NAME", help="network (default: %(default)s)")
     p.add_argument("--sizes", type=sizes, default="0:128", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
+    p.add_argument("--freeze", type=freezing, default="none", metavar="PART:LAYER",
+                   help="freeze this layer and all before it from this part of the run on (default: %(default)s)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
@@ -57,7 +73,7 @@ def main(argv=None) -> int:
 
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
-                              blends=not options.no_blends, augmentation=options.augmentation,
+                              blends=not options.no_blends, augmentation=options.augmentation, freeze=options.freeze,
                               validate_every=options.validate_every, seed=options.seed)
     cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)
     model = train.run(settings, cache, options.work / options.name)
@@ -68,7 +84,7 @@ def main(argv=None) -> int:
         model = export.ship(model, cache, options.out, training={
             "steps": result["step"], "faces_a_step": settings.batch, "minutes": result["minutes"], "architecture": settings.architecture,
             "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends,
-            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate})
+            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate, "freeze": settings.freeze})
     print(f"trained: {model}")
     return cli.EXIT_OK
 

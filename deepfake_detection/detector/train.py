@@ -3,9 +3,10 @@
     from deepfake_detection.detector import train
     train.run(train.Settings(steps=3000), cache, out=Path("build/detector/main"))
 
-A batch is balanced within every source, so that "which data set is this" never tells the label: 20 real DFDC faces stand beside
-13 DFDC fakes and 7 blends of real DFDC faces, and so on (SHARES). Batches are a function of (seed, step) alone, so a run that was
-killed goes on from its last checkpoint with the batches it would have had.
+A batch is balanced within every source, so that "which data set is this" never tells the label: 22 real DFDC faces stand beside
+14 DFDC fakes and 8 blends of real DFDC faces, and so on (SHARES). A fake brings the video it was made from where that is at hand, so
+that person, room and light are on both sides and only the manipulation differs. Batches are a function of (seed, step) alone, so a
+run that was killed goes on from its last checkpoint with the batches it would have had.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .data import CACHE_SIZE, POINTS, Cache
 from .self_blending import SelfBlender
 
 #: How many faces of a batch of 64 are (real, given fakes, blended fakes) for each source: real = fakes + blends in every line.
-SHARES = {"dfdc": (20, 13, 7), "ffpp": (6, 4, 2), "ffpp_faces": (4, 3, 1), "stills": (2, 0, 2)}
+SHARES = {"dfdc": (22, 14, 8), "ffpp": (6, 4, 2), "ffpp_faces": (3, 2, 1), "stills": (1, 0, 1)}
 
 #: Which data sets of the cache make up a source.
 SOURCES = {"dfdc": ("dfdc",), "ffpp": ("ffpp", "dfd"), "ffpp_faces": ("ffpp_faces",), "stills": ("stills",)}
@@ -48,6 +49,9 @@ class Settings:
         weight_decay: of convolution and dense kernels only.
         smoothing: labels are smoothed by this much.
         averaging: momentum of the averaged weights, which are what is saved.
+        freeze: (part of the run, layer): from that part on this layer and all before it stay as they are. The first layers see the
+            largest pictures and change least: without their gradients a step takes two thirds of the time (after Brock et al.,
+            "FreezeOut", 2017). None: everything learns to the end.
         without: sources left out ("dfdc" or "ffpp", which takes ffpp_faces with it), for leave-one-dataset-out.
         blends: with False, given fakes take the place of blended ones.
         augmentation: a name of `training.augmentation`.
@@ -65,6 +69,7 @@ class Settings:
     smoothing: float = 0.04
     dropout: float = 0.3
     averaging: float = 0.996
+    freeze: tuple | None = None
     without: tuple = ()
     blends: bool = True
     augmentation: str = "strong"
@@ -87,7 +92,7 @@ class Batches:
         self._seed, self._batch = settings.seed, settings.batch
         left_out = {"ffpp": ("ffpp", "ffpp_faces"), "dfdc": ("dfdc",)}
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
-        self._shares, self._videos = {}, {}
+        self._shares, self._videos, self._groups, self._reals_of = {}, {}, {}, {}
         for source, share in SHARES.items():
             if source in gone:
                 continue
@@ -98,7 +103,12 @@ class Batches:
             for label in (REAL, FAKE):
                 # A video is drawn first, then a face of it, so that long videos do not weigh more.
                 rows = cache.rows(dataset=SOURCES[source], split="train", label=label)
-                self._videos[source, label] = [g.index.to_numpy() for _, g in cache.table.iloc[rows].groupby("video", sort=True)]
+                videos = [g for _, g in cache.table.iloc[rows].groupby("video", sort=True)]
+                self._videos[source, label] = [g.index.to_numpy() for g in videos]
+                self._groups[source, label] = [g["group"].iloc[0] for g in videos]
+            self._reals_of[source] = {}
+            for number, group in enumerate(self._groups[source, REAL]):
+                self._reals_of[source].setdefault(group, []).append(number)
         scale = settings.batch / sum(2 * s[0] for s in self._shares.values())
         self._shares = {k: self._scaled(s, scale) for k, s in self._shares.items()}
 
@@ -114,7 +124,11 @@ class Batches:
         blend = SelfBlender(seed=int(rng.integers(2**31)))
         faces, labels = [], []
         for source, (reals, fakes, blends) in self._shares.items():
-            chosen = self._draw(rng, source, REAL, reals)
+            fake_videos = self._draw(rng, source, FAKE, fakes)
+            groups = [self._groups[source, FAKE][v] for v in fake_videos]
+            paired = [int(rng.choice(self._reals_of[source][g])) for g in groups if g in self._reals_of[source]][:reals]
+            real_videos = rng.permutation(paired + self._draw(rng, source, REAL, reals - len(paired))).astype(int)
+            chosen = self._face_of_each(rng, source, REAL, real_videos)
             faces += [self._images[i] for i in chosen]
             for n, i in enumerate(chosen[:blends]):
                 # The blends stand beside the very faces they were made from: what differs is the blending alone.
@@ -123,16 +137,19 @@ class Batches:
                     faces.append(blend(self._images[i], self._points[i], self._images[j], self._points[j]))
                 else:
                     faces.append(blend(self._images[i], self._points[i]))
-            faces += [self._images[i] for i in self._draw(rng, source, FAKE, fakes)]
+            faces += [self._images[i] for i in self._face_of_each(rng, source, FAKE, fake_videos)]
             labels += [REAL] * reals + [FAKE] * (blends + fakes)
         return np.stack(faces), np.array(labels, np.float32)
 
     def _draw(self, rng, source: str, label: int, count: int) -> list[int]:
-        videos = self._videos[source, label]
+        """Numbers of videos."""
         if not count:
             return []
-        picked = rng.choice(len(videos), count, replace=len(videos) < count)
-        return [int(rng.choice(videos[v])) for v in picked]
+        videos = len(self._videos[source, label])
+        return rng.choice(videos, count, replace=videos < count).tolist()
+
+    def _face_of_each(self, rng, source: str, label: int, videos) -> list[int]:
+        return [int(rng.choice(self._videos[source, label][v])) for v in videos]
 
 
 def dataset(cache: Cache, settings: Settings, start: int, size: int):
@@ -195,6 +212,8 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
         wanted = _size_at(settings, progress)
         if model.input_shape[1] != wanted:
             model = _resized(model, settings, wanted)
+        if settings.freeze and progress >= settings.freeze[0] and all(layer.trainable for layer in model.layers):
+            model = _frozen(model, settings)
         if size != wanted:
             feed, size = iter(dataset(cache, settings, step, wanted)), wanted
         model.optimizer.learning_rate.assign(_learning_rate(settings, progress))
@@ -243,6 +262,24 @@ def _resized(model, settings: Settings, size: int):
     for new, old in zip(larger.optimizer.variables, model.optimizer.variables):
         new.assign(old)
     return larger
+
+
+def _frozen(model, settings: Settings):
+    """The model with its first layers frozen; the optimizer keeps its state of all others."""
+    from ..training.train import freeze
+
+    old = {_owner(v): v for v in model.optimizer.variables}
+    freeze(model, settings.freeze[1])
+    _compiled(model, settings)
+    model.optimizer.build(model.trainable_variables)
+    for variable in model.optimizer.variables:
+        variable.assign(old[_owner(variable)])
+    return model
+
+
+def _owner(variable) -> str:
+    """What a variable of an optimizer belongs to, without the optimizer's own name: `stem_conv_kernel_momentum`."""
+    return variable.path.split("/", 1)[-1]
 
 
 def _with(model, weights):

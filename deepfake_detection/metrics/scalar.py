@@ -102,10 +102,16 @@ def _auc_point(y, p):
 
 
 def _auc_batch(y, p, weights):
-    fakes, reals = _cumulated(y, p, weights)
-    # Trapezoids under (FPR, TPR): a real that ties with a fake counts one half.
-    area = (np.diff(reals, axis=1) * (fakes[:, 1:] + fakes[:, :-1]) / 2).sum(axis=1)
-    return area / (fakes[:, -1] * reals[:, -1])
+    # Mann and Whitney's count: the weight of the fakes below each real, and half of those that tie with it.
+    order = np.argsort(p, kind="stable")
+    fakes, reals = order[y[order] == FAKE], order[y[order] == REAL]
+    below, up_to = (np.searchsorted(p[fakes], p[reals], side) for side in ("left", "right"))
+    weight_of_reals = weights[:, reals]
+    cumulated = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights[:, fakes], axis=1)], axis=1)
+    beaten = cumulated[:, below]
+    if (below != up_to).any():
+        beaten = (beaten + cumulated[:, up_to]) / 2
+    return np.einsum("ij,ij->i", weight_of_reals, beaten) / (cumulated[:, -1] * weight_of_reals.sum(axis=1))
 
 
 def _ap_point(y, p):

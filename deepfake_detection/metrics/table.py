@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..labels import TIE_THRESHOLD
-from .bootstrap import bootstrap_groups
+from .bootstrap import bootstrap_metrics
 from .errors import MetricError
 from .scalar import METRICS
 
@@ -27,18 +27,18 @@ def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = T
         {"value", "no_interval": reason} (the value stands, its interval does not),
         {"refused": reason}.
     """
+    metrics = {name: METRICS[name] for name in names}
+    if "balanced_accuracy" in metrics:
+        m = metrics["balanced_accuracy"]
+        metrics["balanced_accuracy"] = replace(m, point=partial(m.point, threshold=threshold), batch_of=partial(m.batch_of, threshold=threshold))
+    values: dict[str, float] = {}
     results: dict[str, dict] = {}
-    for name in names:
-        metric = METRICS[name]
-        if name == "balanced_accuracy":
-            metric = replace(metric, point=partial(metric.point, threshold=threshold), batch_of=partial(metric.batch_of, threshold=threshold))
+    for name, metric in metrics.items():
         try:
-            value = metric(y, p)
+            values[name] = metric(y, p)
         except MetricError as e:
             results[name] = {"refused": e.reason}
-            continue
-        try:
-            results[name] = bootstrap_groups(metric, y, p, groups, n=n, seed=seed).to_dict()
-        except MetricError as e:
-            results[name] = {"value": value, "no_interval": e.reason}
-    return results
+    intervals = bootstrap_metrics([metrics[name] for name in values], y, p, groups, n=n, seed=seed) if values else []
+    for (name, value), interval in zip(values.items(), intervals):
+        results[name] = {"value": value, "no_interval": interval.reason} if isinstance(interval, MetricError) else interval.to_dict()
+    return {name: results[name] for name in names}

@@ -137,3 +137,49 @@ def test_resized_keeps_weights_and_optimizer(lite0):
     assert len(larger.optimizer.variables) == len(model.optimizer.variables)
     for a, b in zip([*model.optimizer.variables, *model.get_weights()], [*larger.optimizer.variables, *larger.get_weights()]):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_frozen_layers_stay_and_the_optimizer_goes_on(lite0):
+    import keras
+
+    settings = replace(TINY, architecture="efficientnet_lite0", freeze=(0.5, "block2_add"))
+    model = train._compiled(keras.models.clone_model(lite0), settings)
+    model.set_weights(lite0.get_weights())
+    faces = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
+    labels = np.array([0, 1] * 4, np.float32)[:, None]
+    model.train_on_batch(faces, labels)
+    kept = {train._owner(v): np.asarray(v) for v in model.optimizer.variables}
+    model = train._frozen(model, settings)
+    assert 0 < len(model.optimizer.variables) < len(kept)
+    for variable in model.optimizer.variables:
+        np.testing.assert_array_equal(np.asarray(variable), kept[train._owner(variable)])
+    before = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    model.train_on_batch(faces, labels)
+    names = [layer.name for layer in model.layers]
+    for layer in model.layers:
+        if layer.weights:
+            same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name]))
+            assert same == (names.index(layer.name) <= names.index("block2_add")), layer.name
+    # What is saved for a restart knows what is frozen.
+    assert [w.shape for w in train._with(model, model.get_weights()).get_weights()] == [w.shape for w in model.get_weights()]
+
+
+def test_a_run_freezes_at_its_part_and_goes_on_after_a_kill(small_cache, tmp_path, monkeypatch):
+    import keras
+
+    settings = replace(TINY, freeze=(0.5, "conv2d_2"), validate_every=3)
+    save = train._save
+
+    def save_and_die(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(train, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(settings, small_cache, tmp_path)
+    checkpoint = keras.models.load_model(tmp_path / "checkpoint.keras")
+    assert not checkpoint.get_layer("conv2d_2").trainable and checkpoint.get_layer("conv2d_3").trainable
+    model = keras.models.load_model(train.run(settings, small_cache, tmp_path), compile=False)
+    for a, b in zip(model.get_layer("conv2d_1").get_weights(), checkpoint.get_layer("conv2d_1").get_weights()):
+        np.testing.assert_allclose(a, b, atol=0.05)          # the average closes in on the frozen value, the value itself stays

@@ -68,6 +68,24 @@ def test_labels_say_real_for_faces_that_are_untouched(small_cache):
         assert (face.tobytes() in real) == (label == 1)
 
 
+def test_a_fake_stands_beside_its_own_original(small_cache):
+    read = []
+
+    class Spy:
+        def __getitem__(self, i):
+            read.append(i)
+            return small_cache.images[i]
+
+    batches = Batches(data.Cache(small_cache.table, Spy()), Settings())
+    for step in range(5):
+        read.clear()
+        batches(step)
+        rows = small_cache.table.iloc[read]
+        for source in ("dfdc", "ffpp", "ffpp_faces"):
+            some = rows[rows.dataset == source]
+            assert set(some[some.label == 0].group) <= set(some[some.label == 1].group)
+
+
 def test_batches_are_a_function_of_seed_and_step(small_cache):
     def batch(seed, step):
         return Batches(small_cache, Settings(seed=seed))(step)[0]
