@@ -109,23 +109,23 @@ def video_table(spark, preds: str):
     usable = F.col("p_real").isNull() | F.col("p_real").between(0.0, 1.0)
     bad = ~F.col("empty") & (F.col("video").isNull() | ~F.col("readable") | ~usable)
     scored = ~bad & F.col("p_real").isNotNull()
+    # Numbers only: with a string among what is aggregated (the least label, an example) Spark sorts all rows instead of hashing them.
     reduced = (
         faces.withColumn("video", F.when(bad, None).otherwise(F.col("video")))
         .groupBy("video")
         .agg(F.sum(F.when(scored, F.round(F.col("p_real") * float(_UNIT)).cast("long"))).alias("total"),
              F.count(F.when(scored, True)).alias("frames"),
-             F.min(F.when(F.col("label") != "", F.col("label"))).alias("label"),
-             F.max(F.when(F.col("label") != "", F.col("label"))).alias("other_label"),
-             F.min(F.when(bad, F.substring("raw", 1, 120))).alias("example"),
+             F.count(F.when(F.col("label") == VERDICT_REAL, True)).alias("real"),
+             F.count(F.when(F.col("label") == VERDICT_FAKE, True)).alias("fake"),
              F.count(F.when(bad, True)).alias("bad"),
              F.count(F.when(F.col("last"), True)).alias("last")))
-    table = _collect(reduced, preds)
+    table = _collect(spark, reduced, preds)
 
-    # toPandas brings null as None or NaN: pandas' isna knows both.
     wrong = table[table["video"].isna()]
     count = int(wrong["bad"].sum())
     if count:
-        raise UserError(f"{count:,} rows are no scores, e.g. {str(wrong['example'].iloc[0])!r}", file=preds,
+        example = _collect(spark, faces.where(bad).agg(F.min(F.substring("raw", 1, 120)).alias("example")), preds)
+        raise UserError(f"{count:,} rows are no scores, e.g. {str(example['example'].iloc[0])!r}", file=preds,
                         hint=f"{_FORM}; a score is P(real), a number in 0..1")
     ends = int(table["last"].sum())
     table = table[table["video"].notna()]
@@ -134,7 +134,7 @@ def video_table(spark, preds: str):
     if table.empty:
         raise UserError("there are no scores here", file=preds, hint=_FORM)
     table = table.sort_values("video", ignore_index=True)
-    two = table[table["label"].notna() & (table["label"] != table["other_label"])]
+    two = table[(table["real"] > 0) & (table["fake"] > 0)]
     if len(two):
         raise UserError(f"{len(two)} video(s) are both real and fake, e.g. {two['video'].iloc[0]!r}", file=preds,
                         hint="give every video one label and a title of its own")
@@ -143,20 +143,23 @@ def video_table(spark, preds: str):
     total = table["total"].to_numpy(dtype=np.float64, na_value=np.nan) / _UNIT
     table["p_real"] = np.divide(total, frames, out=np.full(len(table), np.nan), where=frames > 0)
     table["frames"] = frames
-    table["label"] = table["label"].fillna("").astype(str)
+    table["label"] = np.select([table["real"] > 0, table["fake"] > 0], [VERDICT_REAL, VERDICT_FAKE], "")
     return table[["video", "label", "p_real", "frames"]]
 
 
-def _collect(reduced, preds: str):
+def _collect(spark, reduced, preds: str):
     """The aggregated rows as pandas, a long sum as nullable integer (a float64 holds 53 bits of it only)."""
+    import pandas as pd
+    import pyarrow as pa
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
+
+    from .session import run_job
     try:
-        rows = reduced.toArrow()
+        rows = run_job(spark, reduced.toArrow)
     except (PySparkException, Py4JJavaError) as e:
         raise _unreadable(e, preds) from None
-    import pandas as pd
-    return rows.to_pandas(types_mapper={rows.schema.field("total").type: pd.Int64Dtype()}.get)
+    return rows.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
 def _unreadable(error: Exception, preds: str) -> UserError:
@@ -227,8 +230,9 @@ def _from_json(spark, paths: list[str]):
     piece = piece.select("trimmed", "pair", F.trim(number, F.lit(blank)).alias("number"), quoted.alias("quoted"))
     body = F.expr("substring(quoted, 2, length(quoted) - 2)")
     plain = F.replace(body, F.lit("\\/"), F.lit("/"))
-    # The full rules of JSON strings cost time, and only names with other escapes (quotes, \u00e9) need them.
-    escaped = F.element_at(F.from_json(F.concat(F.lit("["), F.col("quoted"), F.lit("]")), "array<string>"), 1)
+    # The full rules of JSON strings cost time, and only names with other escapes (quotes, \u00e9) need them. (from_json would do too,
+    # but Spark makes no Java code of an expression with it, and then interprets this whole step.)
+    escaped = F.get_json_object(F.concat(F.lit('{"name":'), F.col("quoted"), F.lit("}")), "$.name")
     whole = F.col("quoted").startswith('"') & F.col("quoted").endswith('"') & (F.length("quoted") > 2)
     name = F.when(~whole, None).when(plain.contains("\\"), F.replace(escaped, F.lit("\\"), F.lit("/"))).when(plain.contains('"'), None).otherwise(plain)
     ends = F.col("trimmed").endswith("]")
