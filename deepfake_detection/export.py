@@ -179,6 +179,9 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
     if not Path(model_path).is_file():
         raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model")
     import keras
+
+    from .models.weights import refuse_outside
+    refuse_outside(model_path)
     try:
         model = keras.models.load_model(model_path, compile=False)
     except (OSError, ValueError, TypeError) as e:

@@ -10,7 +10,7 @@ from .. import files
 from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN     # stage 01a's, and so that of the faces in split_dataset
 from ..models import registry
-from ..models.weights import load_into
+from ..models.weights import load_into, refuse_outside
 from . import evaluate, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .train import groups_of, predict, prediction_batch, store_for
@@ -27,6 +27,7 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
     path = Path(path)
     if not path.is_file():
         raise _no_model(path)
+    refuse_outside(path)
     if path.name.endswith(".weights.h5") or (path.suffix == ".h5" and not _whole(path)):
         if model is None:
             raise UserError("this file holds weights without an architecture", file=path,

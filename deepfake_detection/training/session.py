@@ -11,6 +11,9 @@ import tempfile
 def quiet() -> None:
     """Imports TensorFlow without its chatter: what is on the screen is ours."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Off by default on processors without AVX-512, where it more than doubles the speed of training (Lite0 at 128 px: 57 images/s
+    # on two cores, 20 without). Results differ in the last bits between the two, not from run to run.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)      # "You are saving your model as an HDF5 file": on purpose
     if "tensorflow" in sys.modules:

@@ -139,6 +139,50 @@ def test_nothing_climbs_out_of_a_model_file(tmp_path):
     assert not canary.exists()
 
 
+def _elsewhere(file, secret):
+    """Another file's numbers by a link to it, by storage in it, and by a virtual dataset over it."""
+    import h5py
+
+    shape = (193,)
+    with h5py.File(secret, "w") as f:
+        f["secret"] = np.ones(shape)
+    raw = secret.with_suffix(".raw")
+    raw.write_bytes(np.ones(shape).tobytes())
+    layout = h5py.VirtualLayout(shape=shape, dtype="f8")
+    layout[:] = h5py.VirtualSource(str(secret), "secret", shape=shape)
+    return {"link": lambda: file.__setitem__("x", h5py.ExternalLink(str(secret), "secret")),
+            "storage": lambda: file.create_dataset("x", shape, "f8", external=[(str(raw), 0, raw.stat().st_size)]),
+            "virtual": lambda: file.create_virtual_dataset("x", layout)}
+
+
+@pytest.mark.parametrize("way", ["link", "storage", "virtual"])
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5", "m.keras"])
+def test_a_model_that_points_into_another_file_is_refused(tmp_path, name, way):
+    import h5py
+
+    from deepfake_detection import export
+    from deepfake_detection.models import weights
+    from deepfake_detection.training import predict_faces
+    path, secret = tmp_path / name, tmp_path / "secret.h5"
+    (plain().save_weights if "weights" in name else plain().save)(path)
+    if name == "m.keras":
+        with zipfile.ZipFile(path) as z:
+            members = {n: z.read(n) for n in z.namelist()}
+        inner = io.BytesIO(members["model.weights.h5"])
+        with h5py.File(inner, "r+") as f:
+            _elsewhere(f, secret)[way]()
+        members["model.weights.h5"] = inner.getvalue()
+        with zipfile.ZipFile(path, "w") as z:
+            for n, data in members.items():
+                z.writestr(n, data)
+    else:
+        with h5py.File(path, "r+") as f:
+            _elsewhere(f, secret)[way]()
+    for read in (lambda: predict_faces.load(path), lambda: weights.load_into(plain(), path), lambda: export.export(path, "onnx", tmp_path / "out")):
+        with pytest.raises(UserError, match="another"):
+            read()
+
+
 def test_plain_models_are_taken(tmp_path):
     from deepfake_detection.training import predict_faces
     for name in ("plain.keras", "plain.h5"):
