@@ -3,13 +3,14 @@
     python tests/cluster/spark_standalone.py [--data DIR]
 
 Runs spark_preprocess.py locally, on the cluster, and on the cluster while one worker (with its executor) is killed in the middle, and
-compares all rows. Exit code 0: all equal. Without --data it makes twelve clips of its own. Needs Java 17; takes a minute or two.
+compares all rows; runs stage 04 locally and on the cluster, and compares its files. Exit code 0: all equal. Without --data it makes twelve clips of its own. Needs Java 17; takes a minute or two.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -124,6 +125,27 @@ def finish(process: subprocess.Popen, out: Path) -> None:
         raise RuntimeError(f"the job ended with {process.returncode}:\n{out.with_suffix('.log').read_text()[-4000:]}")
 
 
+def compare_stage_04(folder: Path, url: str) -> None:
+    """The same bytes from one process and from the executors, of scores in two files that Spark splits between them."""
+    import random
+
+    draw, scores = random.Random(1), folder / "scores"
+    scores.mkdir()
+    for part in range(2):
+        rows = [[f"{('fake', 'real')[v % 2]}/clip{v:03d}-{f:03d}-00.png", draw.random()] for v in range(40) for f in range(part * 50, part * 50 + 50)]
+        (scores / f"part{part}.json").write_text(json.dumps(rows))
+    results = {}
+    for name, master in (("04-here", "local[1]"), ("04-there", url)):
+        done = subprocess.run([sys.executable, str(PROJECT / "04_mapreduce_video_preds.py"), "--preds", str(scores), "--out", str(folder / name), "--master", master],
+                              cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_S * 4, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"})
+        if done.returncode:
+            raise RuntimeError(f"stage 04 on {master} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+        results[name] = {f.name: f.read_bytes() for f in (folder / name).iterdir() if f.suffix in (".txt", ".csv")}
+    assert results["04-here"] == results["04-there"] and set(results["04-here"]) == {"mapreduce_res.txt", "video_predictions.csv"}
+    assert results["04-here"]["video_predictions.csv"].count(b"\n") == 41
+    print("stage 04 on the cluster: the same bytes as on one core")
+
+
 def check(data: Path | None, folder: Path) -> None:
     """Raises AssertionError or RuntimeError when a result differs."""
     data = data or make_clips(folder)
@@ -142,6 +164,8 @@ def check(data: Path | None, folder: Path) -> None:
         assert rows(there).equals(wanted), "the cluster's rows differ from the local ones"
         assert {p.name for p in (there / "spark_faces").glob("part-*.parquet")} == files
         print(f"cluster of two workers: the same {len(wanted)} rows")
+
+        compare_stage_04(folder, running.url)
 
         hurt = folder / "hurt"
         process = job(data, hurt, "--master", running.url)
