@@ -125,8 +125,8 @@ def finish(process: subprocess.Popen, out: Path) -> None:
         raise RuntimeError(f"the job ended with {process.returncode}:\n{out.with_suffix('.log').read_text()[-4000:]}")
 
 
-def compare_stage_04(folder: Path, url: str) -> None:
-    """The same bytes from one process and from the executors, of scores in two files that Spark splits between them."""
+def compare_stage_04(folder: Path, url: str, environment: dict) -> None:
+    """The same bytes from one process, from the executors, and through spark-submit, of scores in two files that Spark splits."""
     import random
 
     draw, scores = random.Random(1), folder / "scores"
@@ -134,16 +134,20 @@ def compare_stage_04(folder: Path, url: str) -> None:
     for part in range(2):
         rows = [[f"{('fake', 'real')[v % 2]}/clip{v:03d}-{f:03d}-00.png", draw.random()] for v in range(40) for f in range(part * 50, part * 50 + 50)]
         (scores / f"part{part}.json").write_text(json.dumps(rows))
-    results = {}
-    for name, master in (("04-here", "local[1]"), ("04-there", url)):
-        done = subprocess.run([sys.executable, str(PROJECT / "04_mapreduce_video_preds.py"), "--preds", str(scores), "--out", str(folder / name), "--master", master],
-                              cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_S * 4, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"})
+    import pyspark
+
+    script, results = str(PROJECT / "04_mapreduce_video_preds.py"), {}
+    submit = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
+    for name, command in {"04-here": [sys.executable, script, "--master", "local[1]"], "04-there": [sys.executable, script, "--master", url],
+                          "04-submitted": [submit, "--master", url, script]}.items():
+        done = subprocess.run([*command, "--preds", str(scores), "--out", str(folder / name)], cwd=PROJECT, capture_output=True, text=True,
+                              timeout=PATIENCE_S * 4, env=environment | {"SPARK_LOCAL_IP": "127.0.0.1"})
         if done.returncode:
-            raise RuntimeError(f"stage 04 on {master} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+            raise RuntimeError(f"{name} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         results[name] = {f.name: f.read_bytes() for f in (folder / name).iterdir() if f.suffix in (".txt", ".csv")}
-    assert results["04-here"] == results["04-there"] and set(results["04-here"]) == {"mapreduce_res.txt", "video_predictions.csv"}
+    assert results["04-here"] == results["04-there"] == results["04-submitted"] and set(results["04-here"]) == {"mapreduce_res.txt", "video_predictions.csv"}
     assert results["04-here"]["video_predictions.csv"].count(b"\n") == 41
-    print("stage 04 on the cluster: the same bytes as on one core")
+    print("stage 04 on the cluster, and through spark-submit: the same bytes as on one core")
 
 
 def check(data: Path | None, folder: Path) -> None:
@@ -165,7 +169,7 @@ def check(data: Path | None, folder: Path) -> None:
         assert {p.name for p in (there / "spark_faces").glob("part-*.parquet")} == files
         print(f"cluster of two workers: the same {len(wanted)} rows")
 
-        compare_stage_04(folder, running.url)
+        compare_stage_04(folder, running.url, running.environment)
 
         hurt = folder / "hurt"
         process = job(data, hurt, "--master", running.url)

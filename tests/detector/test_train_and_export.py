@@ -30,10 +30,8 @@ def test_a_run_leaves_model_log_and_settings(trained):
     assert log.step.tolist() == [2, 4] and log["size"].tolist() == [32, 32] and log.dfdc_auc.between(0, 1).all()
 
 
-def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monkeypatch):
-    import keras
-
-    whole = keras.models.load_model(trained[0], compile=False)
+def run_until_checkpoint(settings, cache, out, monkeypatch):
+    """Trains up to the first checkpoint, and is interrupted there."""
     save = train._save
 
     def save_and_die(*args):
@@ -43,7 +41,14 @@ def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monke
     with monkeypatch.context() as m:
         m.setattr(train, "_save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.run(TINY, small_cache, tmp_path)
+            train.run(settings, cache, out)
+
+
+def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monkeypatch):
+    import keras
+
+    whole = keras.models.load_model(trained[0], compile=False)
+    run_until_checkpoint(TINY, small_cache, tmp_path, monkeypatch)
     again = keras.models.load_model(train.run(TINY, small_cache, tmp_path), compile=False)
     assert json.loads((tmp_path / "result.json").read_text())["step"] == 4
     # Dropout draws anew after a restart, so the weights are close, not equal; without the checkpoint they would be far.
@@ -168,16 +173,7 @@ def test_a_run_freezes_at_its_part_and_goes_on_after_a_kill(small_cache, tmp_pat
     import keras
 
     settings = replace(TINY, freeze=(0.5, "conv2d_2"), validate_every=3)
-    save = train._save
-
-    def save_and_die(*args):
-        save(*args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(train, "_save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train.run(settings, small_cache, tmp_path)
+    run_until_checkpoint(settings, small_cache, tmp_path, monkeypatch)
     checkpoint = keras.models.load_model(tmp_path / "checkpoint.keras")
     assert not checkpoint.get_layer("conv2d_2").trainable and checkpoint.get_layer("conv2d_3").trainable
     model = keras.models.load_model(train.run(settings, small_cache, tmp_path), compile=False)
