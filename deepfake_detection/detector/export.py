@@ -19,7 +19,7 @@ from ..labels import FAKE, REAL
 from .data import MARGIN, TRIM, Cache
 from .runtime import CONFIG, KERAS, ONNX
 
-NAME, VERSION = "faces-sbi-lite0", "1.0"
+NAME, VERSION = "faces-sbi-lite0", "1.1"
 OPSET = 17
 
 #: The two thresholds keep both kinds of error at this rate on the validation videos.
@@ -185,6 +185,7 @@ def ship(model_path: Path, cache: Cache, out: Path, *, version: str = VERSION, t
     from ..metrics import log_loss
 
     model = keras.models.load_model(model_path, compile=False)
+    model.trainable = True      # what a run froze in its last part is frozen for that run only
     size = model.input_shape[1]
     out.mkdir(parents=True, exist_ok=True)
     to_onnx(model, out / ONNX)

@@ -134,8 +134,10 @@ def read_face(path: str | Path, size: int, part: tuple = WHOLE):
         return None
     if part != WHOLE:
         height, width = image.shape[:2]
-        left, top = min(int(part[0] * width), width - 1), min(int(part[1] * height), height - 1)
-        image = image[top:max(top + 1, round(part[3] * height)), left:max(left + 1, round(part[2] * width))]
+        # Rounded edge by edge, as `detector.runtime.trim` does, so that both see the same rows.
+        left, top = min(round(part[0] * width), width - 1), min(round(part[1] * height), height - 1)
+        right, bottom = width - round((1 - part[2]) * width), height - round((1 - part[3]) * height)
+        image = image[top:max(top + 1, bottom), left:max(left + 1, right)]
     return network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
 
 

@@ -60,7 +60,8 @@ def _whole(path: Path) -> bool:
 
 
 def card_of(path: str | Path) -> dict:
-    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration. Empty without one.
+    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration, and whether
+    the mirror image is looked at too (`flip`). Empty without one.
 
     Raises:
         UserError: when there is one that cannot be read.
@@ -70,7 +71,8 @@ def card_of(path: str | Path) -> dict:
         return {}
     try:
         values = json.loads(card.read_text(encoding="utf-8"))
-        return {"margin": float(values["margin"]), "trim": values.get("trim") or {}, "calibration": values.get("calibration")}
+        return {"margin": float(values["margin"]), "trim": values.get("trim") or {}, "calibration": values.get("calibration"),
+                "flip": bool(values.get("flip"))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError("the model's description cannot be read", file=card, hint="it should hold margin, as models/detector.json does; or remove it") from None
 
@@ -123,7 +125,7 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
         store = store_for(loaded, faces, tables=sequences.box_tables(faces, frames) if sequence else None, workers=workers, cache_mb=cache_mb,
                           part=part, progress="reading faces")
         unit = "sequences" if sequence else "faces"
-        p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit)
+        p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit, flip=card.get("flip", False) and not sequence)
         if card.get("calibration"):
             p_real = calibrated(p_real, card["calibration"])
         extra = {"stage": "03a_load_model", "set": str(faces_folder),

@@ -468,14 +468,15 @@ def binary_metrics(y, p) -> dict:
     return {"loss": log_loss(y, p), "accuracy": float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL))), "auc": area}
 
 
-def predict(model, store, batch_size: int, progress: str | None = None):
-    """P(real) of every row of a store, float32 (N,), in its order."""
+def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
+    """P(real) of every row of a store, float32 (N,), in its order; with `flip` the mean of each face and its mirror image."""
     import numpy as np
 
     steps = -(-len(store.y) // batch_size)
     data = store.batches(np.arange(len(store.y)), batch_size)
-    p = model.predict(data.map(lambda x, *_: (x,)), verbose=0, callbacks=[_Bar(progress, steps, "predict")] if progress else None)
-    return np.asarray(p, np.float32).reshape(-1)
+    views = [lambda x, *_: (x,), lambda x, *_: (x[:, :, ::-1],)] if flip else [lambda x, *_: (x,)]
+    p = [model.predict(data.map(view), verbose=0, callbacks=[_Bar(progress, steps, "predict")] if progress else None) for view in views]
+    return np.mean(p, axis=0, dtype=np.float32).reshape(-1)
 
 
 class WeightAverage:

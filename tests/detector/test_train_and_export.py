@@ -120,11 +120,16 @@ def test_scores_of_the_wrong_polarity_are_not_shipped():
 
 
 def test_shipping_a_network_end_to_end(lite0, small_cache, tmp_path, monkeypatch):
+    import keras
+
     # An untrained network points neither way; what is calibrated and written is tested here, not how good it is.
     monkeypatch.setattr(export, "validation_scores", lambda *args, **options: scores())
+    lite0.get_layer("block0_dw").trainable = False          # as after a run with `freeze`
     lite0.save(tmp_path / "trained.keras")
+    lite0.get_layer("block0_dw").trainable = True
     export.ship(tmp_path / "trained.keras", small_cache, tmp_path / "models")
     model = DetectorModel.load(tmp_path / "models")
+    assert keras.models.load_model(tmp_path / "models" / "detector.keras", compile=False).get_layer("block0_dw").trainable
     config = read_config(tmp_path / "models")
     assert config["input_size"] == 64 and config["flip"] is False and config["fitted_on"]["videos"] == 360
     assert model.predict([small_cache.images[0]], trimmed=True).shape == (1,)

@@ -71,6 +71,25 @@ def test_numbered_stages(data, twin_model, by_predict, tmp_path):
     assert videos["p_real"].tolist() == pytest.approx([by_predict], abs=TOLERANCE)
 
 
+def test_numbered_stages_with_the_shipped_detector(data, tmp_path):
+    """Its own face finder, margin, trim, calibration and mirrored second look, from its description beside the weights."""
+    models, out = PROJECT / "models", tmp_path / "v.json"
+    stage("predict.py", data / "one.mp4", "--sampling", "even", "--frames", FRAMES, "--json", out, cwd=tmp_path)
+    got = json.loads(out.read_text())[0]
+    margin = json.loads((models / "detector.json").read_text())["margin"]
+    stage("00_convert_video_to_image.py", "--data", data, "--frames-out", tmp_path / "frames", "--out", tmp_path, "--sampling", "even", "--frames", FRAMES, cwd=tmp_path)
+    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames", tmp_path / "frames", "--out", tmp_path, "--detector", "yunet", "--margin", margin, cwd=tmp_path)
+    (tmp_path / "faces" / "real").mkdir(parents=True)
+    for face in (tmp_path / "frames" / "one" / "faces").glob("*.png"):
+        shutil.copy(face, tmp_path / "faces" / "real")
+    stage("03a_load_model.py", "--data", data, "--model-file", models / "detector.keras", "--faces", tmp_path / "faces", "--faces-margin", margin, "--out", tmp_path, cwd=tmp_path)
+    scores = np.array([p for _, p in json.loads((tmp_path / "cnn_preds_values.json").read_text())])
+    from deepfake_detection.aggregation import aggregate
+    rule = json.loads((models / "detector.json").read_text())["aggregation"]
+    assert len(scores) == FRAMES == got["frames_with_face"]
+    assert aggregate(scores, rule) == pytest.approx(got["p_real"], abs=1e-3)
+
+
 def test_spark_faces(data, twin_model, by_predict, tmp_path):
     if not shutil.which("java"):
         pytest.skip("Spark needs Java")

@@ -256,16 +256,22 @@ def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin
     assert predict_faces.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
 
 
-def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, dataset):
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, dataset, flip):
     session.start(seed=1, announce=False)
     model, _ = train.build_model(TINY)
     model.save(tmp_path / "m.keras")
-    card = {"margin": 0.0, "trim": {"top": 0.2, "bottom": 0.1}, "calibration": {"temperature": 2.0, "bias": 0.5}}
+    card = {"margin": 0.0, "trim": {"top": 0.2, "bottom": 0.1}, "calibration": {"temperature": 2.0, "bias": 0.5}, "flip": flip}
     (tmp_path / "m.json").write_text(json.dumps(card))
     predict_faces.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
     got = [p for _, p in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
     store = FaceStore(find_faces(dataset / "test"), 16, part=(0.1875, 0.3125, 0.8125, 0.75))
-    raw = model.predict(store.get(np.arange(24)), verbose=0)[:, 0]
+    faces = store.get(np.arange(24))
+    raw = model.predict(faces, verbose=0)[:, 0]
+    if flip:
+        mirrored = model.predict(faces[:, :, ::-1], verbose=0)[:, 0]
+        assert np.abs(raw - mirrored).max() > 1e-5
+        raw = (raw + mirrored) / 2
     np.testing.assert_allclose(got, predict_faces.calibrated(raw, card["calibration"]), atol=1e-6)
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(UserError, match="description"):
