@@ -185,7 +185,8 @@ def ship(model_path: Path, cache: Cache, out: Path, *, version: str = VERSION, t
     from ..metrics import log_loss
 
     model = keras.models.load_model(model_path, compile=False)
-    model.trainable = True      # what a run froze in its last part is frozen for that run only
+    for layer in model.layers:
+        layer.trainable = True      # what a run froze in its last part is frozen for that run only
     size = model.input_shape[1]
     out.mkdir(parents=True, exist_ok=True)
     to_onnx(model, out / ONNX)

@@ -273,7 +273,8 @@ def _frozen(model, settings: Settings):
     _compiled(model, settings)
     model.optimizer.build(model.trainable_variables)
     for variable in model.optimizer.variables:
-        variable.assign(old[_owner(variable)])
+        if _owner(variable) in old:                 # not when a run begins frozen: its optimizer has no state yet
+            variable.assign(old[_owner(variable)])
     return model
 
 

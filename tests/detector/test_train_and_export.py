@@ -174,6 +174,11 @@ def test_frozen_layers_stay_and_the_optimizer_goes_on(lite0):
     assert [w.shape for w in train._with(model, model.get_weights()).get_weights()] == [w.shape for w in model.get_weights()]
 
 
+def test_a_run_may_begin_frozen(small_cache, tmp_path):
+    settings = replace(TINY, steps=2, freeze=(0.0, "conv2d_2"))
+    assert train.run(settings, small_cache, tmp_path).is_file()
+
+
 def test_a_run_freezes_at_its_part_and_goes_on_after_a_kill(small_cache, tmp_path, monkeypatch):
     import keras
 
