@@ -58,6 +58,8 @@ def main(argv=None) -> int:
     p.add_argument("--sizes", type=sizes, default="0:128", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
     p.add_argument("--freeze", type=freezing, default="none", metavar="PART:LAYER",
                    help="freeze this layer and all before it from this part of the run on (default: %(default)s)")
+    p.add_argument("--interpolate", type=cli.fraction, default=1.0, metavar="PART",
+                   help="ship this part of the way from --weights (a .keras file) to the run's end; 1 is its end (default: %(default)s)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
@@ -80,11 +82,14 @@ def main(argv=None) -> int:
     if not options.no_export:
         from deepfake_detection.detector import export
 
+        if options.interpolate < 1:
+            model = train.interpolate(Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras")
         result = json.loads((options.work / options.name / "result.json").read_text())
         model = export.ship(model, cache, options.out, training={
             "steps": result["step"], "faces_a_step": settings.batch, "minutes": result["minutes"], "architecture": settings.architecture,
             "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends,
-            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate, "freeze": settings.freeze})
+            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate, "freeze": settings.freeze, "weights": settings.weights,
+            "interpolate": options.interpolate})
     print(f"trained: {model}")
     return cli.EXIT_OK
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from ..files import atomic_path, write_json, write_text
 from ..labels import FAKE, REAL
 from .data import CACHE_SIZE, POINTS, Cache
@@ -241,6 +242,31 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     write_json(out / "result.json", {"step": step, "minutes": round((done_before + time.monotonic() - began) / 60, 1), "settings": made_with,
                                      "log": state["log"]})
     return out / "model.keras"
+
+
+def interpolate(start: Path, end: Path, part: float, out: Path) -> Path:
+    """Writes the model whose weights are start + part (end - start), and returns `out`.
+
+    A network that was trained on from another loses some of what that one could on other material; a point between the two keeps
+    most of both (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Args:
+        start: the `.keras` file that the training began with; of the same architecture.
+        end: what it ended with.
+
+    Raises:
+        UserError: when the two are of different architectures.
+    """
+    import keras
+
+    first, last = (keras.models.load_model(path, compile=False) for path in (start, end))
+    a, b = first.get_weights(), last.get_weights()
+    if [w.shape for w in a] != [w.shape for w in b]:
+        raise UserError("these two models are of different architectures", file=start, hint="interpolate between a run and the .keras file it began with")
+    last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
+    with atomic_path(out) as partial:
+        last.save(partial)
+    return out
 
 
 def _compiled(model, settings: Settings):

@@ -189,3 +189,23 @@ def test_a_run_freezes_at_its_part_and_goes_on_after_a_kill(small_cache, tmp_pat
     model = keras.models.load_model(train.run(settings, small_cache, tmp_path), compile=False)
     for a, b in zip(model.get_layer("conv2d_1").get_weights(), checkpoint.get_layer("conv2d_1").get_weights()):
         np.testing.assert_allclose(a, b, atol=0.05)          # the average closes in on the frozen value, the value itself stays
+
+
+def test_a_model_between_two(tmp_path):
+    import keras
+
+    from deepfake_detection.models import registry
+
+    keras.utils.set_random_seed(1)
+    models = {name: registry.build("compact_cnn", input_size=32, weights="none") for name in ("start", "end")}
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
+    path = train.interpolate(tmp_path / "start.keras", tmp_path / "end.keras", 0.75, tmp_path / "between.keras")
+    between = keras.models.load_model(path, compile=False).get_weights()
+    for a, b, c in zip(models["start"].get_weights(), models["end"].get_weights(), between):
+        np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    other.save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match="different architectures"):
+        train.interpolate(tmp_path / "other.keras", tmp_path / "end.keras", 0.5, tmp_path / "no.keras")
+    assert not (tmp_path / "no.keras").exists()
