@@ -190,10 +190,10 @@ def ship(model_path: Path, cache: Cache, out: Path, *, version: str = VERSION, t
 
     from ..aggregation import fit_temperature
     from ..metrics import log_loss
+    from ..training.train import freeze
 
     model = keras.models.load_model(model_path, compile=False)
-    for layer in model.layers:
-        layer.trainable = True      # what a run froze in its last part is frozen for that run only
+    freeze(model, "none")           # what a run froze in its last part is frozen for that run only
     size = model.input_shape[1]
     out.mkdir(parents=True, exist_ok=True)
     to_onnx(model, out / ONNX)

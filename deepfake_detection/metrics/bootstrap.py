@@ -118,49 +118,40 @@ def bootstrap_groups(metric, y, p, groups, n: int = 1000, seed: int = 1, level: 
     Raises:
         MetricError: what the metric refuses, fewer than MIN_GROUPS groups, or too many resamples with one class only.
     """
-    (interval,) = bootstrap_metrics([metric], y, p, groups, n, seed, level)
+    y, p = checked(y, p)
+    (interval,) = bootstrap_metrics([metric], [metric(y, p)], y, p, groups, n, seed, level)
     if isinstance(interval, MetricError):
         raise interval
     return interval
 
 
-def bootstrap_metrics(metrics, y, p, groups, n: int = 1000, seed: int = 1, level: float = 0.95) -> list[Interval | MetricError]:
+def bootstrap_metrics(metrics, values, y, p, groups, n: int = 1000, seed: int = 1, level: float = 0.95) -> list[Interval | MetricError]:
     """Several metrics on the same resamples, each as `bootstrap_groups` gives it, for the price of one set of draws.
 
     Args:
         metrics: of `METRICS`, or functions of (y, p).
+        values: of the metrics on all rows.
         others: as `bootstrap_groups`.
 
     Returns:
         for each metric its interval, or the MetricError that `bootstrap_groups` would raise.
     """
     y, p = checked(y, p)
-    results: list = [_value_or_error(metric, y, p) for metric in metrics]
-    wanted = [i for i, value in enumerate(results) if not isinstance(value, MetricError)]
     try:
         codes, count = _group_codes(groups, len(y))
     except MetricError as e:
-        return [e if i in wanted else value for i, value in enumerate(results)]
-    resampled: dict[int, list] = {i: [] for i in wanted}
-    for weights in _weights(codes, count, n if wanted else 0, seed):
-        for i in wanted:
-            resampled[i].append(_values(metrics[i], y, p, weights))
-    for i in wanted:
-        try:
-            used, skipped = _used(np.concatenate(resampled[i]))
-        except MetricError as e:
-            results[i] = e
-            continue
-        low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
-        results[i] = Interval(results[i], low, high, groups=count, resamples=len(used), skipped=skipped)
-    return results
+        return [e] * len(metrics)
+    blocks = [[_values(metric, y, p, weights) for metric in metrics] for weights in _weights(codes, count, n, seed)]
+    return [_interval(value, np.concatenate(resampled), count, level) for value, resampled in zip(values, zip(*blocks))]
 
 
-def _value_or_error(metric, y, p):
+def _interval(value: float, resampled: np.ndarray, groups: int, level: float) -> Interval | MetricError:
     try:
-        return metric(y, p)
+        used, skipped = _used(resampled)
     except MetricError as e:
         return e
+    low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, low, high, groups=groups, resamples=len(used), skipped=skipped)
 
 
 def bootstrap_difference(metric, y, p_a, p_b, groups, n: int = 1000, seed: int = 1, level: float = 0.95) -> Interval:

@@ -38,7 +38,7 @@ def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = T
             values[name] = metric(y, p)
         except MetricError as e:
             results[name] = {"refused": e.reason}
-    intervals = bootstrap_metrics([metrics[name] for name in values], y, p, groups, n=n, seed=seed) if values else []
+    intervals = bootstrap_metrics([metrics[name] for name in values], list(values.values()), y, p, groups, n=n, seed=seed) if values else []
     for (name, value), interval in zip(values.items(), intervals):
         results[name] = {"value": value, "no_interval": interval.reason} if isinstance(interval, MetricError) else interval.to_dict()
     return {name: results[name] for name in names}

@@ -41,17 +41,20 @@ def test_missing_data_is_said(tmp_path):
         data.prepare(tmp_path, tmp_path / "work", tmp_path / "yunet.onnx")
 
 
+class Spy:
+    """The images, with a note of every row read."""
+
+    def __init__(self, images, seen: list):
+        self.images, self.seen = images, seen
+
+    def __getitem__(self, i):
+        self.seen.append(i)
+        return self.images[i]
+
+
 def test_batches_are_balanced_in_every_source_and_only_of_the_training_split(small_cache):
     rows, seen = small_cache.table, []
-
-    class Spy:
-        """The images, with a note of every row read."""
-
-        def __getitem__(self, i):
-            seen.append(i)
-            return small_cache.images[i]
-
-    batches = Batches(data.Cache(rows, Spy()), Settings())
+    batches = Batches(data.Cache(rows, Spy(small_cache.images, seen)), Settings())
     faces, labels = batches(0)
     assert faces.shape == (64, data.CACHE_SIZE, data.CACHE_SIZE, 3) and faces.dtype == np.uint8
     assert labels.sum() == 32 and labels.shape == (64,)
@@ -70,13 +73,7 @@ def test_labels_say_real_for_faces_that_are_untouched(small_cache):
 
 def test_a_fake_stands_beside_its_own_original(small_cache):
     read = []
-
-    class Spy:
-        def __getitem__(self, i):
-            read.append(i)
-            return small_cache.images[i]
-
-    batches = Batches(data.Cache(small_cache.table, Spy()), Settings())
+    batches = Batches(data.Cache(small_cache.table, Spy(small_cache.images, read)), Settings())
     for step in range(5):
         read.clear()
         batches(step)

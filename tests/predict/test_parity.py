@@ -53,16 +53,21 @@ def by_predict(data, twin_model, tmp_path_factory):
     return got["p_real"]
 
 
+def scores_by_stages(data, folder, model_file, finding, judging=()):
+    """p_real of the clip's faces by stages 00, 01a and 03a, (FRAMES,); `finding` and `judging` are options of 01a and 03a."""
+    stage("00_convert_video_to_image.py", "--data", data, "--frames-out", folder / "frames", "--out", folder, "--sampling", "even", "--frames", FRAMES, cwd=folder)
+    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames", folder / "frames", "--out", folder, *finding, cwd=folder)
+    for name in ("real", "fake"):     # what stage 02 makes of labelled videos; this one has no label
+        (folder / "faces" / name).mkdir(parents=True)
+    for face in (folder / "frames" / "one" / "faces").glob("*.png"):
+        shutil.copy(face, folder / "faces" / "real")
+    stage("03a_load_model.py", "--data", data, "--model-file", model_file, "--faces", folder / "faces", "--out", folder, *judging, cwd=folder)
+    return np.array([p for _, p in json.loads((folder / "cnn_preds_values.json").read_text())])
+
+
 def test_numbered_stages(data, twin_model, by_predict, tmp_path):
-    stage("00_convert_video_to_image.py", "--data", data, "--frames-out", tmp_path / "frames", "--out", tmp_path, "--sampling", "even", "--frames", FRAMES, cwd=tmp_path)
-    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames", tmp_path / "frames", "--out", tmp_path, "--detector", "mtcnn_fast", cwd=tmp_path)
-    for folder in ("real", "fake"):     # what stage 02 makes of labelled videos; this one has no label
-        (tmp_path / "faces" / folder).mkdir(parents=True)
-    for face in (tmp_path / "frames" / "one" / "faces").glob("*.png"):
-        shutil.copy(face, tmp_path / "faces" / "real")
-    stage("03a_load_model.py", "--data", data, "--model-file", twin_model / "detector.keras", "--faces", tmp_path / "faces", "--out", tmp_path, cwd=tmp_path)
-    scores = json.loads((tmp_path / "cnn_preds_values.json").read_text())
-    assert len(scores) == FRAMES and np.mean([p for _, p in scores]) == pytest.approx(by_predict, abs=TOLERANCE)
+    scores = scores_by_stages(data, tmp_path, twin_model / "detector.keras", ["--detector", "mtcnn_fast"])
+    assert len(scores) == FRAMES and np.mean(scores) == pytest.approx(by_predict, abs=TOLERANCE)
     if not shutil.which("java"):
         pytest.skip("stage 04 needs Java")
     stage("04_mapreduce_video_preds.py", "--preds", tmp_path / "cnn_preds_values.json", "--out", tmp_path, "--workers", 1, cwd=tmp_path)
@@ -76,18 +81,12 @@ def test_numbered_stages_with_the_shipped_detector(data, tmp_path):
     models, out = PROJECT / "models", tmp_path / "v.json"
     stage("predict.py", data / "one.mp4", "--sampling", "even", "--frames", FRAMES, "--json", out, cwd=tmp_path)
     got = json.loads(out.read_text())[0]
-    margin = json.loads((models / "detector.json").read_text())["margin"]
-    stage("00_convert_video_to_image.py", "--data", data, "--frames-out", tmp_path / "frames", "--out", tmp_path, "--sampling", "even", "--frames", FRAMES, cwd=tmp_path)
-    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames", tmp_path / "frames", "--out", tmp_path, "--detector", "yunet", "--margin", margin, cwd=tmp_path)
-    (tmp_path / "faces" / "real").mkdir(parents=True)
-    for face in (tmp_path / "frames" / "one" / "faces").glob("*.png"):
-        shutil.copy(face, tmp_path / "faces" / "real")
-    stage("03a_load_model.py", "--data", data, "--model-file", models / "detector.keras", "--faces", tmp_path / "faces", "--faces-margin", margin, "--out", tmp_path, cwd=tmp_path)
-    scores = np.array([p for _, p in json.loads((tmp_path / "cnn_preds_values.json").read_text())])
+    description = json.loads((models / "detector.json").read_text())
+    margin = description["margin"]
+    scores = scores_by_stages(data, tmp_path, models / "detector.keras", ["--detector", "yunet", "--margin", margin], ["--faces-margin", margin])
     from deepfake_detection.aggregation import aggregate
-    rule = json.loads((models / "detector.json").read_text())["aggregation"]
     assert len(scores) == FRAMES == got["frames_with_face"]
-    assert aggregate(scores, rule) == pytest.approx(got["p_real"], abs=1e-3)
+    assert aggregate(scores, description["aggregation"]) == pytest.approx(got["p_real"], abs=1e-3)
 
 
 def test_spark_faces(data, twin_model, by_predict, tmp_path):
