@@ -65,6 +65,8 @@ def main(argv=None) -> int:
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
     p.add_argument("--without", action="append", default=[], choices=["dfdc", "ffpp"], help="leave a data set out (again for more)")
     p.add_argument("--no-blends", action="store_true", help="train without self-blended images")
+    p.add_argument("--mixing", type=cli.fraction, default=0.0, metavar="PART",
+                   help="mix this part of the fakes with the same moment of their originals (default: %(default)s)")
     p.add_argument("--augmentation", default="strong", choices=["strong", "published", "none"], help="(default: %(default)s)")
     p.add_argument("--validate-every", type=cli.positive_int, default=400, metavar="N", help="steps (default: %(default)s)")
     p.add_argument("--no-export", action="store_true", help="only train: leave models/ as it is")
@@ -75,7 +77,7 @@ def main(argv=None) -> int:
 
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
-                              blends=not options.no_blends, augmentation=options.augmentation, freeze=options.freeze,
+                              blends=not options.no_blends, mixing=options.mixing, augmentation=options.augmentation, freeze=options.freeze,
                               validate_every=options.validate_every, seed=options.seed)
     cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)
     model = train.run(settings, cache, options.work / options.name)
@@ -87,7 +89,7 @@ def main(argv=None) -> int:
         result = json.loads((options.work / options.name / "result.json").read_text())
         model = export.ship(model, cache, options.out, training={
             "steps": result["step"], "faces_a_step": settings.batch, "minutes": result["minutes"], "architecture": settings.architecture,
-            "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends,
+            "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends, "mixing": settings.mixing,
             "augmentation": settings.augmentation, "learning_rate": settings.learning_rate, "freeze": settings.freeze, "weights": settings.weights,
             "interpolate": options.interpolate})
     print(f"trained: {model}")

@@ -28,7 +28,7 @@ MARGIN = 0.09
 TRIM = {"top": 0.19, "bottom": 0.09}
 
 #: Side of the cached faces: a little more than the network sees, so that augmentation has pixels to zoom and shift in.
-CACHE_SIZE = 160
+CACHE_SIZE = 192
 
 #: FaceForensics++ groups that are for validation only. Only three groups have c40 clips of all four manipulations: two of them are
 #: here, because an AUC on c40 needs more than one pair of people. DFD actor 08 is the one with two clips.
@@ -127,7 +127,7 @@ def groups_of_pairs(names) -> dict[str, str]:
 
 
 def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) -> Cache:
-    """Cuts all faces into `<work>/faces.npy` and `<work>/faces.csv` (about 25,000 faces, 1.8 GB, three minutes on two cores), or opens them if they stand.
+    """Cuts all faces into `<work>/faces.npy` and `<work>/faces.csv` (about 25,000 faces, 2.6 GB, three minutes on two cores), or opens them if they stand.
 
     Args:
         data: the shared data folder; never written to.

@@ -34,6 +34,12 @@ SOURCES = {"dfdc": ("dfdc",), "ffpp": ("ffpp", "dfd"), "ffpp_faces": ("ffpp_face
 #: Part of the blends whose inside is another person's (a crude swap) rather than the face's own copy.
 SWAP_PART = 0.25
 
+#: A fake and a real face show the same moment when their grey thumbnails correlate by this much (two thirds of the DFDC pairs do).
+ALIGNED = 0.9
+
+#: What part of a fake is left when it is mixed evenly with its original.
+MIXED_PART = (0.35, 1.0)
+
 CHECKPOINT = "checkpoint"
 
 
@@ -55,6 +61,9 @@ class Settings:
             "FreezeOut", 2017). None: everything learns to the end.
         without: sources left out ("dfdc" or "ffpp", which takes ffpp_faces with it), for leave-one-dataset-out.
         blends: with False, given fakes take the place of blended ones.
+        mixing: part of the fakes that are mixed with the same moment of the video they were made from, where that is at hand: half
+            of them evenly, with the label between the two (mixup, Zhang et al., ICLR 2018; on aligned pairs, as the third place of
+            the DFDC challenge did), half by pasting part of the fake into the original with a blending mask.
         augmentation: a name of `training.augmentation`.
     """
 
@@ -73,6 +82,7 @@ class Settings:
     freeze: tuple | None = None
     without: tuple = ()
     blends: bool = True
+    mixing: float = 0.0
     augmentation: str = "strong"
     validate_every: int = 400
     seed: int = 1
@@ -90,7 +100,8 @@ class Batches:
     def __init__(self, cache: Cache, settings: Settings):
         self._images = cache.images
         self._points = cache.table[list(POINTS)].to_numpy(np.float32).reshape(-1, 5, 2)
-        self._seed, self._batch = settings.seed, settings.batch
+        self._times = cache.table.time_s.to_numpy()
+        self._seed, self._batch, self._mixing = settings.seed, settings.batch, settings.mixing
         left_out = {"ffpp": ("ffpp", "ffpp_faces"), "dfdc": ("dfdc",)}
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
         self._shares, self._videos, self._groups, self._reals_of = {}, {}, {}, {}
@@ -138,9 +149,33 @@ class Batches:
                     faces.append(blend(self._images[i], self._points[i], self._images[j], self._points[j]))
                 else:
                     faces.append(blend(self._images[i], self._points[i]))
-            faces += [self._images[i] for i in self._face_of_each(rng, source, FAKE, fake_videos)]
-            labels += [REAL] * reals + [FAKE] * (blends + fakes)
+            labels += [REAL] * reals + [FAKE] * blends
+            for i, group in zip(self._face_of_each(rng, source, FAKE, fake_videos), groups):
+                originals = self._reals_of[source].get(group, ())
+                if self._mixing and len(originals) and rng.random() < self._mixing:
+                    face, label = self._mixed(rng, blend, i, source, int(rng.choice(originals)))
+                else:
+                    face, label = self._images[i], FAKE
+                faces.append(face)
+                labels.append(label)
         return np.stack(faces), np.array(labels, np.float32)
+
+    def _mixed(self, rng, blend: SelfBlender, fake: int, source: str, original: int) -> tuple[np.ndarray, float]:
+        """A fake mixed with its original, and its label; the fake as it is where the two do not show the same moment.
+
+        Args:
+            fake: its row.
+            original: number of the real video.
+        """
+        rows = self._videos[source, REAL][original]
+        real = int(rows[np.argmin(np.abs(self._times[rows] - self._times[fake]))])
+        fake_face, real_face = self._images[fake], self._images[real]
+        if not aligned(fake_face, real_face):
+            return fake_face, FAKE
+        if rng.random() < 0.5:
+            part = float(rng.uniform(*MIXED_PART))
+            return (fake_face * np.float32(part) + real_face * np.float32(1 - part) + 0.5).astype(np.uint8), part * FAKE + (1 - part) * REAL
+        return blend(real_face, self._points[real], fake_face, self._points[real]), FAKE
 
     def _draw(self, rng, source: str, label: int, count: int) -> list[int]:
         """Numbers of videos."""
@@ -151,6 +186,16 @@ class Batches:
 
     def _face_of_each(self, rng, source: str, label: int, videos) -> list[int]:
         return [int(rng.choice(self._videos[source, label][v])) for v in videos]
+
+
+def aligned(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two faces (uint8 RGB, H x W x 3) show the same moment: the correlation of their grey thumbnails is ALIGNED or more."""
+    import cv2
+
+    thumbnails = [cv2.resize(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+                  for face in (one, other)]
+    a, b = (t - t.mean() for t in thumbnails)
+    return bool(a @ b >= ALIGNED * np.sqrt((a @ a) * (b @ b)) > 0)
 
 
 def dataset(cache: Cache, settings: Settings, start: int, size: int):

@@ -100,6 +100,54 @@ def test_left_out_sources_are_never_read(small_cache, settings, gone):
     assert not {source for source, _ in batches._videos} & gone
 
 
+def other_mouth(pixels):
+    """What the fakes of paired_cache make of a mouth."""
+    return pixels // 2 + 90
+
+
+@pytest.fixture(scope="module")
+def paired_cache(small_cache):
+    """The small cache with fakes that are their originals with another mouth: the same moment, as in DFDC."""
+    table, images = small_cache.table, small_cache.images.copy()
+    reals = {(r.dataset, r.split, r.group, r.time_s): i for i, r in table[table.label == 1].iterrows()}
+    for i, r in table[table.label == 0].iterrows():
+        images[i] = images[reals[r.dataset, r.split, r.group, r.time_s]]
+        images[i, 110:160, 50:140] = other_mouth(images[i, 110:160, 50:140])
+    return data.Cache(table, images)
+
+
+def test_mixed_fakes_lie_between_a_fake_and_its_own_original(paired_cache):
+    plain = {image.tobytes() for image in paired_cache.images}
+    settings = Settings(blends=False, mixing=1.0)
+    between = pasted = 0
+    for step in range(4):
+        faces, labels = Batches(paired_cache, settings)(step)
+        assert ((labels >= 0) & (labels <= 1)).all()
+        for face, label in zip(faces, labels):
+            # Outside the mouth a fake is its original, so whatever is mixed from the two is too; a wrong partner would show there.
+            if 0 < label < 1:
+                original = min(paired_cache.images[paired_cache.rows(label=1, split="train")], key=lambda image: np.abs(image[:90].astype(int) - face[:90]).sum())
+                np.testing.assert_allclose(face[:90].astype(int), original[:90], atol=1)
+                mouth = original[110:160, 50:140]
+                expected = mouth * label + other_mouth(mouth) * (1 - label)
+                np.testing.assert_allclose(face[110:160, 50:140], expected, atol=1.5)
+                between += 1
+            elif label == 0:
+                pasted += face.tobytes() not in plain
+            else:
+                assert face.tobytes() in plain
+    assert between > 20 and pasted > 20
+
+
+def test_fakes_of_another_moment_are_not_mixed(small_cache):
+    images = small_cache.images.copy()
+    fakes = small_cache.rows(label=0)
+    images[fakes] = 255 - images[fakes]
+    mixed, plain = (Batches(data.Cache(small_cache.table, images), Settings(blends=False, mixing=m))(0) for m in (1.0, 0.0))
+    known = {image.tobytes() for image in images}
+    assert set(mixed[1]) == set(plain[1]) == {0.0, 1.0} and all(face.tobytes() in known for face in mixed[0])
+
+
 def test_schedule():
     settings = Settings(learning_rate=1.0, warmup=0.1, sizes=((0.0, 128), (0.7, 160)))
     rates = [_learning_rate(settings, p) for p in np.linspace(0, 1, 101)]
