@@ -19,7 +19,7 @@ from pathlib import Path
 from deepfake_detection.training import distributed, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, find_faces
 faces, out = Path(sys.argv[1]), Path(sys.argv[2])
-base = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=2, batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
+base = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
 session.quiet()
 strategies = sys.argv[3].split(",")
 distributed.prepare(strategies[-1], replicas=2)
@@ -38,8 +38,8 @@ for name in strategies:
 '''
 
 
-def start(faces, out, names, **environment):
-    return subprocess.Popen([sys.executable, "-c", WORK, str(faces), str(out), names], cwd=Path(__file__).resolve().parents[2],
+def start(faces, out, names, epochs=2, **environment):
+    return subprocess.Popen([sys.executable, "-c", WORK, str(faces), str(out), names, str(epochs)], cwd=Path(__file__).resolve().parents[2],
                             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **environment},
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -50,18 +50,27 @@ def two_ports():
         return a.getsockname()[1], b.getsockname()[1]
 
 
-def test_two_devices_and_two_workers_equal_one_device(tmp_path, tiny_faces):
+def start_workers(faces, out, epochs):
     ports = two_ports()
-    runs = [start(tiny_faces, tmp_path, "none,mirrored")]
-    for index in (0, 1):
-        config = {"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": index}}
-        runs.append(start(tiny_faces, tmp_path, "multi_worker", TF_CONFIG=json.dumps(config)))
+    configs = [{"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": i}} for i in (0, 1)]
+    return [start(faces, out, "multi_worker", epochs, TF_CONFIG=json.dumps(config)) for config in configs]
+
+
+def succeed(runs):
     try:
         said = [run.communicate(timeout=900)[0] for run in runs]     # a guard against a dead lock, not a measurement
     finally:
         for run in runs:
             run.kill()
-    assert [run.returncode for run in runs] == [0, 0, 0], "\n".join(said)[-3000:]
+    assert [run.returncode for run in runs] == [0] * len(runs), "\n".join(said)[-3000:]
+
+
+def test_two_devices_and_two_workers_equal_one_device(tmp_path, tiny_faces):
+    """The two workers stop after an epoch; two new ones go on from their checkpoint."""
+    one_device = start(tiny_faces, tmp_path, "none,mirrored")
+    succeed(start_workers(tiny_faces, tmp_path, epochs=1))
+    assert len(json.loads((tmp_path / "multi_worker" / "history.json").read_text())) == 1
+    succeed([one_device, *start_workers(tiny_faces, tmp_path, epochs=2)])
     histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in ("none", "mirrored", "multi_worker")}
     for name in ("mirrored", "multi_worker"):
         for one, other in zip(histories["none"], histories[name], strict=True):
