@@ -279,9 +279,11 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
         faces.set_shape((None, store.size, store.size, 3))
         return (faces, *rest)
 
-    data = data.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # A fixed number: AUTOTUNE takes seconds to find out that more than one core is there, and many epochs are over by then.
+    calls = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
+    data = data.map(fetch, num_parallel_calls=calls, deterministic=True)
     if augment is not None:
         # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came first.
         data = data.enumerate(first_step).map(lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
-                                    num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+                                    num_parallel_calls=calls, deterministic=True)
     return data.prefetch(tf.data.AUTOTUNE)
