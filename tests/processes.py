@@ -8,6 +8,11 @@ import sys
 import time
 
 
+def heed_interrupts():
+    """For a child: SIGINT as at a terminal. A shell's background job, as these tests may be, hands on to all its children that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt_midway(command, results, sign, *, attempts=4, wait_s=120):
     """Runs `python *command`, sends SIGINT to its process group when `results` holds the first file that matches `sign`.
 
@@ -19,7 +24,7 @@ def interrupt_midway(command, results, sign, *, attempts=4, wait_s=120):
     """
     for _ in range(attempts):
         process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=heed_interrupts)
         deadline = time.monotonic() + wait_s
         while not list(results.glob(sign)) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)

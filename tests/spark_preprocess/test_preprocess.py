@@ -16,6 +16,7 @@ from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
 from deepfake_detection.spark import preprocess, session
 from tests.clips import dfdc_folder, moving_face, pattern, truncated, write_video
+from tests.processes import heed_interrupts
 
 SETTINGS = preprocess.Settings()
 
@@ -138,7 +139,7 @@ def test_job_on_one_and_two_cores_interrupted_and_started_again(project, folder,
     out = tmp_path / "out"
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     job = subprocess.Popen([sys.executable, project / "spark_preprocess.py", "--data", folder, "--out", out, "--bundle", "2", "--master", "local[1]"],
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=project, start_new_session=True, text=True)
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=project, start_new_session=True, text=True, preexec_fn=heed_interrupts)
     until = time.monotonic() + 240
     while not list((out / "spark_faces").glob("part-*")) and job.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
