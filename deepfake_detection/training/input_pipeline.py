@@ -245,6 +245,38 @@ def epoch_order(y, *, seed: int, epoch: int, balance: bool = False):
     return rng.permutation(np.concatenate(picked))
 
 
+def index_batches(y, order, batch_size: int, *, drop_remainder: bool, sample_weight, shard: tuple[int, int]):
+    """A tf.data.Dataset of (positions int64 (B,), y float32 (B, 1)[, weight (B, 1)]) in the given order.
+
+    Args:
+        y: (N,) labels.
+        others: as `batches`.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    order = np.asarray(order, np.int64)
+    if drop_remainder:
+        order = order[:len(order) // batch_size * batch_size]
+    columns = (order, y[order].astype(np.float32)[:, None])
+    if sample_weight is not None:
+        columns += (np.asarray(sample_weight, np.float32)[y[order]][:, None],)
+    data = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size, drop_remainder=drop_remainder)
+    index, count = shard
+    if count > 1:
+        # Each worker takes its rows of every global batch, so that together they do the steps that one machine would.
+        data = data.map(lambda *columns: tuple(c[index::count] for c in columns))
+    return data
+
+
+def parallel_calls() -> int:
+    """How many batches are made at a time. A fixed number: AUTOTUNE takes seconds to find out that more than one core is there, and many
+    epochs are over by then."""
+    import tensorflow as tf
+
+    return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
+
+
 def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | None = None, first_step: int = 0, drop_remainder: bool = False,
             sample_weight=None, shard: tuple[int, int] = (0, 1)):
     """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given order.
@@ -258,32 +290,19 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
         sample_weight: (2,) weight of fake and real, or None.
         shard: (index, count): this worker's part of each global batch; `batch_size` is the global one and count must divide it.
     """
-    import numpy as np
     import tensorflow as tf
 
-    order = np.asarray(order, np.int64)
-    if drop_remainder:
-        order = order[:len(order) // batch_size * batch_size]
-    labels_in_order = store.faces.y[order].astype(np.float32)[:, None]
-    arrays = (order, labels_in_order)
-    if sample_weight is not None:
-        arrays += (np.asarray(sample_weight, np.float32)[store.faces.y[order]][:, None],)
-    data = tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size, drop_remainder=drop_remainder)
+    data = index_batches(store.faces.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard)
     index, count = shard
-    if count > 1:
-        # Each worker takes its rows of every global batch, so that together they do the steps that one machine would.
-        data = data.map(lambda *columns: tuple(c[index::count] for c in columns))
 
     def fetch(indices, *rest):
         faces = tf.numpy_function(store.get, [indices], tf.uint8, stateful=False)
         faces.set_shape((None, store.size, store.size, 3))
         return (faces, *rest)
 
-    # A fixed number: AUTOTUNE takes seconds to find out that more than one core is there, and many epochs are over by then.
-    calls = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
-    data = data.map(fetch, num_parallel_calls=calls, deterministic=True)
+    data = data.map(fetch, num_parallel_calls=parallel_calls(), deterministic=True)
     if augment is not None:
         # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came first.
         data = data.enumerate(first_step).map(lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
-                                    num_parallel_calls=calls, deterministic=True)
+                                    num_parallel_calls=parallel_calls(), deterministic=True)
     return data.prefetch(tf.data.AUTOTUNE)

@@ -16,7 +16,7 @@ from typing import Callable
 
 from .. import files
 from ..errors import UserError
-from .input_pipeline import WHOLE, Faces, FaceStore
+from .input_pipeline import WHOLE, Faces, FaceStore, index_batches, parallel_calls
 
 _NUMBERS = re.compile(r"-(\d+)-(\d+)$")
 
@@ -164,19 +164,9 @@ class SequenceStore:
     def batches(self, order, batch_size: int, *, augment=None, first_step: int = 0, drop_remainder: bool = False, sample_weight=None,
                 shard: tuple[int, int] = (0, 1)):
         """A tf.data.Dataset of ((values, mask), y (B, 1)[, weight (B, 1)]) in the given order. Arguments as `input_pipeline.batches`."""
-        import numpy as np
         import tensorflow as tf
 
-        order = np.asarray(order, np.int64)
-        if drop_remainder:
-            order = order[:len(order) // batch_size * batch_size]
-        columns = (order, self.y[order].astype(np.float32)[:, None])
-        if sample_weight is not None:
-            columns += (np.asarray(sample_weight, np.float32)[self.y[order]][:, None],)
-        data = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size, drop_remainder=drop_remainder)
-        index, count = shard
-        if count > 1:
-            data = data.map(lambda *columns: tuple(c[index::count] for c in columns))
+        data = index_batches(self.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard)
         length = self.sequences.slots.shape[1]
 
         def fetch(indices, *rest):
@@ -185,7 +175,7 @@ class SequenceStore:
             mask.set_shape((None, length))
             return ((values, mask), *rest)
 
-        return data.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+        return data.map(fetch, num_parallel_calls=parallel_calls(), deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
 def pixel_store(faces: Faces, length: int, size: int, *, tables: dict | None = None, workers: int = 1, cache_bytes: int | None = None,
