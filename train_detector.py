@@ -9,6 +9,7 @@ Expect about 40 faces a second on two CPU cores; the runs that were made, and wh
 import argparse
 import json
 import os
+from dataclasses import asdict
 
 # Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -58,8 +59,11 @@ def main(argv=None) -> int:
     p.add_argument("--sizes", type=sizes, default="0:128", metavar="PART:PX,...", help="input side from each part of the run on (default: %(default)s)")
     p.add_argument("--freeze", type=freezing, default="none", metavar="PART:LAYER",
                    help="freeze this layer and all before it from this part of the run on (default: %(default)s)")
+    p.add_argument("--freeze-norms", type=cli.fraction, metavar="PART",
+                   help="batch normalisation keeps its statistics from this part of the run on (default: never)")
     p.add_argument("--interpolate", type=cli.fraction, default=1.0, metavar="PART",
                    help="ship this part of the way from --weights (a .keras file) to the run's end; 1 is its end (default: %(default)s)")
+    p.add_argument("--ship-size", type=cli.positive_int, metavar="PX", help="input side of what is shipped (default: the run's last)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
@@ -67,6 +71,8 @@ def main(argv=None) -> int:
     p.add_argument("--no-blends", action="store_true", help="train without self-blended images")
     p.add_argument("--mixing", type=cli.fraction, default=0.0, metavar="PART",
                    help="mix this part of the fakes with the same moment of their originals (default: %(default)s)")
+    p.add_argument("--codec", type=cli.fraction, default=0.0, metavar="PART",
+                   help="pass this part of all faces through a video codec's intra coding (default: %(default)s)")
     p.add_argument("--augmentation", default="strong", choices=["strong", "published", "none"], help="(default: %(default)s)")
     p.add_argument("--validate-every", type=cli.positive_int, default=400, metavar="N", help="steps (default: %(default)s)")
     p.add_argument("--no-export", action="store_true", help="only train: leave models/ as it is")
@@ -77,21 +83,19 @@ def main(argv=None) -> int:
 
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
-                              blends=not options.no_blends, mixing=options.mixing, augmentation=options.augmentation, freeze=options.freeze,
-                              validate_every=options.validate_every, seed=options.seed)
+                              blends=not options.no_blends, mixing=options.mixing, codec=options.codec, augmentation=options.augmentation,
+                              freeze=options.freeze, freeze_norms=options.freeze_norms, validate_every=options.validate_every, seed=options.seed)
     cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)
     model = train.run(settings, cache, options.work / options.name)
     if not options.no_export:
         from deepfake_detection.detector import export
 
-        if options.interpolate < 1:
-            model = train.interpolate(Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras")
+        if options.interpolate < 1 or options.ship_size:
+            start = Path(options.weights) if options.interpolate < 1 else model
+            model = train.interpolate(start, model, options.interpolate, options.work / options.name / "interpolated.keras", size=options.ship_size)
         result = json.loads((options.work / options.name / "result.json").read_text())
-        model = export.ship(model, cache, options.out, training={
-            "steps": result["step"], "faces_a_step": settings.batch, "minutes": result["minutes"], "architecture": settings.architecture,
-            "sizes": settings.sizes, "seed": settings.seed, "without": settings.without, "blends": settings.blends, "mixing": settings.mixing,
-            "augmentation": settings.augmentation, "learning_rate": settings.learning_rate, "freeze": settings.freeze, "weights": settings.weights,
-            "interpolate": options.interpolate})
+        model = export.ship(model, cache, options.out, training=asdict(settings) | {"steps": result["step"], "minutes": result["minutes"],
+                                                                                    "interpolate": options.interpolate, "ship_size": options.ship_size})
     print(f"trained: {model}")
     return cli.EXIT_OK
 

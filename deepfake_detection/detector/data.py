@@ -12,6 +12,7 @@ and `detector.runtime` cuts them so for prediction; otherwise a network would le
 from __future__ import annotations
 
 import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,11 @@ MARGIN = 0.09
 TRIM = {"top": 0.19, "bottom": 0.09}
 
 #: Side of the cached faces: a little more than the network sees, so that augmentation has pixels to zoom and shift in.
-CACHE_SIZE = 192
+CACHE_SIZE = 224
+
+#: Each c23 clip of the training split is also cut from copies that were compressed harder: name, CRF of x264 and part of the size. There are
+#: few c40 clips to learn from; what reaches users was mostly encoded more than once. At CRF 31 the copies have as many bytes as the c40 files.
+COPIES = {"crf 31": (31, 1.0), "crf 35": (35, 1.0), "half size": (26, 0.5)}
 
 #: FaceForensics++ groups that are for validation only. Only three groups have c40 clips of all four manipulations: two of them are
 #: here, because an AUC on c40 needs more than one pair of people. DFD actor 08 is the one with two clips.
@@ -127,7 +132,7 @@ def groups_of_pairs(names) -> dict[str, str]:
 
 
 def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) -> Cache:
-    """Cuts all faces into `<work>/faces.npy` and `<work>/faces.csv` (about 25,000 faces, 2.6 GB, three minutes on two cores), or opens them if they stand.
+    """Cuts all faces into `<work>/faces.npy` and `<work>/faces.csv` (about 28,000 faces, 4.2 GB, three minutes on two cores), or opens them if they stand.
 
     Args:
         data: the shared data folder; never written to.
@@ -142,7 +147,7 @@ def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) 
 
     _check(data, yunet)
     settings = {"margin": MARGIN, "trim": TRIM, "size": CACHE_SIZE, "val_groups": VAL_GROUPS, "train_frames": TRAIN_FRAMES,
-                "val_frames": VAL_FRAMES, "detector": sha256(yunet)}
+                "val_frames": VAL_FRAMES, "copies": COPIES, "detector": sha256(yunet)}
     stamp = work / "faces.json"
     import json
 
@@ -154,6 +159,9 @@ def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) 
                 for row, image in made:
                     rows.append(row)
                     images.append(image)
+        wanted = [row["video"] for job in jobs for row in job.get("crops", [job])]
+        if without := sorted(set(wanted) - {row["video"] for row in rows}):
+            print(f"no face, or not readable: {len(without)} of {len(wanted)} files: {', '.join(without[:10])}{' ...' if len(without) > 10 else ''}")
         with atomic_path(work / "faces.npy") as partial, open(partial, "wb") as f:
             np.save(f, np.stack(images))
         write_csv(work / "faces.csv", pd.DataFrame(rows))
@@ -190,6 +198,8 @@ def _jobs(data: Path, pd) -> list[dict]:
         jobs.append({"kind": "clip", "path": str(data / r.file), "dataset": r.dataset, "manipulation": r.manipulation, "video": r.file,
                      "group": f"ffpp_{key}" if known else key, "split": "val" if val else "train", "label": CLASS_FOLDERS[r.label],
                      "frames": VAL_FRAMES if val else TRAIN_FRAMES})
+        if not val and "c23" in r.manipulation:
+            jobs += [jobs[-1] | {"copy": name, "video": f"{r.file}@{name}", "manipulation": f"{r.manipulation} {name}"} for name in COPIES]
     for r in faces.itertuples():
         key = group[r.identity.split("_")[0]]
         # Every fifth group, by its number, is for validation beside those of the clips.
@@ -230,8 +240,19 @@ def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
     if job["kind"] == "still":
         image = cv2.imread(job["path"])
         return _cut_frame(job, 0.0, image) if image is not None else []
+    if "copy" in job:
+        with tempfile.TemporaryDirectory() as folder:
+            compressed = Path(folder) / "copy.mp4"
+            compress(job["path"], compressed, *COPIES[job["copy"]])
+            return _cut_clip(job, compressed)
+    return _cut_clip(job, job["path"])
+
+
+def _cut_clip(job: dict, path: str | Path) -> list[tuple[dict, np.ndarray]]:
+    import cv2
+
     made = []
-    capture = cv2.VideoCapture(job["path"])
+    capture = cv2.VideoCapture(str(path))
     fps, count = capture.get(cv2.CAP_PROP_FPS) or 25.0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     wanted = set(np.linspace(0, max(0, count - 1), job["frames"]).round().astype(int).tolist())
     for index in range(count):
@@ -243,6 +264,27 @@ def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
                 made += _cut_frame(job, index / fps, frame)
     capture.release()
     return made
+
+
+def compress(source: str | Path, target: Path, crf: int, part: float) -> None:
+    """Writes `source` again as H.264 (x264, one thread, so the same bytes each time), at `part` of its width and height.
+
+    Args:
+        crf: x264's constant rate factor: 23 is its default, more is smaller.
+    """
+    import av
+
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        read = reader.streams.video[0]
+        read.thread_count = 1
+        written = writer.add_stream("libx264", rate=read.average_rate, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        written.width, written.height = (max(2, round(side * part / 2) * 2) for side in (read.width, read.height))
+        written.pix_fmt = "yuv420p"
+        for frame in reader.decode(read):
+            again = frame.reformat(written.width, written.height, "yuv420p", interpolation="AREA")
+            again.pts, again.pict_type = None, av.video.frame.PictureType.NONE
+            writer.mux(written.encode(again))
+        writer.mux(written.encode(None))
 
 
 def _cut_frame(job: dict, time_s: float, frame: np.ndarray) -> list[tuple[dict, np.ndarray]]:

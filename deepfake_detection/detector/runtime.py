@@ -27,7 +27,7 @@ REQUIRED = ("name", "version", "input_size", "margin", "trim", "flip", "calibrat
 #: Scores are kept this far from 0 and 1 before the logit, as in `aggregation.calibration`.
 CLIP = 1e-7
 
-#: Faces in one run of the network: bounds memory (about 40 MB at 160 px).
+#: Faces in one run of the network: bounds memory (about 50 MB at 176 px).
 BATCH = 32
 
 

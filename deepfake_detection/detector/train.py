@@ -37,6 +37,9 @@ SWAP_PART = 0.25
 #: A fake and a real face show the same moment when their grey thumbnails correlate by this much (two thirds of the DFDC pairs do).
 ALIGNED = 0.9
 
+#: Quality of the WebP (VP8's key frames, close to those of H.264) that stands for a video's compression on single pictures.
+CODEC_QUALITY = (1, 50)
+
 #: What part of a fake is left when it is mixed evenly with its original.
 MIXED_PART = (0.35, 1.0)
 
@@ -59,11 +62,14 @@ class Settings:
         freeze: (part of the run, layer): from that part on this layer and all before it stay as they are. The first layers see the
             largest pictures and change least: without their gradients a step takes two thirds of the time (after Brock et al.,
             "FreezeOut", 2017). None: everything learns to the end.
+        freeze_norms: from this part of the run on all batch normalisation uses and keeps its running mean and variance. It makes a step a third
+            shorter, and a face is then learnt from as it is later judged: alone, without the batch's others. None: never.
         without: sources left out ("dfdc" or "ffpp", which takes ffpp_faces with it), for leave-one-dataset-out.
         blends: with False, given fakes take the place of blended ones.
         mixing: part of the fakes that are mixed with the same moment of the video they were made from, where that is at hand: half
             of them evenly, with the label between the two (mixup, Zhang et al., ICLR 2018; on aligned pairs, as the third place of
             the DFDC challenge did), half by pasting part of the fake into the original with a blending mask.
+        codec: part of all faces that go through a video codec's intra coding (CODEC_QUALITY) before augmentation.
         augmentation: a name of `training.augmentation`.
     """
 
@@ -80,9 +86,11 @@ class Settings:
     dropout: float = 0.3
     averaging: float = 0.996
     freeze: tuple | None = None
+    freeze_norms: float | None = None
     without: tuple = ()
     blends: bool = True
     mixing: float = 0.0
+    codec: float = 0.0
     augmentation: str = "strong"
     validate_every: int = 400
     seed: int = 1
@@ -101,10 +109,11 @@ class Batches:
         self._images = cache.images
         self._points = cache.table[list(POINTS)].to_numpy(np.float32).reshape(-1, 5, 2)
         self._times = cache.table.time_s.to_numpy()
-        self._seed, self._batch, self._mixing = settings.seed, settings.batch, settings.mixing
+        self._qualities = cache.table.manipulation.to_numpy()
+        self._seed, self._batch, self._mixing, self._codec = settings.seed, settings.batch, settings.mixing, settings.codec
         left_out = {"ffpp": ("ffpp", "ffpp_faces"), "dfdc": ("dfdc",)}
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
-        self._shares, self._videos, self._groups, self._reals_of = {}, {}, {}, {}
+        self._shares, self._videos, self._groups, self._reals_of, self._chances = {}, {}, {}, {}, {}
         for source, share in SHARES.items():
             if source in gone:
                 continue
@@ -118,6 +127,7 @@ class Batches:
                 videos = [g for _, g in cache.table.iloc[rows].groupby("video", sort=True)]
                 self._videos[source, label] = [g.index.to_numpy() for g in videos]
                 self._groups[source, label] = [g["group"].iloc[0] for g in videos]
+                self._chances[source, label] = _chances([g["manipulation"].iloc[0].split("/")[0] for g in videos])
             self._reals_of[source] = {}
             for number, group in enumerate(self._groups[source, REAL]):
                 self._reals_of[source].setdefault(group, []).append(number)
@@ -151,14 +161,21 @@ class Batches:
                     faces.append(blend(self._images[i], self._points[i]))
             labels += [REAL] * reals + [FAKE] * blends
             for i, group in zip(self._face_of_each(rng, source, FAKE, fake_videos), groups):
-                originals = self._reals_of[source].get(group, ())
+                originals = self._alike(source, i, self._reals_of[source].get(group, ()))
                 if self._mixing and len(originals) and rng.random() < self._mixing:
                     face, label = self._mixed(rng, blend, i, source, int(rng.choice(originals)))
                 else:
                     face, label = self._images[i], FAKE
                 faces.append(face)
                 labels.append(label)
+        if self._codec:
+            faces = [recode(face, int(rng.integers(*CODEC_QUALITY))) if rng.random() < self._codec else face for face in faces]
         return np.stack(faces), np.array(labels, np.float32)
+
+    def _alike(self, source: str, fake: int, originals) -> list[int]:
+        """Those of a fake's originals that were compressed as it was: `Deepfakes/c23` goes with `c23`."""
+        quality = self._qualities[fake].split("/")[-1]
+        return [n for n in originals if self._qualities[self._videos[source, REAL][n][0]] == quality]
 
     def _mixed(self, rng, blend: SelfBlender, fake: int, source: str, original: int) -> tuple[np.ndarray, float]:
         """A fake mixed with its original, and its label; the fake as it is where the two do not show the same moment.
@@ -181,11 +198,30 @@ class Batches:
         """Numbers of videos."""
         if not count:
             return []
-        videos = len(self._videos[source, label])
-        return rng.choice(videos, count, replace=videos < count).tolist()
+        chances = self._chances[source, label]
+        return rng.choice(len(chances), count, replace=len(chances) < count, p=chances).tolist()
 
     def _face_of_each(self, rng, source: str, label: int, videos) -> list[int]:
         return [int(rng.choice(self._videos[source, label][v])) for v in videos]
+
+
+def _chances(kinds: list[str]) -> np.ndarray:
+    """How likely each video is drawn: a kind (manipulation or quality) with four times the videos is drawn twice as often."""
+    _, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[numbers])
+    return weights / weights.sum()
+
+
+def recode(face: np.ndarray, quality: int) -> np.ndarray:
+    """A face (uint8 RGB, H x W x 3) after lossy WebP, whose coding is that of VP8's key frames: prediction, DCT, loop filter.
+
+    Args:
+        quality: 1 (worst) to 100.
+    """
+    import cv2
+
+    coded = cv2.imencode(".webp", face[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def aligned(one: np.ndarray, other: np.ndarray) -> bool:
@@ -258,8 +294,8 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
         wanted = _size_at(settings, progress)
         if model.input_shape[1] != wanted:
             model = _resized(model, settings, wanted)
-        if settings.freeze and progress >= settings.freeze[0] and all(layer.trainable for layer in model.layers):
-            model = _frozen(model, settings)
+        if _freezes(model, settings, progress):
+            model = _frozen(model, settings, progress)
         if size != wanted:
             feed, size = iter(dataset(cache, settings, step, wanted)), wanted
         model.optimizer.learning_rate.assign(_learning_rate(settings, progress))
@@ -289,7 +325,7 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     return out / "model.keras"
 
 
-def interpolate(start: Path, end: Path, part: float, out: Path) -> Path:
+def interpolate(start: Path, end: Path, part: float, out: Path, *, size: int | None = None) -> Path:
     """Writes the model whose weights are start + part (end - start), and returns `out`.
 
     A network that was trained on from another loses some of what that one could on other material; a point between the two keeps
@@ -298,6 +334,8 @@ def interpolate(start: Path, end: Path, part: float, out: Path) -> Path:
     Args:
         start: the `.keras` file that the training began with; of the same architecture.
         end: what it ended with.
+        size: its input side, if not that of `end`. The best size to look at is not always that of the training (Touvron et al., "Fixing
+            the train-test resolution discrepancy", NeurIPS 2019), least of all between two models of different sizes.
 
     Raises:
         UserError: when the two are of different architectures.
@@ -308,6 +346,8 @@ def interpolate(start: Path, end: Path, part: float, out: Path) -> Path:
     a, b = first.get_weights(), last.get_weights()
     if [w.shape for w in a] != [w.shape for w in b]:
         raise UserError("these two models are of different architectures", file=start, hint="interpolate between a run and the .keras file it began with")
+    if size:
+        last = keras.models.clone_model(last, input_tensors=keras.Input((size, size, 3), name="image"))
     last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
     with atomic_path(out) as partial:
         last.save(partial)
@@ -335,12 +375,33 @@ def _resized(model, settings: Settings, size: int):
     return larger
 
 
-def _frozen(model, settings: Settings):
-    """The model with its first layers frozen; the optimizer keeps its state of all others."""
+def _freezes(model, settings: Settings, progress: float) -> bool:
+    """Whether something that is to stand still from `progress` on still moves."""
+    layers, norms = _due(settings, progress)
+    return layers and model.layers[1].trainable or norms and any(layer.trainable for layer in _norms(model))
+
+
+def _due(settings: Settings, progress: float) -> tuple[bool, bool]:
+    """Whether the first layers and the normalisations stand still at this part of the run."""
+    return (settings.freeze is not None and progress >= settings.freeze[0],
+            settings.freeze_norms is not None and progress >= settings.freeze_norms)
+
+
+def _norms(model) -> list:
+    import keras
+
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _frozen(model, settings: Settings, progress: float):
+    """The model with all frozen that is to be by `progress`; the optimizer keeps its state of everything else."""
     from ..training.train import freeze
 
     old = {_owner(v): v for v in model.optimizer.variables}
-    freeze(model, settings.freeze[1])
+    layers, norms = _due(settings, progress)
+    freeze(model, settings.freeze[1] if layers else "none")
+    for layer in _norms(model) if norms else ():
+        layer.trainable = False
     _compiled(model, settings)
     model.optimizer.build(model.trainable_variables)
     for variable in model.optimizer.variables:

@@ -159,7 +159,7 @@ def test_frozen_layers_stay_and_the_optimizer_goes_on(lite0):
     labels = np.array([0, 1] * 4, np.float32)[:, None]
     model.train_on_batch(faces, labels)
     kept = {train._owner(v): np.asarray(v) for v in model.optimizer.variables}
-    model = train._frozen(model, settings)
+    model = train._frozen(model, settings, progress=0.5)
     assert 0 < len(model.optimizer.variables) < len(kept)
     for variable in model.optimizer.variables:
         np.testing.assert_array_equal(np.asarray(variable), kept[train._owner(variable)])
@@ -172,6 +172,29 @@ def test_frozen_layers_stay_and_the_optimizer_goes_on(lite0):
             assert same == (names.index(layer.name) <= names.index("block2_add")), layer.name
     # What is saved for a restart knows what is frozen.
     assert [w.shape for w in train._with(model, model.get_weights()).get_weights()] == [w.shape for w in model.get_weights()]
+
+
+def test_normalisation_stands_still_from_its_part_on(lite0):
+    import keras
+
+    settings = replace(TINY, architecture="efficientnet_lite0", freeze=(0.2, "block2_add"), freeze_norms=0.6)
+    model = train._compiled(keras.models.clone_model(lite0), settings)
+    model.set_weights(lite0.get_weights())
+    assert not train._freezes(model, settings, 0.1)
+    assert train._freezes(model, settings, 0.2)
+    model = train._frozen(model, settings, progress=0.2)
+    assert not train._freezes(model, settings, 0.5) and train._norms(model)[-1].trainable
+    assert train._freezes(model, settings, 0.6)
+    model = train._frozen(model, settings, progress=0.6)
+    assert not train._freezes(model, settings, 0.9)
+    before = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    faces = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype(np.float32)
+    model.train_on_batch(faces, np.array([0, 1] * 4, np.float32)[:, None])
+    names, norms = [layer.name for layer in model.layers], {layer.name for layer in train._norms(model)}
+    for layer in model.layers:
+        if layer.weights:
+            same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name]))
+            assert same == (layer.name in norms or names.index(layer.name) <= names.index("block2_add")), layer.name
 
 
 def test_a_run_may_begin_frozen(small_cache, tmp_path):
@@ -204,6 +227,10 @@ def test_a_model_between_two(tmp_path):
     between = keras.models.load_model(path, compile=False).get_weights()
     for a, b, c in zip(models["start"].get_weights(), models["end"].get_weights(), between):
         np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
+    larger = keras.models.load_model(train.interpolate(tmp_path / "start.keras", tmp_path / "end.keras", 0.75, tmp_path / "larger.keras", size=48), compile=False)
+    assert larger.input_shape == (None, 48, 48, 3)
+    for a, b in zip(larger.get_weights(), between):
+        np.testing.assert_array_equal(a, b)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     other.save(tmp_path / "other.keras")
     with pytest.raises(UserError, match="different architectures"):

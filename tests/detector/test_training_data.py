@@ -1,11 +1,13 @@
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from deepfake_detection.detector import data
 from deepfake_detection.detector.data import groups_of_pairs
-from deepfake_detection.detector.train import SHARES, SOURCES, Batches, Settings, _learning_rate, _size_at
+from deepfake_detection.detector.train import SHARES, SOURCES, Batches, Settings, _chances, _learning_rate, _size_at, recode
 from deepfake_detection.errors import UserError
+from tests import clips
 
 
 @pytest.mark.parametrize("names, same, apart", [
@@ -146,6 +148,63 @@ def test_fakes_of_another_moment_are_not_mixed(small_cache):
     mixed, plain = (Batches(data.Cache(small_cache.table, images), Settings(blends=False, mixing=m))(0) for m in (1.0, 0.0))
     known = {image.tobytes() for image in images}
     assert set(mixed[1]) == set(plain[1]) == {0.0, 1.0} and all(face.tobytes() in known for face in mixed[0])
+
+
+def test_a_fake_is_mixed_only_with_an_original_of_its_compression(paired_cache):
+    """`Deepfakes/c23` and its original as c40: mixed, the compression would tell the label."""
+    table = paired_cache.table.copy()
+    fakes = (table.label == 0) & table.dataset.eq("ffpp")
+    table.loc[fakes, "manipulation"] = "Deepfakes/c23 crf 31"
+    known = {paired_cache.images[i].tobytes() for i in table.index[table.dataset.eq("ffpp")]}
+    settings = Settings(blends=False, mixing=1.0, without=("dfdc", "ffpp_faces"))
+    faces, _ = Batches(data.Cache(table, paired_cache.images), settings)(0)
+    assert all(face.tobytes() in known for face in faces)
+    faces, _ = Batches(paired_cache, settings)(0)
+    assert not all(face.tobytes() in known for face in faces)
+
+
+def test_rare_kinds_are_drawn_more_often_than_their_share():
+    chances = _chances(["Deepfakes"] * 16 + ["NeuralTextures"] * 4)
+    assert chances.sum() == pytest.approx(1)
+    assert chances[:16].sum() == pytest.approx(2 * chances[16:].sum())          # four times the videos, twice as often
+    np.testing.assert_allclose(_chances(["dfdc"] * 5), 0.2)
+
+
+def test_codec_changes_its_part_of_both_classes(small_cache):
+    known = {image.tobytes() for image in small_cache.images}
+    settings = Settings(blends=False, codec=0.5)
+    changed = {0.0: [], 1.0: []}
+    for step in range(4):
+        for face, label in zip(*Batches(small_cache, settings)(step)):
+            changed[float(label)].append(face.tobytes() not in known)
+    for label, which in changed.items():
+        assert 0.35 < np.mean(which) < 0.65, label
+
+
+def test_recoding_keeps_the_picture_and_its_channels():
+    face = np.zeros((64, 64, 3), np.uint8)
+    face[..., 0] = np.linspace(60, 220, 64)[:, None]                            # red grows downwards, blue stays dark
+    good, bad = (recode(face, quality).astype(int) for quality in (50, 1))
+    assert np.abs(good - face).mean() < 4 and good.shape == face.shape and good.dtype == int
+    assert np.abs(bad - face).mean() < 12
+    assert (good[..., 0].mean() - good[..., 2].mean()) > 100
+
+
+def test_a_compressed_copy_is_smaller_and_the_source_stays(tmp_path):
+    source = clips.write_video(tmp_path / "clip.mp4", clips.pattern(12, 320, 240), fps=25, crf="10")
+    before = source.read_bytes()
+    for crf, part in data.COPIES.values():
+        copies = [tmp_path / f"{name}.mp4" for name in "ab"]
+        for copy in copies:
+            data.compress(source, copy, crf, part)
+        assert copies[0].read_bytes() == copies[1].read_bytes() and len(copies[0].read_bytes()) < len(before) / 2
+        capture = cv2.VideoCapture(str(copies[0]))
+        frames = [capture.read() for _ in range(13)]
+        assert [read for read, _ in frames] == [True] * 12 + [False]
+        assert frames[0][1].shape == (240 * part, 320 * part, 3)
+        for (_, frame), wanted in zip(frames, clips.pattern(12, 320, 240)):
+            assert np.abs(cv2.resize(frame, (320, 240)).astype(int) - wanted).mean() < 20          # the same pictures in the same order
+    assert source.read_bytes() == before
 
 
 def test_schedule():
