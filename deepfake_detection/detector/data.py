@@ -32,8 +32,8 @@ TRIM = {"top": 0.19, "bottom": 0.09}
 CACHE_SIZE = 224
 
 #: Each c23 clip of the training split is also cut from copies that were compressed harder: name, CRF of x264 and part of the size. There are
-#: few c40 clips to learn from; what reaches users was mostly encoded more than once. At CRF 31 the copies have as many bytes as the c40 files.
-COPIES = {"crf 31": (31, 1.0), "crf 35": (35, 1.0), "half size": (26, 0.5)}
+#: few c40 clips to learn from; what reaches users was mostly encoded more than once. At CRF 35 the copies have as many bytes as the c40 files.
+COPIES = {"crf 35": (35, 1.0), "crf 39": (39, 1.0), "half size": (30, 0.5)}
 
 #: FaceForensics++ groups that are for validation only. Only three groups have c40 clips of all four manipulations: two of them are
 #: here, because an AUC on c40 needs more than one pair of people. DFD actor 08 is the one with two clips.
@@ -267,7 +267,7 @@ def _cut_clip(job: dict, path: str | Path) -> list[tuple[dict, np.ndarray]]:
 
 
 def compress(source: str | Path, target: Path, crf: int, part: float) -> None:
-    """Writes `source` again as H.264 (x264, one thread, so the same bytes each time), at `part` of its width and height.
+    """Writes `source` again as H.264 (x264), at `part` of its width and height.
 
     Args:
         crf: x264's constant rate factor: 23 is its default, more is smaller.
@@ -280,9 +280,9 @@ def compress(source: str | Path, target: Path, crf: int, part: float) -> None:
         written = writer.add_stream("libx264", rate=read.average_rate, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
         written.width, written.height = (max(2, round(side * part / 2) * 2) for side in (read.width, read.height))
         written.pix_fmt = "yuv420p"
-        for frame in reader.decode(read):
+        for number, frame in enumerate(reader.decode(read)):
             again = frame.reformat(written.width, written.height, "yuv420p", interpolation="AREA")
-            again.pts, again.pict_type = None, av.video.frame.PictureType.NONE
+            again.pts, again.time_base, again.pict_type = number, 1 / read.average_rate, av.video.frame.PictureType.NONE
             writer.mux(written.encode(again))
         writer.mux(written.encode(None))
 

@@ -338,7 +338,7 @@ def interpolate(start: Path, end: Path, part: float, out: Path, *, size: int | N
             the train-test resolution discrepancy", NeurIPS 2019), least of all between two models of different sizes.
 
     Raises:
-        UserError: when the two are of different architectures.
+        UserError: when the two are of different architectures, or take no other `size`.
     """
     import keras
 
@@ -348,6 +348,8 @@ def interpolate(start: Path, end: Path, part: float, out: Path, *, size: int | N
         raise UserError("these two models are of different architectures", file=start, hint="interpolate between a run and the .keras file it began with")
     if size:
         last = keras.models.clone_model(last, input_tensors=keras.Input((size, size, 3), name="image"))
+        if [w.shape for w in last.get_weights()] != [w.shape for w in b]:
+            raise UserError(f"this architecture's weights do not fit faces of {size} px", file=end, hint="leave the size as it was in training")
     last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
     with atomic_path(out) as partial:
         last.save(partial)

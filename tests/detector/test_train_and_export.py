@@ -214,6 +214,17 @@ def test_a_run_freezes_at_its_part_and_goes_on_after_a_kill(small_cache, tmp_pat
         np.testing.assert_allclose(a, b, atol=0.05)          # the average closes in on the frozen value, the value itself stays
 
 
+def test_a_model_for_another_size(lite0, tmp_path):
+    import keras
+
+    lite0.save(tmp_path / "lite0.keras")
+    path = train.interpolate(tmp_path / "lite0.keras", tmp_path / "lite0.keras", 1.0, tmp_path / "larger.keras", size=96)
+    larger = keras.models.load_model(path, compile=False)
+    assert larger.input_shape == (None, 96, 96, 3)
+    for a, b in zip(larger.get_weights(), lite0.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_a_model_between_two(tmp_path):
     import keras
 
@@ -227,10 +238,8 @@ def test_a_model_between_two(tmp_path):
     between = keras.models.load_model(path, compile=False).get_weights()
     for a, b, c in zip(models["start"].get_weights(), models["end"].get_weights(), between):
         np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
-    larger = keras.models.load_model(train.interpolate(tmp_path / "start.keras", tmp_path / "end.keras", 0.75, tmp_path / "larger.keras", size=48), compile=False)
-    assert larger.input_shape == (None, 48, 48, 3)
-    for a, b in zip(larger.get_weights(), between):
-        np.testing.assert_array_equal(a, b)
+    with pytest.raises(UserError, match="do not fit faces of 48 px"):           # its dense layer sees every pixel
+        train.interpolate(tmp_path / "start.keras", tmp_path / "end.keras", 0.75, tmp_path / "no.keras", size=48)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     other.save(tmp_path / "other.keras")
     with pytest.raises(UserError, match="different architectures"):

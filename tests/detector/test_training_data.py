@@ -194,11 +194,11 @@ def test_a_compressed_copy_is_smaller_and_the_source_stays(tmp_path):
     source = clips.write_video(tmp_path / "clip.mp4", clips.pattern(12, 320, 240), fps=25, crf="10")
     before = source.read_bytes()
     for crf, part in data.COPIES.values():
-        copies = [tmp_path / f"{name}.mp4" for name in "ab"]
-        for copy in copies:
-            data.compress(source, copy, crf, part)
-        assert copies[0].read_bytes() == copies[1].read_bytes() and len(copies[0].read_bytes()) < len(before) / 2
-        capture = cv2.VideoCapture(str(copies[0]))
+        copy = tmp_path / f"{crf}.mp4"
+        data.compress(source, copy, crf, part)
+        assert copy.stat().st_size < len(before) / 2
+        capture = cv2.VideoCapture(str(copy))
+        assert capture.get(cv2.CAP_PROP_FPS) == 25
         frames = [capture.read() for _ in range(13)]
         assert [read for read, _ in frames] == [True] * 12 + [False]
         assert frames[0][1].shape == (240 * part, 320 * part, 3)
