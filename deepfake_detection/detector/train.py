@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,6 @@ class Settings:
     augmentation: str = "strong"
     validate_every: int = 400
     seed: int = 1
-    extra: dict = field(default_factory=dict)
 
 
 class Batches:
@@ -161,8 +160,8 @@ class Batches:
                     faces.append(blend(self._images[i], self._points[i]))
             labels += [REAL] * reals + [FAKE] * blends
             for i, group in zip(self._face_of_each(rng, source, FAKE, fake_videos), groups):
-                originals = self._alike(source, i, self._reals_of[source].get(group, ()))
-                if self._mixing and len(originals) and rng.random() < self._mixing:
+                originals = self._alike(source, i, self._reals_of[source].get(group, ())) if self._mixing else ()
+                if originals and rng.random() < self._mixing:
                     face, label = self._mixed(rng, blend, i, source, int(rng.choice(originals)))
                 else:
                     face, label = self._images[i], FAKE
