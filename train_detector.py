@@ -32,16 +32,25 @@ def sizes(text: str) -> tuple[tuple[float, int], ...]:
 
 def freezing(text: str) -> tuple[float, str] | None:
     """argparse type: "0.3:block2_add" freezes that layer and all before it from 30 % of the run on; "none" freezes nothing."""
+    return _number_and_layer(text, "0.3:block2_add", lambda part: 0 <= part < 1)
+
+
+def teaching(text: str) -> tuple[float, str] | None:
+    """argparse type: "0.5:block10_add" teaches that layer with weight 0.5 where a face was altered; "none" does not."""
+    return _number_and_layer(text, "0.5:block10_add", lambda weight: 0 < weight < float("inf"))
+
+
+def _number_and_layer(text: str, example: str, fits) -> tuple[float, str] | None:
     if text == "none":
         return None
-    part, _, layer = text.partition(":")
+    number, _, layer = text.partition(":")
     try:
-        begin = float(part)
+        value = float(number)
     except ValueError:
-        begin = -1.0
-    if not layer or not 0 <= begin < 1:
-        raise argparse.ArgumentTypeError(f"must look like 0.3:block2_add, or none, not {text!r}")
-    return begin, layer
+        value = float("nan")                    # fits nothing
+    if not layer or not fits(value):
+        raise argparse.ArgumentTypeError(f"must look like {example}, or none, not {text!r}")
+    return value, layer
 
 
 def main(argv=None) -> int:
@@ -73,6 +82,8 @@ def main(argv=None) -> int:
                    help="mix this part of the fakes with the same moment of their originals (default: %(default)s)")
     p.add_argument("--codec", type=cli.fraction, default=0.0, metavar="PART",
                    help="pass this part of all faces through a video codec's intra coding (default: %(default)s)")
+    p.add_argument("--where", type=teaching, default="none", metavar="WEIGHT:LAYER",
+                   help="also teach this layer, with this weight, where a face was altered (default: %(default)s)")
     p.add_argument("--augmentation", default="strong", choices=["strong", "published", "none"], help="(default: %(default)s)")
     p.add_argument("--validate-every", type=cli.positive_int, default=400, metavar="N", help="steps (default: %(default)s)")
     p.add_argument("--no-export", action="store_true", help="only train: leave models/ as it is")
@@ -84,7 +95,8 @@ def main(argv=None) -> int:
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
                               blends=not options.no_blends, mixing=options.mixing, codec=options.codec, augmentation=options.augmentation,
-                              freeze=options.freeze, freeze_norms=options.freeze_norms, validate_every=options.validate_every, seed=options.seed)
+                              freeze=options.freeze, freeze_norms=options.freeze_norms, where=options.where, validate_every=options.validate_every,
+                              seed=options.seed)
     cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)
     model = train.run(settings, cache, options.work / options.name)
     if not options.no_export:

@@ -42,12 +42,14 @@ VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
 TRAIN_FRAMES, VAL_FRAMES = 40, 32
 DATASETS = ("dfdc", "ffpp", "dfd", "ffpp_faces", "stills")
 POINTS = tuple(f"{p}_{a}" for p in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right") for a in "xy")
+BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 
 
 @dataclass(frozen=True)
 class Cache:
-    """All faces. `table` has dataset, manipulation, video, group, split (train or val), label (1 real, 0 fake), time_s and the five
-    points (0..1 of the crop; NaN where no face was found in it); row i belongs to `images[i]`, uint8 RGB, memory-mapped."""
+    """All faces. `table` has dataset, manipulation, video, group, split (train or val), label (1 real, 0 fake), time_s, the five
+    points (0..1 of the crop; NaN where no face was found in it) and what of its frame the face is (BOX: left, top, right and bottom as
+    parts of the frame's width and height; NaN where only the face is at hand); row i belongs to `images[i]`, uint8 RGB, memory-mapped."""
 
     table: "pandas.DataFrame"  # noqa: F821 (imported where it is used)
     images: np.ndarray
@@ -147,7 +149,7 @@ def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) 
 
     _check(data, yunet)
     settings = {"margin": MARGIN, "trim": TRIM, "size": CACHE_SIZE, "val_groups": VAL_GROUPS, "train_frames": TRAIN_FRAMES,
-                "val_frames": VAL_FRAMES, "copies": COPIES, "detector": sha256(yunet)}
+                "val_frames": VAL_FRAMES, "copies": COPIES, "columns": POINTS + BOX, "detector": sha256(yunet)}
     stamp = work / "faces.json"
     import json
 
@@ -288,28 +290,23 @@ def compress(source: str | Path, target: Path, crf: int, part: float) -> None:
 
 
 def _cut_frame(job: dict, time_s: float, frame: np.ndarray) -> list[tuple[dict, np.ndarray]]:
-    from ..faces.crops import crop_face
+    from ..faces.crops import crop_face, widen
 
     found = _finder.biggest(frame)
     if found is None:
         return []
-    return [_row(job, time_s, (crop := trim(crop_face(frame, found[0], MARGIN), TRIM)), _points_of(found, frame, crop))]
-
-
-def _points_of(found, frame: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Points of the frame as parts of the crop."""
-    from ..faces.crops import widen
-
+    crop = trim(crop_face(frame, found[0], MARGIN), TRIM)
     x0, y0, _, y1 = widen(found[0], MARGIN, frame.shape[1], frame.shape[0])
-    origin = np.array([x0, y0 + round((y1 - y0) * TRIM["top"])])
-    return ((found[1] - origin) / [crop.shape[1], crop.shape[0]]).astype(np.float32)
+    origin, size = np.array([x0, y0 + round((y1 - y0) * TRIM["top"])]), np.array([crop.shape[1], crop.shape[0]])
+    box = np.concatenate([origin, origin + size]) / np.tile([frame.shape[1], frame.shape[0]], 2)
+    return [_row(job, time_s, crop, ((found[1] - origin) / size).astype(np.float32), box)]
 
 
-def _row(job: dict, time_s: float, crop_bgr: np.ndarray, points: np.ndarray) -> tuple[dict, np.ndarray]:
+def _row(job: dict, time_s: float, crop_bgr: np.ndarray, points: np.ndarray, box=(np.nan,) * 4) -> tuple[dict, np.ndarray]:
     import cv2
 
     from ..faces.crops import network_input
 
     row = {k: job[k] for k in ("dataset", "manipulation", "video", "group", "split", "label")} | {"time_s": round(time_s, 3)}
-    row |= dict(zip(POINTS, points.round(4).ravel().tolist()))
+    row |= dict(zip(POINTS, points.round(4).ravel().tolist())) | dict(zip(BOX, np.round(box, 5).tolist()))
     return row, network_input(cv2.cvtColor(crop_bgr, cv2.COLOR_BGR2RGB), CACHE_SIZE)

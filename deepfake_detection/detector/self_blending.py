@@ -53,6 +53,11 @@ class SelfBlender:
         Returns:
             uint8 RGB (H, W, 3).
         """
+        return self.located(face, points, other, other_points)[0]
+
+    def located(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
+                other_points: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The blended fake, as a call gives it, and where it was blended: float32 (H, W), 0 outside the mask to 1 inside, whatever the ratio."""
         rng = self._random
         height, width = face.shape[:2]
         size = np.array([width, height], np.float32)
@@ -74,8 +79,8 @@ class SelfBlender:
             mask = cv2.warpAffine(mask, matrix, (width, height))
         if other is not None and rng.random() < 0.7:
             source = match_colour(source, target, mask)
-        mask = (mask * rng.choice(RATIOS))[..., None]
-        return np.clip(source * mask + target * (1 - mask) + 0.5, 0, 255).astype(np.uint8)
+        share = (mask * rng.choice(RATIOS))[..., None]
+        return np.clip(source * share + target * (1 - share) + 0.5, 0, 255).astype(np.uint8), mask
 
     def _align(self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         matrix = affine_fit(other_points, points)

@@ -43,7 +43,8 @@ def augment(name: str, seed: int) -> Callable:
     Returns:
         f(images, step=None, size=None): images is uint8 or float32 (N, H, W, 3), RGB 0..255; `step` is a number of the batch that
         the draws then depend on (without it they go on from call to call); `size` is the side of the result (default H). Gives
-        float32 (N, size, size, 3), 0..255. Usable in `tf.data.Dataset.map`.
+        float32 (N, size, size, 3), 0..255. Usable in `tf.data.Dataset.map`. Channels after the third (maps of the face) go where
+        their pixels go and are not changed otherwise.
 
     Raises:
         UserError: for an unknown name.
@@ -67,8 +68,9 @@ def augment(name: str, seed: int) -> Callable:
         if name == "published":
             return _move(images, seeds, size, **PUBLISHED)
         images = _move(images, seeds, size, **STRONG)
-        images = _colour(images, seeds)
-        return _degrade(images, seeds, size)
+        images, maps = images[..., :3], images[..., 3:]
+        images = _degrade(_colour(images, seeds), seeds, size)
+        return tf.concat([images, maps], -1) if maps.shape[-1] else images
 
     return change
 
@@ -126,7 +128,7 @@ def _move(images, seeds: _Seeds, size: int, *, rotation, shift_x, shift_y, zoom,
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=images, transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], 1), output_shape=(size, size),
         fill_value=0.0, interpolation="BILINEAR", fill_mode=fill)
-    return tf.ensure_shape(moved, (None, size, size, 3))
+    return tf.ensure_shape(moved, (None, size, size, images.shape[-1]))
 
 
 def _colour(images, seeds: _Seeds):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from deepfake_detection.detector.data import CACHE_SIZE, POINTS, Cache
+from deepfake_detection.detector.data import BOX, CACHE_SIZE, POINTS, Cache
 from deepfake_detection.detector.self_blending import TYPICAL_POINTS
 
 
@@ -32,5 +32,6 @@ def cache(seed: int = 1, videos: int = 6, faces: int = 2) -> Cache:
                         rows.append({"dataset": dataset, "manipulation": quality if label else f"Deepfakes/{quality}", "label": label,
                                      "video": f"{dataset}-{split}-{label}-{video}", "group": f"{dataset}-{split}-{video}", "split": split,
                                      "time_s": k / 10, **dict(zip(POINTS, TYPICAL_POINTS.ravel().tolist()))})
+                        rows[-1] |= dict(zip(BOX, (0.2, 0.1, 0.6, 0.7) if dataset == "ffpp" else (np.nan,) * 4))
                         images.append(face(rng))
     return Cache(pd.DataFrame(rows), np.stack(images))

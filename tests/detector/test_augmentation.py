@@ -101,3 +101,23 @@ def test_published_moves_as_far_as_published_and_no_further():
     assert 0.88 < length.min() < 0.94 and 1.06 < length.max() < 1.13
     for middle in (x.mean(1) - 64, y.mean(1) - 64):
         assert 0.08 < np.abs(middle).max() / side < 0.125
+
+
+@pytest.mark.parametrize("name", ["strong", "none"])
+def test_a_map_goes_where_its_pixels_go(faces, name):
+    """A bright square and a map of it: after the same movement the map still lies over the square, and the picture is what it is without a map."""
+    import tensorflow as tf
+
+    images = np.full((8, 96, 96, 3), 40, np.uint8)
+    images[:, 20:50, 30:70] = 220
+    maps = np.where(images[..., :1] > 100, 255, 0).astype(np.uint8)
+    change = augment(name, seed=1)
+    both = change(np.concatenate([images, maps], -1), tf.constant(2), 64).numpy()
+    np.testing.assert_array_equal(both[..., :3], change(images, tf.constant(2), 64).numpy())
+    moved = both[..., 3]
+    assert moved.shape == (8, 64, 64) and moved.min() >= 0 and moved.max() > 250
+    # Cut-out boxes and noise hide some squares; the brightness of most still tells the map.
+    agree = [np.corrcoef(image.mean(-1).ravel(), where.ravel())[0, 1] for image, where in zip(both[..., :3], moved)]
+    assert np.median(agree) > 0.9
+    if name == "strong":
+        assert (np.abs(np.diff(moved, axis=0)).max((1, 2)) > 100).all()            # each face moved in its own way

@@ -31,6 +31,20 @@ def test_seed_decides(faces):
     assert (run(7) != run(8)).any()
 
 
+def test_a_located_blend_says_where_it_was_blended(faces):
+    called, located = SelfBlender(seed=9), SelfBlender(seed=9)
+    untouched = 0
+    for n in range(40):
+        face, other = faces[n % 4], faces[(n + 1) % 4]
+        made, mask = located.located(face, TYPICAL_POINTS, other, TYPICAL_POINTS)
+        np.testing.assert_array_equal(made, called(face, TYPICAL_POINTS, other, TYPICAL_POINTS))
+        assert mask.shape == face.shape[:2] and mask.dtype == np.float32 and 0 <= mask.min() and 0.5 < mask.max() <= 1 + 1e-6
+        changed = (made != face).any(-1)
+        assert changed[mask > 0.9].mean() > 0.5
+        untouched += not changed[mask == 0].any()
+    assert untouched > 10           # of half of the blends the target, all that is outside the mask, stays as it was
+
+
 def test_mask_lies_over_the_face_and_has_a_soft_edge():
     blend, size = SelfBlender(seed=3), 160
     masks = np.stack([blend._mask(TYPICAL_POINTS * size, (size, size)) for _ in range(60)])

@@ -56,6 +56,87 @@ def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monke
         np.testing.assert_allclose(a, b, atol=0.05)
 
 
+TAUGHT = replace(TINY, where=(0.5, "max_pooling2d_1"))
+
+
+def test_a_run_that_learns_where_leaves_a_plain_model(small_cache, tmp_path, monkeypatch):
+    """With frozen layers and a kill on the way: the second output lives through both, and is gone at the end."""
+    import keras
+
+    settings = replace(TAUGHT, freeze=(0.3, "scale"), freeze_norms=0.6)
+    run_until_checkpoint(settings, small_cache, tmp_path, monkeypatch)
+    checkpoint = keras.models.load_model(tmp_path / "checkpoint.keras")
+    assert len(checkpoint.outputs) == 2 and np.abs(checkpoint.get_layer("altered_logits").get_weights()[0]).max() > 0
+    model = keras.models.load_model(train.run(settings, small_cache, tmp_path), compile=False)
+    assert [tuple(t.shape) for t in model.outputs] == [(None, 1)] and model.input_shape == (None, 32, 32, 3)
+    assert not [layer for layer in model.layers if layer.name.startswith("altered")]
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log.step.tolist() == [2, 4] and (log.where_loss > 0).all() and (log.loss > 0).all()
+
+
+def test_maps_that_are_not_known_teach_nothing(small_cache):
+    model = train._compiled(train._taught(_built(TAUGHT), TAUGHT), TAUGHT)
+    faces, labels, places = np.zeros((4, 32, 32, 3), np.float32), np.zeros((4, 1), np.float32), model.output_shape[1][1]
+    for known in ([0, 0, 0, 0], [1, 0, 0, 0]):
+        losses = []
+        for value in (0.0, 1.0):
+            maps = np.zeros((4, places), np.float32)
+            maps[1:] = value                                                         # of the faces whose maps are not known
+            losses.append(model.test_on_batch(faces, [labels, maps], sample_weight=[np.ones(4), np.array(known, np.float32)])[2])
+        assert losses[0] == pytest.approx(losses[1]) and (losses[0] > 0.1) == any(known)
+
+
+def _built(settings):
+    from deepfake_detection.models import registry
+
+    return registry.build(settings.architecture, input_size=32)
+
+
+@pytest.mark.parametrize("read, text, value", [
+    ("teaching", "none", None), ("teaching", "0.5:block10_add", (0.5, "block10_add")), ("teaching", "0:block10_add", ValueError),
+    ("teaching", "block10_add", ValueError), ("teaching", "nan:x", ValueError), ("teaching", "0.5:", ValueError),
+    ("freezing", "none", None), ("freezing", "0.3:block2_add", (0.3, "block2_add")), ("freezing", "1:block2_add", ValueError),
+    ("sizes", "0:128,0.7:160", ((0.0, 128), (0.7, 160))), ("sizes", "0.1:128", ValueError)])
+def test_options_of_the_training_script(read, text, value):
+    import argparse
+
+    import train_detector
+
+    if value is ValueError:
+        with pytest.raises(argparse.ArgumentTypeError, match="must"):
+            getattr(train_detector, read)(text)
+    else:
+        assert getattr(train_detector, read)(text) == value
+
+
+def test_a_layer_that_is_not_there_is_said():
+    with pytest.raises(UserError, match="no layer named 'nose'.*"):
+        train._taught(_built(TAUGHT), replace(TAUGHT, where=(0.5, "nose")))
+
+
+def test_places_of_a_dataset_are_parts_of_the_map(small_cache):
+    """Of the real faces no place is altered, of the blends some are, by a part from 0 to 1."""
+    faces, labels, where, known = next(iter(train.dataset(small_cache, TINY, 0, 32, (4, 4))))
+    assert where.shape == (64, 16) and known.shape == (64,) and faces.shape == (64, 32, 32, 3)
+    real = labels.numpy()[:, 0] == 1
+    assert not where.numpy()[real].any()
+    blends = where.numpy()[~real & (known.numpy() == 1)]
+    assert len(blends) > 10 and 0 <= blends.min() and 0.3 < blends.max() <= 1 and (blends.max(1) > 0).all()
+
+
+def test_quick_validation_asks_about_every_dfdc_face(small_cache):
+    """A model that is right about every face but one video's."""
+    images, table = small_cache.images.copy(), small_cache.table
+    images[...] = np.where(table.label.to_numpy()[:, None, None, None] == 1, 200, 50)
+    model = lambda faces, training: faces.mean((1, 2, 3))[:, None] / 255           # noqa: E731
+    assert train.quick_validation(model, train.Cache(table, images), 32)["dfdc_auc"] == 1
+    rows = table.index[(table.dataset == "dfdc") & (table.split == "val") & (table.label == 1)]
+    for row in rows:
+        wrong = images.copy()
+        wrong[row] = 10
+        assert train.quick_validation(model, train.Cache(table, wrong), 32)["dfdc_auc"] < 1, row
+
+
 @pytest.fixture(scope="module")
 def lite0():
     """A Lite0 whose batch statistics are those of noise, not the zeros and ones that it starts with."""
@@ -135,15 +216,24 @@ def test_shipping_a_network_end_to_end(lite0, small_cache, tmp_path, monkeypatch
     assert model.predict([small_cache.images[0]], trimmed=True).shape == (1,)
 
 
-def test_resized_keeps_weights_and_optimizer(lite0):
-    """The averages of AdamW go along; without them the first steps at the new size would be far too long."""
-    model = train._compiled(lite0, TINY)
+@pytest.mark.parametrize("extra", [{}, {"where": (0.5, "block4_add")}, {"where": (0.5, "block4_add"), "freeze": (0.1, "block2_add"), "freeze_norms": 0.2}],
+                         ids=["plain", "with a second output", "frozen before"])
+def test_resized_keeps_weights_and_optimizer(lite0, extra):
+    """The averages of AdamW go along; without them the first steps at the new size would be far too long. What stands still goes on standing."""
+    import keras
+
+    settings = replace(TINY, architecture="efficientnet_lite0", **extra)
+    model = keras.models.clone_model(lite0)
+    model.set_weights(lite0.get_weights())
+    model = train._compiled(train._taught(model, settings), settings)
     model.optimizer.build(model.trainable_variables)
+    if train._freezes(model, settings, 0.5):
+        model = train._frozen(model, settings, 0.5)
     rng = np.random.default_rng(0)
     for variable in model.optimizer.variables[1:]:
         variable.assign(rng.random(variable.shape))
-    larger = train._resized(model, replace(TINY, architecture="efficientnet_lite0"), 96)
-    assert larger.input_shape[1] == 96
+    larger = train._resized(model, settings, 96)
+    assert larger.input_shape[1] == 96 and len(larger.outputs) == len(model.outputs) and not train._freezes(larger, settings, 0.5)
     assert len(larger.optimizer.variables) == len(model.optimizer.variables)
     for a, b in zip([*model.optimizer.variables, *model.get_weights()], [*larger.optimizer.variables, *larger.get_weights()]):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.detector import data
+from deepfake_detection.detector.batches import SHARES, SOURCES, Batches, _chances, altered, moved, recode
 from deepfake_detection.detector.data import groups_of_pairs
-from deepfake_detection.detector.train import SHARES, SOURCES, Batches, Settings, _chances, _learning_rate, _size_at, recode
+from deepfake_detection.detector.train import Settings, _learning_rate, _size_at
 from deepfake_detection.errors import UserError
 from tests import clips
 
@@ -161,6 +162,113 @@ def test_a_fake_is_mixed_only_with_an_original_of_its_compression(paired_cache):
     assert all(face.tobytes() in known for face in faces)
     faces, _ = Batches(paired_cache, settings)(0)
     assert not all(face.tobytes() in known for face in faces)
+
+
+def test_located_batches_say_where_fakes_were_altered(paired_cache):
+    reals = {paired_cache.images[i].tobytes() for i in paired_cache.rows(label=1, split="train")}
+    batches = Batches(paired_cache, Settings(mixing=0.5))
+    faces, labels, maps, known = batches.located(2)
+    for one, other in zip(batches(2), (faces, labels)):
+        np.testing.assert_array_equal(one, other)                                   # the same batch, with maps or without
+    assert maps.shape == faces.shape[:3] and maps.dtype == np.uint8 and known.shape == labels.shape
+    real = labels == 1
+    assert all(face.tobytes() in reals for face in faces[real]) and known[real].all() and not maps[real].any()
+    assert known.mean() > 0.8 and (maps[~real & (known == 1)].max((1, 2)) > 0).all()
+    # Of the fakes that are neither blended nor mixed only the mouth is other than in the original.
+    given = {paired_cache.images[i].tobytes() for i in paired_cache.rows(label=0, split="train")}
+    mouths = [m for face, m, k in zip(faces, maps, known) if k and face.tobytes() in given]
+    assert len(mouths) > 3
+    for m in mouths:
+        assert m[115:155, 60:130].mean() > 100 and m[:80].max() == 0 and m[190:].max() == 0
+
+
+def test_maps_of_fakes_without_their_original_are_not_known(small_cache):
+    """The fakes of the small cache are other faces than its reals, so nothing can be said of where they were altered."""
+    images = small_cache.images.copy()
+    images[small_cache.rows(label=0)] = 255 - images[small_cache.rows(label=0)]
+    fakes = {images[i].tobytes() for i in small_cache.rows(label=0)}
+    faces, labels, maps, known = Batches(data.Cache(small_cache.table, images), Settings()).located(0)
+    given = np.array([face.tobytes() in fakes for face in faces])
+    assert given.sum() == sum(share[1] for share in SHARES.values())
+    assert not known[given].any() and known[~given].all() and not maps[given].any()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(4)
+
+
+def picture(rng, side=400):
+    """Soft patches of colour with some detail, uint8 RGB."""
+    patches, detail = (cv2.resize(rng.uniform(*values, (side // size, side // size, 3)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+                       for values, size in (((80, 170), 20), ((-20, 20), 5)))
+    return np.clip(patches + detail, 0, 255).astype(np.uint8)
+
+
+def cut(frame, box, side=224):
+    x0, y0, x1, y1 = box
+    return cv2.resize(frame[y0:y1, x0:x1], (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("wanted", [(100, 120, 300, 320), (110, 115, 320, 310), (90, 130, 280, 345)], ids=["same", "shifted, flatter", "shifted, taller"])
+def test_a_face_seen_in_another_box(rng, wanted):
+    frame, box = picture(rng), (100, 120, 300, 320)
+    made, direct = moved(cut(frame, box), box, wanted), cut(frame, wanted)
+    # What both boxes show is the same; what only the wanted one shows is not known.
+    x0, y0, x1, y1 = (round(224 * v) for v in ((max(box[0], wanted[0]) - wanted[0]) / (wanted[2] - wanted[0]), (max(box[1], wanted[1]) - wanted[1]) / (wanted[3] - wanted[1]),
+                                               (min(box[2], wanted[2]) - wanted[0]) / (wanted[2] - wanted[0]), (min(box[3], wanted[3]) - wanted[1]) / (wanted[3] - wanted[1])))
+    assert np.abs(made.astype(int) - direct)[y0 + 2:y1 - 2, x0 + 2:x1 - 2].mean() < 1.5
+
+
+def test_altered_sees_the_changed_place_through_a_small_shift_and_compression(rng):
+    frame = picture(rng)
+    original, fake = frame[80:304, 80:304].copy(), frame[82:306, 76:300].copy()
+    fake[60:120, 70:150] = 255 - fake[60:120, 70:150]
+    where = altered(recode(fake, 40), recode(original, 40))
+    assert where.shape == (224, 224) and 0 <= where.min() and where.max() <= 1
+    assert where[70:110, 80:140].mean() > 0.8 and where[150:210, 20:210].mean() < 0.05 and where[20:210, 180:210].mean() < 0.05
+
+
+@pytest.mark.parametrize("fake", [lambda o: o.copy(), lambda o: recode(o, 30), lambda o: o + 12], ids=["same", "compressed again", "brighter all over"])
+def test_altered_says_nothing_where_no_place_is_altered(rng, fake):
+    original = picture(rng)[:224, :224]
+    assert altered(fake(original), original) is None
+
+
+def test_the_original_is_the_altered_video_and_the_same_frame(paired_cache):
+    """Two videos of one group: only the one that was altered is the fake's original, in its own box, at its own time."""
+    table, images = paired_cache.table.copy(), paired_cache.images.copy()
+    ffpp = table[(table.dataset == "ffpp") & (table.split == "train")]
+    groups = ffpp.group.unique()
+    # Join two videos to one group, and cut the first fake a little to the side of where its original is cut.
+    table.loc[ffpp.index, "group"] = groups[0]
+    fake = ffpp.index[ffpp.label == 0][0]
+    original = next(i for i in ffpp.index[ffpp.label == 1] if table.video[i].endswith("-0") and table.time_s[i] == table.time_s[fake])
+    images[fake] = moved(images[fake], (0.2, 0.1, 0.6, 0.7), (0.22, 0.12, 0.62, 0.72))
+    table.loc[fake, list(data.BOX)] = (0.22, 0.12, 0.62, 0.72)
+    assert table.video[fake].endswith("-0")
+    batches = Batches(data.Cache(table, images), Settings())
+    assert batches._original("ffpp", fake, groups[0]) == original
+    table.loc[fake, "time_s"] += 0.04                                               # the next frame
+    assert Batches(data.Cache(table, images), Settings())._original("ffpp", fake, groups[0]) is None
+
+
+def test_a_faces_box_says_what_of_its_frame_it_is(project):
+    from deepfake_detection.faces.crops import network_input
+    from deepfake_detection.faces.detectors.yunet import MODEL
+
+    clip = sorted((project / "train_sample_videos").glob("*.mp4"))[0]
+    data._start_worker(str(MODEL))
+    job = {"dataset": "ffpp", "manipulation": "c23", "video": clip.name, "group": "g", "split": "train", "label": 1, "frames": 3}
+    made = data._cut_clip(job, clip)
+    assert len(made) == 3
+    capture = cv2.VideoCapture(str(clip))
+    frame = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
+    row, face = made[0]
+    x0, y0, x1, y1 = (np.array([row[c] for c in data.BOX]) * np.tile(frame.shape[1::-1], 2)).round().astype(int)
+    np.testing.assert_array_equal(face, network_input(frame[y0:y1, x0:x1], data.CACHE_SIZE))
+    # Seen in its own frame the left eye is where the points say.
+    assert 0.1 < row["left_eye_x"] < 0.5 < row["right_eye_x"] < 0.9 and row["left_eye_y"] < row["mouth_left_y"] < 1
 
 
 def test_rare_kinds_are_drawn_more_often_than_their_share():
