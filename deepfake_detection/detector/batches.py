@@ -57,13 +57,13 @@ class Batches:
         settings: of the run.
     """
 
-    def __init__(self, cache: Cache, settings: Settings):
+    def __init__(self, cache: Cache, settings: "train.Settings"):  # noqa: F821 (train imports this module)
         self._images = cache.images
         self._points = cache.table[list(POINTS)].to_numpy(np.float32).reshape(-1, 5, 2)
         self._boxes = cache.table[list(BOX)].to_numpy(np.float64)
         self._times = cache.table.time_s.to_numpy()
         self._qualities = cache.table.manipulation.to_numpy()
-        self._seed, self._batch, self._mixing, self._codec = settings.seed, settings.batch, settings.mixing, settings.codec
+        self._seed, self._mixing, self._codec = settings.seed, settings.mixing, settings.codec
         left_out = {"ffpp": ("ffpp", "ffpp_faces"), "dfdc": ("dfdc",)}
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
         self._shares, self._videos, self._groups, self._reals_of, self._chances = {}, {}, {}, {}, {}

@@ -297,7 +297,7 @@ def _cut_frame(job: dict, time_s: float, frame: np.ndarray) -> list[tuple[dict, 
         return []
     crop = trim(crop_face(frame, found[0], MARGIN), TRIM)
     x0, y0, _, y1 = widen(found[0], MARGIN, frame.shape[1], frame.shape[0])
-    origin, size = np.array([x0, y0 + round((y1 - y0) * TRIM["top"])]), np.array([crop.shape[1], crop.shape[0]])
+    origin, size = np.array([x0, trim(np.arange(y0, y1), TRIM)[0]]), np.array([crop.shape[1], crop.shape[0]])
     box = np.concatenate([origin, origin + size]) / np.tile([frame.shape[1], frame.shape[0]], 2)
     return [_row(job, time_s, crop, ((found[1] - origin) / size).astype(np.float32), box)]
 

@@ -32,7 +32,7 @@ BATCH = 32
 
 
 def trim(crop: np.ndarray, cut: dict) -> np.ndarray:
-    """A face crop (H, W, 3) without its upper and lower part: a view, at least one row.
+    """A face crop (H, W, 3), or the numbers of its rows (H,), without its upper and lower part: a view, at least one row.
 
     Args:
         cut: {"top": part, "bottom": part} of the crop's height.

@@ -115,8 +115,6 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     import tensorflow as tf
     from tqdm import tqdm
 
-    from ..models import registry
-
     keras.utils.set_random_seed(settings.seed)
     out.mkdir(parents=True, exist_ok=True)
     made_with = json.loads(json.dumps(asdict(settings)))
@@ -130,8 +128,7 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
         with np.load(out / f"{CHECKPOINT}.npz") as f:
             average = [f[f"w{i}"] for i in range(len(f.files))]
     else:
-        model = _compiled(_taught(registry.build(settings.architecture, input_size=_size_at(settings, 0.0), weights=settings.weights,
-                                                 dropout=settings.dropout), settings), settings)
+        model = _compiled(_built(settings, _size_at(settings, 0.0), settings.weights), settings)
         average = [w.copy() for w in model.get_weights()]
 
     began, done_before = time.monotonic(), state["seconds"]
@@ -226,6 +223,13 @@ def _compiled(model, settings: Settings):
     return model
 
 
+def _built(settings: Settings, size: int, weights: str = "none"):
+    """The network of the settings for one input size, uncompiled, with every output that it is trained with."""
+    from ..models import registry
+
+    return _taught(registry.build(settings.architecture, input_size=size, weights=weights, dropout=settings.dropout), settings)
+
+
 def _taught(model, settings: Settings):
     """The model with the output that learns where a face was altered, if the settings want one. Its own layers stay what they are."""
     if not settings.where:
@@ -251,9 +255,7 @@ def _plain(model):
 
 def _resized(model, settings: Settings, size: int):
     """The same weights and optimizer state for another input size."""
-    from ..models import registry
-
-    larger = _taught(registry.build(settings.architecture, input_size=size, dropout=settings.dropout), settings)
+    larger = _built(settings, size)
     for new, old in zip(larger.layers, model.layers):
         new.trainable = old.trainable           # what stands still has no state in the optimizer
     _compiled(larger, settings)
