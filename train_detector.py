@@ -27,7 +27,18 @@ def sizes(text: str) -> tuple[tuple[float, int], ...]:
         raise argparse.ArgumentTypeError(f"must look like 0:128,0.7:160, not {text!r}") from None
     if parts[0][0] != 0 or list(parts) != sorted(parts) or not all(0 <= part < 1 and px >= 32 for part, px in parts):
         raise argparse.ArgumentTypeError(f"must begin with part 0 and go up, with sizes of 32 px or more: {text!r}")
+    for _, px in parts:
+        side(str(px))
     return parts
+
+
+def side(text: str) -> int:
+    """argparse type: an input side. Between multiples of 16 the strides' padding falls on other sides than in training, and the shipped
+    network lost .01 of AUC at once (docs/training_log.md)."""
+    px = cli.positive_int(text)
+    if px % 16:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 16 px, such as {max(round(px / 16), 2) * 16}, not {px}")
+    return px
 
 
 def freezing(text: str) -> tuple[float, str] | None:
@@ -72,7 +83,7 @@ def main(argv=None) -> int:
                    help="batch normalisation keeps its statistics from this part of the run on (default: never)")
     p.add_argument("--interpolate", type=cli.fraction, default=1.0, metavar="PART",
                    help="ship this part of the way from --weights (a .keras file) to the run's end; 1 is its end (default: %(default)s)")
-    p.add_argument("--ship-size", type=cli.positive_int, metavar="PX", help="input side of what is shipped (default: the run's last)")
+    p.add_argument("--ship-size", type=side, metavar="PX", help="input side of what is shipped (default: the run's last)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")

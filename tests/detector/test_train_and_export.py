@@ -96,7 +96,8 @@ def _built(settings):
     ("teaching", "none", None), ("teaching", "0.5:block10_add", (0.5, "block10_add")), ("teaching", "0:block10_add", ValueError),
     ("teaching", "block10_add", ValueError), ("teaching", "nan:x", ValueError), ("teaching", "0.5:", ValueError),
     ("freezing", "none", None), ("freezing", "0.3:block2_add", (0.3, "block2_add")), ("freezing", "1:block2_add", ValueError),
-    ("sizes", "0:128,0.7:160", ((0.0, 128), (0.7, 160))), ("sizes", "0.1:128", ValueError)])
+    ("sizes", "0:128,0.7:160", ((0.0, 128), (0.7, 160))), ("sizes", "0.1:128", ValueError), ("sizes", "0:128,0.5:168", ValueError),
+    ("side", "176", 176), ("side", "184", ValueError)])
 def test_options_of_the_training_script(read, text, value):
     import argparse
 
