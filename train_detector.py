@@ -27,15 +27,17 @@ def sizes(text: str) -> tuple[tuple[float, int], ...]:
         raise argparse.ArgumentTypeError(f"must look like 0:128,0.7:160, not {text!r}") from None
     if parts[0][0] != 0 or list(parts) != sorted(parts) or not all(0 <= part < 1 and px >= 32 for part, px in parts):
         raise argparse.ArgumentTypeError(f"must begin with part 0 and go up, with sizes of 32 px or more: {text!r}")
-    for _, px in parts:
-        side(str(px))
-    return parts
+    return tuple((part, _multiple_of_16(px)) for part, px in parts)
 
 
 def side(text: str) -> int:
-    """argparse type: an input side. Between multiples of 16 the strides' padding falls on other sides than in training, and the shipped
-    network lost .01 of AUC at once (docs/training_log.md)."""
-    px = cli.positive_int(text)
+    """argparse type: an input side."""
+    return _multiple_of_16(cli.positive_int(text))
+
+
+def _multiple_of_16(px: int) -> int:
+    """`px`, or a refusal: between multiples of 16 the strides' padding falls on other sides than in training, and the shipped network lost
+    .01 of AUC at once (docs/training_log.md)."""
     if px % 16:
         raise argparse.ArgumentTypeError(f"must be a multiple of 16 px, such as {max(round(px / 16), 2) * 16}, not {px}")
     return px

@@ -25,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
+from detector_tables import cell, table_text
 
 from deepfake_detection import cli, metrics
 from deepfake_detection.errors import UserError
@@ -151,20 +152,12 @@ def row_of(found: dict, first: dict) -> dict:
     return row
 
 
-def cell(value: dict | None, sign: str = "") -> str:
-    if value is None:
-        return ""
-    return f"{value['value']:{sign}.3f}" + (f" [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]" if "low" in value else "")
-
-
 def as_text(results: dict) -> str:
-    lines = ["# What each part of the training gives", "", f"Made by `python benchmarks/ablations.py` ({os.cpu_count()} cores). Each run: {results['steps']} steps of 64 faces from Lite0's "
-             "ImageNet kernels, judged as it ended; brackets: 95 % intervals, resampling groups (none where there are too few).", "",
-             "| run | minutes | DFDC val AUC | difference to the first | log loss | FF++ c23 AUC | FF++ c40 AUC |", "|---|---|---|---|---|---|---|"]
-    for name, row in results["rows"].items():
-        lines.append(f"| {name} | {row['minutes']} | {cell(row['DFDC val']['auc'])} | {cell(row.get('difference'), '+')} | {row['DFDC val']['log_loss']['value']:.3f} | "
-                     f"{cell(row['FF++ c23']['auc'])} | {cell(row['FF++ c40']['auc'])} |")
-    return "\n".join(lines) + "\n"
+    lines = [[name, str(row["minutes"]), cell(row["DFDC val"]["auc"]), cell(row.get("difference"), "+"), f"{row['DFDC val']['log_loss']['value']:.3f}",
+              cell(row["FF++ c23"]["auc"]), cell(row["FF++ c40"]["auc"])] for name, row in results["rows"].items()]
+    return (f"# What each part of the training gives\n\nMade by `python benchmarks/ablations.py` ({os.cpu_count()} cores). Each run: {results['steps']} steps of 64 faces from Lite0's "
+            "ImageNet kernels, judged as it ended; brackets: 95 % intervals, resampling groups (none where there are too few).\n\n"
+            + table_text(["run", "minutes", "DFDC val AUC", "difference to the first", "log loss", "FF++ c23 AUC", "FF++ c40 AUC"], lines))
 
 
 def main(argv=None) -> int:
@@ -177,7 +170,7 @@ def main(argv=None) -> int:
     results, first = {"steps": options.steps, "rows": {}}, None
     for name in options.rows:
         settings = dataclasses.replace(train.Settings(weights=str(start.get(name, options.weights)), steps=options.steps, mixing=0.5, codec=0.2,
-                                                      validate_every=options.steps, seed=options.seed), **ROWS[name])
+                                                      validate_every=options.steps + 1, seed=options.seed), **ROWS[name])     # `scores` looks at its end
         folder = options.work / f"ablation-{options.steps}-{name.replace(' ', '-').lower()}"
         found = scores(train.run(settings, cache, folder), cache, settings.sizes[-1][1])
         first = first or found

@@ -307,14 +307,14 @@ def peers(options) -> dict:
 
 # ---- text -----------------------------------------------------------------------------------------------------------------------
 
-def cell(value: dict | None) -> str:
-    """A metric of `metrics.evaluate` as text: value [low, high]."""
+def cell(value: dict | None, sign: str = "") -> str:
+    """A metric of `metrics.evaluate` as text: value [low, high]; `sign` "+" for a difference."""
     if value is None:
         return ""
     if "refused" in value:
         return "-"
-    text = f"{value['value']:.3f}"
-    return text + (f" [{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else "")
+    text = f"{value['value']:{sign}.3f}"
+    return text + (f" [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]" if "low" in value else "")
 
 
 def table_text(header: list[str], lines: list[list[str]]) -> str:
