@@ -4,8 +4,8 @@
     faces, labels = batches(step)
     faces, labels, maps, known = batches.located(step)      # and where each face was altered
 
-A batch is balanced within every source, so that "which data set is this" never tells the label: 22 real DFDC faces stand beside
-14 DFDC fakes and 8 blends of real DFDC faces, and so on (SHARES). A fake brings the video it was made from where that is at hand, so
+A batch is balanced within every source, so that "which data set is this" never tells the label: 21 real DFDC faces stand beside
+11 DFDC fakes and 10 blends of real DFDC faces, and so on (SHARES). A fake brings the video it was made from where that is at hand, so
 that person, room and light are on both sides and only the manipulation differs. Batches are a function of (seed, step) alone, so a
 run that was killed goes on from its last checkpoint with the batches it would have had.
 """
@@ -14,18 +14,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..faces.mesh import CONTROL
 from ..labels import FAKE, REAL
 from .data import BOX, POINTS, Cache
-from .self_blending import SelfBlender
+from .self_blending import STEADY, SelfBlender
 
 #: How many faces of a batch of 64 are (real, given fakes, blended fakes) for each source: real = fakes + blends in every line.
-SHARES = {"dfdc": (22, 14, 8), "ffpp": (6, 4, 2), "ffpp_faces": (3, 2, 1), "stills": (1, 0, 1)}
+SHARES = {"dfdc": (21, 11, 10), "ffpp": (7, 4, 3), "ffpp_faces": (3, 2, 1), "stills": (1, 0, 1)}
 
 #: Which data sets of the cache make up a source.
 SOURCES = {"dfdc": ("dfdc",), "ffpp": ("ffpp", "dfd"), "ffpp_faces": ("ffpp_faces",), "stills": ("stills",)}
 
-#: Part of the blends whose inside is another person's (a crude swap) rather than the face's own copy.
-SWAP_PART = 0.25
+#: Parts of the blends whose inside is another person's (a swap) or the same person's with another expression; of the others it is the face's own copy.
+SWAP_PART, REENACTED_PART = 0.30, 0.25
+
+#: A swap takes one of that many faces of other groups that are most like the face's own in all points and colour: nobody is fooled by one of
+#: another pose. A reenacted face takes the mouth of one that is alike in eyes and nose.
+ALIKE_MESHES, ALIKE_COLOUR = 24, 0.15
+
+#: A face of the same video shows another expression from this time on.
+ANOTHER_MOMENT_S = 0.4
 
 #: A fake and a real face show the same moment when their grey thumbnails correlate by this much (two thirds of the DFDC pairs do); where
 #: frame and place are known, this much tells the video that was altered (FF++: .7 and more) from that of the other person (.3 and less).
@@ -68,6 +76,10 @@ class Batches:
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
         self._shares, self._videos, self._groups, self._reals_of, self._chances = {}, {}, {}, {}, {}
         self._originals: dict[int, int | None] = {}
+        self._meshes = cache.meshes
+        self._likes = self._poses = None
+        if cache.meshes is not None:
+            self._likes, self._poses = _likes(cache, CONTROL, ALIKE_COLOUR), _likes(cache, STEADY, 0.0)
         for source, share in SHARES.items():
             if source in gone:
                 continue
@@ -122,11 +134,7 @@ class Batches:
             maps += [_NOWHERE] * reals
             for n, i in enumerate(chosen[:blends]):
                 # The blends stand beside the very faces they were made from: what differs is the blending alone.
-                if rng.random() < SWAP_PART and reals > 1:
-                    j = chosen[(n + 1) % len(chosen)]
-                    face, mask = blend.located(self._images[i], self._points[i], self._images[j], self._points[j])
-                else:
-                    face, mask = blend.located(self._images[i], self._points[i])
+                face, mask = self._blended(rng, blend, i, self._videos[source, REAL][real_videos[n]], chosen[(n + 1) % len(chosen)])
                 faces.append(face)
                 maps.append(mask)
             labels += [REAL] * reals + [FAKE] * blends
@@ -147,6 +155,31 @@ class Batches:
         known = np.array([m is not None for m in maps], np.float32)
         maps = np.stack([np.broadcast_to(np.uint8(0) if m is None else np.uint8(m * 255), faces[0].shape[:2]) for m in maps]) if with_maps else None
         return np.stack(faces), np.array(labels, np.float32), maps, known
+
+    def _blended(self, rng, blend: SelfBlender, row: int, video: np.ndarray, neighbour: int):
+        """A blend of the face `row`, and its mask.
+
+        Args:
+            video: all rows of the face's video.
+            neighbour: the face that is swapped in where no mesh says which one is like it.
+        """
+        face, kind = self._images[row], rng.random()
+        likes = () if self._likes is None else self._likes[row]
+        if not len(likes):
+            if kind < SWAP_PART and neighbour != row:
+                return blend.located(face, self._points[row], self._images[neighbour], self._points[neighbour])
+            return blend.located(face, self._points[row])
+        mesh = self._meshes[row].astype(np.float32)
+        if kind < SWAP_PART:
+            like = int(rng.choice(likes))
+            return blend.located(face, mesh, self._images[like], self._meshes[like].astype(np.float32))
+        if kind < SWAP_PART + REENACTED_PART:
+            moments = video[(np.abs(self._times[video] - self._times[row]) > ANOTHER_MOMENT_S) & np.isfinite(self._meshes[video, 0, 0])]
+            if len(moments) and rng.random() < 0.5:
+                moment = int(rng.choice(moments))
+                return blend.located(face, mesh, self._images[moment], self._meshes[moment].astype(np.float32))
+            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(self._poses[row]))].astype(np.float32))
+        return blend.located(face, mesh)
 
     def _original(self, source: str, fake: int, group: str) -> int | None:
         """The row of a real face that shows the same moment as a fake and was compressed as it was (`Deepfakes/c23` goes with `c23`), or
@@ -185,6 +218,36 @@ def _chances(kinds: list[str]) -> np.ndarray:
     _, numbers, counts = np.unique(np.array(kinds), return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(counts[numbers])
     return weights / weights.sum()
+
+
+def _likes(cache: Cache, points, colour: float) -> dict:
+    """For each row with a mesh the rows of other groups that are most like it, up to ALIKE_MESHES, the likest first; for each row without
+    one none.
+
+    Args:
+        points: which points of the mesh are compared, after shift and size.
+        colour: what the mean colour (0..1) counts beside the points (of unit length).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    known = np.flatnonzero(np.isfinite(cache.meshes[:, 0, 0]) & cache.table.split.eq("train").to_numpy() & cache.table.label.eq(REAL).to_numpy())
+    likes = {row: np.zeros(0, int) for row in range(len(cache.table))}
+    if not len(known):
+        return likes
+    shapes = cache.meshes[known][:, list(points)].astype(np.float32)
+    shapes -= shapes.mean(1, keepdims=True)
+    shapes = (shapes / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)).reshape(len(known), -1)
+    # Of the middle of the face, some 100 pixels.
+    colours = np.stack([cache.images[row][72:168:10, 56:168:10].mean((0, 1)) for row in known]) / 255
+    shapes = np.hstack([shapes, colour * colours]).astype(np.float32)
+    groups, videos = cache.table["group"].to_numpy()[known], cache.table["video"].to_numpy()[known]
+    # Of a long video few frames are offered, or the likest faces of a frame would all be its own neighbours.
+    offered = np.sort(np.concatenate([np.flatnonzero(videos == v)[::10] for v in dict.fromkeys(videos)]))
+    count = min(len(offered), 2 * ALIKE_MESHES)
+    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(shapes[offered]).kneighbors(shapes, return_distance=False)
+    for row, group, nearest in zip(known, groups, offered[found]):
+        likes[row] = known[nearest[groups[nearest] != group]][:ALIKE_MESHES]
+    return likes
 
 
 def recode(face: np.ndarray, quality: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
     cache = data.prepare(Path("../shared/data"), work=Path("build/detector"), yunet=Path("../shared/weights/face_detection_yunet_2023mar.onnx"))
     table, images = cache.table, cache.images        # one row and one uint8 (CACHE_SIZE, CACHE_SIZE, 3) RGB image a face
+    meshes = cache.meshes                            # 468 points of each real face of the training split, of which blends are made
 
 Geometry. The DFDC crops are tight boxes from the brows to the chin, squashed to a square: the eyes lie at (0.30, 0.28) and (0.70, 0.28)
 and the mouth at 0.70 of the height. A YuNet (or MTCNN) box reaches up the forehead. Measured on faces of both kinds, the same
@@ -49,10 +50,13 @@ BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 class Cache:
     """All faces. `table` has dataset, manipulation, video, group, split (train or val), label (1 real, 0 fake), time_s, the five
     points (0..1 of the crop; NaN where no face was found in it) and what of its frame the face is (BOX: left, top, right and bottom as
-    parts of the frame's width and height; NaN where only the face is at hand); row i belongs to `images[i]`, uint8 RGB, memory-mapped."""
+    parts of the frame's width and height; NaN where only the face is at hand); row i belongs to `images[i]`, uint8 RGB, memory-mapped, and to
+    `meshes[i]`, the 468 points of `faces.mesh`, (468, 2) parts of width and height, for real faces of the training split, else NaN. Without
+    meshes faces are blended by their five points."""
 
     table: "pandas.DataFrame"  # noqa: F821 (imported where it is used)
     images: np.ndarray
+    meshes: np.ndarray | None = None
 
     def rows(self, **where) -> np.ndarray:
         """Row numbers where every named column has the given value (or one of the given values)."""
@@ -169,7 +173,27 @@ def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) 
         write_csv(work / "faces.csv", pd.DataFrame(rows))
         write_json(stamp, settings)
     table = pd.read_csv(work / "faces.csv", dtype={"video": str, "group": str}, keep_default_na=True)
-    return Cache(table, np.load(work / "faces.npy", mmap_mode="r"))
+    cache = Cache(table, np.load(work / "faces.npy", mmap_mode="r"))
+    return Cache(table, cache.images, _meshes(cache, work, made_from=sha256(stamp)))
+
+
+def _meshes(cache: Cache, work: Path, made_from: str) -> np.ndarray:
+    """The meshes of the real training faces, found once and kept in `<work>/meshes.npy` (half a minute)."""
+    import json
+
+    from tqdm import tqdm
+
+    from ..faces import mesh
+
+    settings, stamp = {"faces": made_from, "model": sha256(mesh.MODEL), "around": mesh.AROUND, "least_score": mesh.LEAST_SCORE}, work / "meshes.json"
+    if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
+        find, found = mesh.FaceMesh(), np.full((len(cache.table), mesh.POINTS, 2), np.nan, np.float16)
+        for row in tqdm(cache.rows(split="train", label=CLASS_FOLDERS["real"]), desc="face meshes", unit="face"):
+            found[row], _ = find(cache.images[row])
+        with atomic_path(work / "meshes.npy") as partial, open(partial, "wb") as f:
+            np.save(f, found)
+        write_json(stamp, settings)
+    return np.load(work / "meshes.npy")
 
 
 def _check(data: Path, yunet: Path) -> None:

@@ -2,18 +2,25 @@
 
     blend = SelfBlender(seed=1)
     fake = blend(face, points)                     # uint8 RGB (H, W, 3) -> uint8 RGB (H, W, 3)
-    fake = blend(face, points, other, other_points) # another person's face blended in: a crude face swap
+    fake = blend(face, points, other, other_points) # another person's face blended in: a face swap
+    fake, mask = blend.reenacted(face, mesh, other_mesh)    # the face with another's expression
 
 Two slightly different copies of one face, a source and a target, are blended with a mask over the face (Shiohara & Yamasaki,
 "Detecting Deepfakes with Self-Blended Images", CVPR 2022). The copies differ in colour, sharpness or compression and in place; the
 mask's shape is deformed and its edge soft; the blending ratio varies. With two people it is close to Face X-ray's blended images
-(Li et al., CVPR 2020). The masks come from five points, not 68: a canonical face outline is laid over them by an affine fit.
+(Li et al., CVPR 2020).
+
+Where the 468 points of a face (`faces.mesh`) are known, masks follow its real outline, and another face is bent onto it point by point, as
+graphics-based swaps do (FaceForensics++'s FaceSwap, DFDC's MM/NN: Dolhansky et al., 2020). With five points a canonical outline is laid over
+them by an affine fit.
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+
+from ..faces import mesh
 
 #: The five points and a face outline in the frame of 112 x 112 px in which face recognition aligns faces (ArcFace's template).
 CANONICAL_POINTS = np.array([(38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2)], np.float32)
@@ -28,7 +35,25 @@ OUTLINES = {
     "lower": (((34, 78), (56, 68), (78, 78), (82, 92), (70, 105), (56, 109), (42, 105), (30, 92)), 0.12),
     "eyes": (((24, 44), (38, 38), (56, 42), (74, 38), (88, 44), (86, 58), (70, 64), (56, 62), (42, 64), (26, 58)), 0.08),
 }
+#: The same for a mesh, by its points; what is blended is their convex hull.
+REGIONS = {
+    "face": (mesh.BROWS + mesh.JAW, 0.36),
+    "upper": (mesh.BROWS + mesh.JAW[:4] + mesh.JAW[-4:] + mesh.LIPS, 0.16),
+    "inner": (mesh.BROWS + mesh.LEFT_EYE + mesh.RIGHT_EYE + mesh.LIPS, 0.16),
+    "whole": (mesh.OVAL, 0.08),
+    "lower": (mesh.JAW[4:-4] + (98, 2, 327), 0.12),
+    "mouth": (mesh.LIPS, 0.06),
+    "eyes": (mesh.BROWS + mesh.LEFT_EYE + mesh.RIGHT_EYE, 0.06),
+}
+#: What a changed expression shows in, and what is then blended in.
+EXPRESSION = sorted({*mesh.LIPS, *mesh.INNER_LIPS, *mesh.JAW[5:-5]})
+STEADY = sorted({*mesh.LEFT_EYE, *mesh.RIGHT_EYE, *mesh.NOSE})
+REENACTED = ("face", "lower", "mouth")
+
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
+
+#: Pixels between the places where a bending is computed, and how far it may miss its points for smoothness' sake (of squared widths).
+BEND_STEP, BEND_SLACK = 8, 1e-4
 
 
 class SelfBlender:
@@ -47,7 +72,7 @@ class SelfBlender:
 
         Args:
             face: uint8 RGB (H, W, 3); not changed.
-            points: (5, 2) parts of width and height: eyes, nose, corners of the mouth. With NaN a typical face is assumed.
+            points: (5, 2) or (468, 2) parts of width and height: eyes, nose, corners of the mouth, or a mesh. With NaN a typical face is assumed.
             other, other_points: a second person's face whose inside is blended in; without it the face's own copy is.
 
         Returns:
@@ -77,13 +102,34 @@ class SelfBlender:
             matrix = self._small_move(width, height)
             source = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
             mask = cv2.warpAffine(mask, matrix, (width, height))
-        if other is not None and rng.random() < 0.7:
+        if other is not None and rng.random() < 0.8:
             source = match_colour(source, target, mask)
-        share = (mask * rng.choice(RATIOS))[..., None]
-        return np.clip(source * share + target * (1 - share) + 0.5, 0, 255).astype(np.uint8), mask
+        return _blended(source, target, mask * rng.choice(RATIOS)), mask
+
+    def reenacted(self, face: np.ndarray, points: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The face with the mouth and chin of another expression, re-rendered (as Face2Face and NeuralTextures do), and where it was blended.
+
+        Args:
+            face: uint8 RGB (H, W, 3); not changed.
+            points: its mesh, (468, 2) parts of width and height.
+            like: the mesh of the face whose expression it takes over.
+        """
+        rng = self._random
+        size = np.array(face.shape[1::-1], np.float32)
+        own, like = points * size, like * size
+        matrix = affine_fit(like[STEADY], own[STEADY])
+        wanted = own.copy()
+        wanted[EXPRESSION] += np.float32(rng.uniform(0.4, 1.0)) * (like[EXPRESSION] @ matrix[:, :2].T + matrix[:, 2] - own[EXPRESSION])
+        source = bend(face, own, wanted, face.shape[1::-1])
+        if rng.random() < 0.9:
+            source = self._restyle(source)
+        mask = self._mask(wanted, face.shape[1::-1], REENACTED)
+        return _blended(source, face, mask), mask
 
     def _align(self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        matrix = affine_fit(other_points, points)
+        if len(points) == len(other_points) == mesh.POINTS:
+            return bend(other, other_points, points, size)
+        matrix = affine_fit(_five(other_points), _five(points))
         return cv2.warpAffine(other, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     def _small_move(self, width: int, height: int) -> np.ndarray:
@@ -122,18 +168,31 @@ class SelfBlender:
             x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR)
         return x
 
-    def _mask(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Where the source shows: float32 (H, W) in 0..1, an outline deformed elastically with a soft edge."""
+    def _mask(self, points: np.ndarray, size: tuple[int, int], names: tuple = ()) -> np.ndarray:
+        """Where the source shows: float32 (H, W) in 0..1, an outline deformed elastically with a soft edge.
+
+        Args:
+            points: five or 468, in pixels.
+            names: which regions of a mesh to choose from; none: all.
+        """
         rng = self._random
         width, height = size
-        names = list(OUTLINES)
-        outline = np.array(OUTLINES[names[rng.choice(len(names), p=[OUTLINES[n][1] for n in names])]][0], np.float32)
+        outlines = REGIONS if len(points) == mesh.POINTS else OUTLINES
+        names = list(names or outlines)
+        chances = np.array([outlines[n][1] for n in names])
+        outline = outlines[names[rng.choice(len(names), p=chances / chances.sum())]][0]
         # Widen or narrow the outline, and pull each of its points a little.
+        if outlines is REGIONS:
+            outline, pull = points[list(outline)], 0.013 * width
+        else:
+            outline, pull = np.array(outline, np.float32), 1.5
         centre = outline.mean(0)
         outline = (outline - centre) * rng.uniform(0.85, 1.12, 2).astype(np.float32) + centre
-        outline += rng.normal(0, 1.5, outline.shape).astype(np.float32)
-        matrix = affine_fit(CANONICAL_POINTS, points)
-        hull = cv2.convexHull((outline @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)).round().astype(np.int32)
+        outline += rng.normal(0, pull, outline.shape).astype(np.float32)
+        if outlines is OUTLINES:
+            matrix = affine_fit(CANONICAL_POINTS, points)
+            outline = outline @ matrix[:, :2].T + matrix[:, 2]
+        hull = cv2.convexHull(outline.astype(np.float32)).round().astype(np.int32)
         mask = np.zeros((height, width), np.float32)
         cv2.fillConvexPoly(mask, hull, 1.0)
         if rng.random() < 0.7:
@@ -159,8 +218,50 @@ TYPICAL_POINTS = np.array([(0.30, 0.275), (0.70, 0.28), (0.487, 0.513), (0.327, 
 
 
 def _or_typical(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points, np.float32).reshape(5, 2)
+    points = np.asarray(points, np.float32).reshape(-1, 2)
     return points if np.isfinite(points).all() else TYPICAL_POINTS
+
+
+def _five(points: np.ndarray) -> np.ndarray:
+    return mesh.five(points) if len(points) == mesh.POINTS else points
+
+
+def _blended(source: np.ndarray, target: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`source` over `target` (uint8 (H, W, 3)) where `share` (H, W) is 1."""
+    share = share[..., None]
+    return np.clip(source * share + target * (1 - share) + 0.5, 0, 255).astype(np.uint8)
+
+
+def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture bent so that its points `start` come to lie at `end`: a thin-plate spline (Bookstein, 1989) through `mesh.CONTROL`.
+
+    Args:
+        image: uint8 (H, W, 3).
+        start, end: meshes, (468, 2), in pixels of the picture and of the result.
+        size: width and height of the result.
+    """
+    control, scale = list(mesh.CONTROL), np.float64(size[0])
+    here, there = end[control] / scale, start[control].astype(np.float64)
+    count = len(control)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _plate(here, here) + BEND_SLACK * np.eye(count)
+    system[:count, count], system[:count, count + 1:] = 1, here
+    system[count:, :count] = system[:count, count:].T
+    terms = np.linalg.solve(system, np.vstack([there, np.zeros((3, 2))]))
+    # A spline is smooth: it is computed at the middle of every BEND_STEP pixels, one more all around, and between them lies a straight line.
+    (width, height), step = size, BEND_STEP
+    columns, rows = (2 + -(-side // step) for side in size)
+    x, y = np.meshgrid(*((np.arange(count) - 0.5) * step - 0.5 for count in (columns, rows)))
+    grid = np.stack([x.ravel(), y.ravel()], 1) / scale
+    where = (np.hstack([_plate(grid, here), np.ones((len(grid), 1)), grid]) @ terms).reshape(rows, columns, 2).astype(np.float32)
+    where = cv2.resize(where, (columns * step, rows * step), interpolation=cv2.INTER_LINEAR)[step:step + height, step:step + width]
+    return cv2.remap(image, np.ascontiguousarray(where), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _plate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """r^2 log r of the distances between the points a (N, 2) and b (M, 2): (N, M)."""
+    squared = ((a[:, None] - b[None]) ** 2).sum(-1)
+    return 0.5 * squared * np.log(np.maximum(squared, 1e-12))
 
 
 def affine_fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -171,10 +272,14 @@ def affine_fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`source` with the mean and spread of each channel of `target` inside `mask` (Reinhard et al., 2001, in RGB). uint8 RGB."""
-    weight = mask[..., None] + 1e-6
-    total = weight.sum()
-    a, b = source.astype(np.float32), target.astype(np.float32)
-    mean_a, mean_b = (a * weight).sum((0, 1)) / total, (b * weight).sum((0, 1)) / total
-    std_a = np.sqrt((((a - mean_a) ** 2) * weight).sum((0, 1)) / total)
-    std_b = np.sqrt((((b - mean_b) ** 2) * weight).sum((0, 1)) / total)
+    a = source.astype(np.float32)
+    # Every second pixel of every second row says enough.
+    weight = mask[::2, ::2, None] + 1e-6
+    (mean_a, std_a), (mean_b, std_b) = (_mean_and_spread(x[::2, ::2].astype(np.float32), weight / weight.sum()) for x in (a, target))
     return np.clip((a - mean_a) * np.clip(std_b / (std_a + 1e-3), 0.5, 2.0) + mean_b, 0, 255).astype(np.uint8)
+
+
+def _mean_and_spread(image: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each channel, float32 (3,) each; the weights (H, W, 1) sum to 1."""
+    mean = (image * weight).sum((0, 1))
+    return mean, np.sqrt((((image - mean) ** 2) * weight).sum((0, 1)))

@@ -14,6 +14,13 @@ def small_cache():
 
 
 @pytest.fixture(scope="session")
+def meshed_cache(small_cache):
+    import synthetic
+
+    return synthetic.with_meshes(small_cache)
+
+
+@pytest.fixture(scope="session")
 def shipped(project):
     """The shipped detector's folder."""
     if not (project / "models" / "detector.json").is_file():

@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 import synthetic
 
-from deepfake_detection.detector.self_blending import CANONICAL_POINTS, TYPICAL_POINTS, SelfBlender, affine_fit, match_colour
+from deepfake_detection.detector.self_blending import CANONICAL_POINTS, REGIONS, TYPICAL_POINTS, SelfBlender, affine_fit, bend, match_colour
+from deepfake_detection.faces import mesh
 
 
 @pytest.fixture(scope="module")
@@ -11,11 +13,11 @@ def faces():
     return [synthetic.face(rng) for _ in range(4)]
 
 
-@pytest.mark.parametrize("points", [TYPICAL_POINTS, TYPICAL_POINTS + 0.05, np.full((5, 2), np.nan)], ids=["typical", "moved", "not found"])
-@pytest.mark.parametrize("swap", [False, True])
-def test_a_blend_is_a_changed_picture_of_the_same_kind(faces, points, swap):
+@pytest.mark.parametrize("points", [TYPICAL_POINTS, TYPICAL_POINTS + 0.05, np.full((5, 2), np.nan), synthetic.mesh()], ids=["typical", "moved", "not found", "mesh"])
+@pytest.mark.parametrize("other_points", [None, TYPICAL_POINTS, synthetic.mesh() + 0.03], ids=["itself", "swap", "swap by mesh"])
+def test_a_blend_is_a_changed_picture_of_the_same_kind(faces, points, other_points):
     before = faces[0].copy()
-    other = (faces[1], TYPICAL_POINTS) if swap else ()
+    other = () if other_points is None else (faces[1], other_points)
     made = SelfBlender(seed=2)(faces[0], points, *other)
     assert made.shape == before.shape and made.dtype == np.uint8
     assert (made != before).any()
@@ -77,3 +79,72 @@ def test_match_colour_takes_over_mean_and_spread():
     made = match_colour(source, target, np.ones((64, 64), np.float32))
     np.testing.assert_allclose(made.mean((0, 1)), target.mean((0, 1)), atol=1.5)
     np.testing.assert_allclose(made.std((0, 1)), target.std((0, 1)), atol=1.5)
+
+
+def spots(points, side=224, radius=3):
+    """White spots at points (N, 2), in pixels, on black."""
+    image = np.zeros((side, side, 3), np.uint8)
+    for x, y in points:
+        cv2.circle(image, (round(float(x)), round(float(y))), radius, (255, 255, 255), -1)
+    return image
+
+
+def test_bending_takes_every_point_to_its_place():
+    rng = np.random.default_rng(3)
+    start, end = synthetic.mesh() * 224, (synthetic.mesh(rng) * (0.9, 0.95) + (0.06, 0.02)) * 224
+    for number in (61, 291, 0, mesh.LEFT_EYE[0], mesh.RIGHT_EYE[0]):
+        made = bend(spots(start[[number]]), start, end, (224, 224))[..., 0].astype(float)
+        y, x = np.mgrid[:224, :224]
+        middle = np.array([(made * x).sum(), (made * y).sum()]) / made.sum()
+        np.testing.assert_allclose(middle, end[number], atol=1.5)
+
+
+def test_bending_onto_itself_and_shifting_are_exact(faces):
+    soft = cv2.GaussianBlur(faces[0], (0, 0), 2)
+    points = synthetic.mesh() * 224
+    assert np.abs(bend(soft, points, points, (224, 224)).astype(int) - soft).max() <= 1
+    shifted = bend(soft, points, points + (5, -3), (224, 224))
+    assert np.abs(shifted[10:200, 10:200].astype(int) - soft[13:203, 5:195]).max() <= 2
+
+
+def test_a_swap_by_mesh_keeps_the_targets_geometry():
+    """The other's mouth comes to lie at this face's mouth, however the other holds its head."""
+    own, other = synthetic.mesh(), synthetic.mesh() * 0.8 + 0.15
+    lips = other[list(mesh.LIPS)] * 224
+    placed = SelfBlender(seed=1)._align(spots(lips), other * 224, own * 224, (224, 224))[..., 0]
+    rows, columns = np.nonzero(placed > 128)
+    wanted = own[list(mesh.LIPS)] * 224
+    np.testing.assert_allclose([columns.min(), columns.max(), rows.min(), rows.max()],
+                               [wanted[:, 0].min(), wanted[:, 0].max(), wanted[:, 1].min(), wanted[:, 1].max()], atol=6)
+
+
+def test_a_reenacted_face_changes_about_the_mouth_alone(faces):
+    blend, own = SelfBlender(seed=2), synthetic.mesh()
+    like = own.copy()
+    like[list(mesh.LIPS + mesh.INNER_LIPS)] = (like[list(mesh.LIPS + mesh.INNER_LIPS)] - (0.5, 0.7)) * (1, 2.5) + (0.5, 0.7)   # wide open
+    blend._restyle = lambda image: image
+    face, masks = cv2.GaussianBlur(faces[1], (0, 0), 4), []         # of noise every pixel would change with a hundredth of a pixel
+    cv2.ellipse(face, (112, 156), (30, 8), 0, 0, 360, (150, 20, 20), -1)
+    for _ in range(12):
+        before = face.copy()
+        made, mask = blend.reenacted(face, own, like)
+        np.testing.assert_array_equal(face, before)
+        changed = np.abs(made.astype(int) - before).max(-1) > 4
+        assert made.dtype == np.uint8 and mask.dtype == np.float32 and mask.shape == made.shape[:2]
+        assert changed[mask > 0.5].any() and not changed[mask == 0].any()
+        # What moves is the mouth and what is near it; the eyes stay where they were, also where the mask covers them.
+        y, x = np.nonzero(changed)
+        assert np.median(y) > 0.5 * 224
+        masks.append(mask[60, 67] > 0.5)
+    assert any(masks) and not all(masks)                # some are blended along the whole face, some along the mouth
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_masks_of_a_mesh_follow_the_face(region):
+    blend, points = SelfBlender(seed=4), synthetic.mesh() * 224
+    masks = np.stack([blend._mask(points, (224, 224), (region,)) for _ in range(20)])
+    assert masks.dtype == np.float32 and masks.min() >= 0 and masks.max() <= 1 + 1e-6 and (masks.max((1, 2)) > 0.5).all()
+    middle = points[list(REGIONS[region][0])].mean(0).round().astype(int)
+    assert masks.mean(0)[middle[1], middle[0]] > 0.5
+    moved = np.stack([SelfBlender(seed=4)._mask(points + (0, 30), (224, 224), (region,)) for _ in range(1)])
+    assert (moved[0] * np.arange(224)[:, None]).sum() / moved[0].sum() > (masks[0] * np.arange(224)[:, None]).sum() / masks[0].sum() + 5

@@ -74,6 +74,55 @@ def test_labels_say_real_for_faces_that_are_untouched(small_cache):
         assert (face.tobytes() in real) == (label == 1)
 
 
+def test_blends_by_mesh_are_of_the_training_split_and_of_other_groups(meshed_cache):
+    table, seen = meshed_cache.table, []
+    batches = Batches(data.Cache(table, Spy(meshed_cache.images, seen), meshed_cache.meshes), Settings())
+    meshed = np.flatnonzero(np.isfinite(meshed_cache.meshes[:, 0, 0]))
+    for row, likes in batches._likes.items():
+        assert (len(likes) > 0) == (row in meshed)
+        assert set(likes) <= set(meshed) and table["group"][row] not in set(table["group"][likes])
+    real = {meshed_cache.images[i].tobytes() for i in meshed_cache.rows(label=1, split="train")}
+    for step in range(4):
+        faces, labels = batches(step)
+        assert faces.shape == (64, data.CACHE_SIZE, data.CACHE_SIZE, 3) and labels.sum() == 32
+        assert all((face.tobytes() in real) == (label == 1) for face, label in zip(faces, labels))
+    assert (table.iloc[seen].split == "train").all()
+
+
+def test_a_swap_takes_a_face_of_the_same_pose(meshed_cache):
+    """Half of the faces are turned: each is given others that are turned as it is."""
+    meshes = meshed_cache.meshes.copy()
+    rows = np.flatnonzero(np.isfinite(meshes[:, 0, 0]))
+    turned = rows[[int(video[-1]) % 2 == 0 for video in meshed_cache.table.video[rows]]]
+    meshes[turned, :, 0] = meshes[turned, :, 0] ** 2
+    few = data.Cache(meshed_cache.table, np.zeros_like(meshed_cache.images), meshes)
+    for row, likes in Batches(few, Settings())._likes.items():
+        assert all((like in turned) == (row in turned) for like in likes[:5])
+
+
+def test_meshed_batches_are_a_function_of_seed_and_step(meshed_cache):
+    one, again, next_step = (Batches(meshed_cache, Settings())(step)[0] for step in (5, 5, 6))
+    np.testing.assert_array_equal(one, again)
+    assert (one != next_step).any()
+
+
+def test_meshes_are_found_once_and_only_for_real_training_faces(project, tmp_path, small_cache, monkeypatch):
+    from tests.clips import scene
+
+    from deepfake_detection.faces import mesh
+
+    table = small_cache.table.iloc[::6].reset_index(drop=True)
+    face = cv2.resize(scene([(320, 180)], 260)[135:240, 280:375, ::-1], (data.CACHE_SIZE, data.CACHE_SIZE))
+    cache = data.Cache(table, np.stack([face] * len(table)))
+    found = data._meshes(cache, tmp_path, made_from="a")
+    wanted = (table.split == "train") & (table.label == 1)
+    assert found.shape == (len(table), mesh.POINTS, 2) and (np.isfinite(found[:, 0, 0]) == wanted).all()
+    monkeypatch.setattr(mesh, "FaceMesh", None)                                     # not asked again
+    np.testing.assert_array_equal(data._meshes(cache, tmp_path, made_from="a"), found)
+    with pytest.raises(TypeError):
+        data._meshes(cache, tmp_path, made_from="b")                                # other faces: it is
+
+
 def test_a_fake_stands_beside_its_own_original(small_cache):
     read = []
     batches = Batches(data.Cache(small_cache.table, Spy(small_cache.images, read)), Settings())
@@ -166,7 +215,7 @@ def test_a_fake_is_mixed_only_with_an_original_of_its_compression(paired_cache):
 
 def test_located_batches_say_where_fakes_were_altered(paired_cache):
     reals = {paired_cache.images[i].tobytes() for i in paired_cache.rows(label=1, split="train")}
-    batches = Batches(paired_cache, Settings(mixing=0.5))
+    batches = Batches(paired_cache, Settings(mixing=0.25))
     faces, labels, maps, known = batches.located(2)
     for one, other in zip(batches(2), (faces, labels)):
         np.testing.assert_array_equal(one, other)                                   # the same batch, with maps or without
