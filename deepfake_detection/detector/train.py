@@ -24,6 +24,9 @@ from .data import CACHE_SIZE, Cache
 
 CHECKPOINT = "checkpoint"
 
+#: What may change when a run goes on from its checkpoint: how long it takes, and how often it is looked at.
+MAY_CHANGE = ("steps", "minutes", "validate_every")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -110,6 +113,9 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     the same settings is not made again.
 
     Writes `<out>/log.csv` (step, minutes, loss, validation AUCs), `<out>/settings.json` and checkpoints.
+
+    Raises:
+        UserError: when `out` holds a checkpoint of a run with other settings than MAY_CHANGE.
     """
     import keras
     import tensorflow as tf
@@ -120,10 +126,13 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     made_with = json.loads(json.dumps(asdict(settings)))
     if (out / "result.json").is_file() and json.loads((out / "result.json").read_text()).get("settings") == made_with:
         return out / "model.keras"
-    write_json(out / "settings.json", made_with)
     state = {"step": 0, "seconds": 0.0, "log": []}
     if (out / f"{CHECKPOINT}.json").is_file():
         state = json.loads((out / f"{CHECKPOINT}.json").read_text())
+        _same_run(state.get("settings", made_with), made_with, out)
+    state["settings"] = made_with
+    write_json(out / "settings.json", made_with)
+    if state["step"]:
         model = keras.models.load_model(out / f"{CHECKPOINT}.keras")
         with np.load(out / f"{CHECKPOINT}.npz") as f:
             average = [f[f"w{i}"] for i in range(len(f.files))]
@@ -178,6 +187,13 @@ def run(settings: Settings, cache: Cache, out: Path) -> Path:
     write_json(out / "result.json", {"step": step, "minutes": round((done_before + time.monotonic() - began) / 60, 1), "settings": made_with,
                                      "log": state["log"]})
     return out / "model.keras"
+
+
+def _same_run(before: dict, now: dict, out: Path) -> None:
+    other = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
+    if other:
+        raise UserError(f"a run with other settings was begun here ({', '.join(other)})", file=out,
+                        hint="give this one another --name, or remove the folder of the other")
 
 
 def interpolate(start: Path, end: Path, part: float, out: Path, *, size: int | None = None) -> Path:

@@ -56,6 +56,16 @@ def test_a_killed_run_goes_on_where_it_was(trained, small_cache, tmp_path, monke
         np.testing.assert_allclose(a, b, atol=0.05)
 
 
+def test_a_run_does_not_go_on_from_another_ones_checkpoint(small_cache, tmp_path, monkeypatch):
+    run_until_checkpoint(TINY, small_cache, tmp_path, monkeypatch)
+    kept = (tmp_path / "settings.json").read_bytes()
+    with pytest.raises(UserError, match=r"other settings .*\(learning_rate, mixing\)"):
+        train.run(replace(TINY, learning_rate=1e-2, mixing=0.5), small_cache, tmp_path)
+    assert (tmp_path / "settings.json").read_bytes() == kept
+    train.run(replace(TINY, steps=3), small_cache, tmp_path)                                # a shorter one is the same run
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 3
+
+
 TAUGHT = replace(TINY, where=(0.5, "max_pooling2d_1"))
 
 
