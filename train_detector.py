@@ -17,6 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.errors import UserError
 
 
 def sizes(text: str) -> tuple[tuple[float, int], ...]:
@@ -84,7 +85,8 @@ def main(argv=None) -> int:
     p.add_argument("--freeze-norms", type=cli.fraction, metavar="PART",
                    help="batch normalisation keeps its statistics from this part of the run on (default: never)")
     p.add_argument("--interpolate", type=cli.fraction, default=1.0, metavar="PART",
-                   help="ship this part of the way from --weights (a .keras file) to the run's end; 1 is its end (default: %(default)s)")
+                   help="ship this part of the way from --interpolate-from to the run's end; 1 is its end (default: %(default)s)")
+    p.add_argument("--interpolate-from", type=Path, metavar="PATH", help="the .keras file where that way begins (default: --weights)")
     p.add_argument("--ship-size", type=side, metavar="PX", help="input side of what is shipped (default: the run's last)")
     p.add_argument("--steps", type=cli.positive_int, default=3000, metavar="N", help="steps of 64 faces (default: %(default)s)")
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
@@ -103,6 +105,10 @@ def main(argv=None) -> int:
     options = p.parse_args(argv)
     cli.announce("train_detector", options)
 
+    if options.interpolate_from and not options.interpolate_from.is_file():
+        # Asked before the training, not hours later.
+        raise UserError("no such model", file=options.interpolate_from, hint="--interpolate-from takes a .keras file of the same architecture")
+
     from deepfake_detection.detector import data, train
 
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
@@ -116,11 +122,12 @@ def main(argv=None) -> int:
         from deepfake_detection.detector import export
 
         if options.interpolate < 1 or options.ship_size:
-            start = Path(options.weights) if options.interpolate < 1 else model
+            start = (options.interpolate_from or Path(options.weights)) if options.interpolate < 1 else model
             model = train.interpolate(start, model, options.interpolate, options.work / options.name / "interpolated.keras", size=options.ship_size)
         result = json.loads((options.work / options.name / "result.json").read_text())
         model = export.ship(model, cache, options.out, training=asdict(settings) | {"steps": result["step"], "minutes": result["minutes"],
-                                                                                    "interpolate": options.interpolate, "ship_size": options.ship_size})
+                                                                                    "interpolate": options.interpolate, "ship_size": options.ship_size,
+                                                                                    "interpolate_from": options.interpolate_from and options.interpolate_from.name})
     print(f"trained: {model}")
     return cli.EXIT_OK
 

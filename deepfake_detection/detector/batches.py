@@ -77,9 +77,11 @@ class Batches:
         self._shares, self._videos, self._groups, self._reals_of, self._chances = {}, {}, {}, {}, {}
         self._originals: dict[int, int | None] = {}
         self._meshes = cache.meshes
-        self._likes = self._poses = None
+        self._likes: dict[int, np.ndarray] = {}
+        self._poses: dict[int, np.ndarray] = {}
         if cache.meshes is not None:
-            self._likes, self._poses = _likes(cache, CONTROL, ALIKE_COLOUR), _likes(cache, STEADY, 0.0)
+            reals = cache.rows(split="train", label=REAL)
+            self._likes, self._poses = most_like(cache, reals, CONTROL, ALIKE_COLOUR), most_like(cache, reals, STEADY, 0.0)
         for source, share in SHARES.items():
             if source in gone:
                 continue
@@ -164,7 +166,7 @@ class Batches:
             neighbour: the face that is swapped in where no mesh says which one is like it.
         """
         face, kind = self._images[row], rng.random()
-        likes = () if self._likes is None else self._likes[row]
+        likes = self._likes.get(row, ())
         if not len(likes):
             if kind < SWAP_PART and neighbour != row:
                 return blend.located(face, self._points[row], self._images[neighbour], self._points[neighbour])
@@ -220,9 +222,8 @@ def _chances(kinds: list[str]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _likes(cache: Cache, points, colour: float) -> dict:
-    """For each row with a mesh the rows of other groups that are most like it, up to ALIKE_MESHES, the likest first; for each row without
-    one none.
+def most_like(cache: Cache, rows: np.ndarray, points, colour: float) -> dict[int, np.ndarray]:
+    """For each of the rows that has a mesh those of them, of other groups, that are most like it: up to ALIKE_MESHES, the likest first.
 
     Args:
         points: which points of the mesh are compared, after shift and size.
@@ -230,10 +231,9 @@ def _likes(cache: Cache, points, colour: float) -> dict:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    known = np.flatnonzero(np.isfinite(cache.meshes[:, 0, 0]) & cache.table.split.eq("train").to_numpy() & cache.table.label.eq(REAL).to_numpy())
-    likes = {row: np.zeros(0, int) for row in range(len(cache.table))}
+    known = rows[np.isfinite(cache.meshes[rows, 0, 0])]
     if not len(known):
-        return likes
+        return {}
     shapes = cache.meshes[known][:, list(points)].astype(np.float32)
     shapes -= shapes.mean(1, keepdims=True)
     shapes = (shapes / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)).reshape(len(known), -1)
@@ -245,9 +245,7 @@ def _likes(cache: Cache, points, colour: float) -> dict:
     offered = np.sort(np.concatenate([np.flatnonzero(videos == v)[::10] for v in dict.fromkeys(videos)]))
     count = min(len(offered), 2 * ALIKE_MESHES)
     found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(shapes[offered]).kneighbors(shapes, return_distance=False)
-    for row, group, nearest in zip(known, groups, offered[found]):
-        likes[row] = known[nearest[groups[nearest] != group]][:ALIKE_MESHES]
-    return likes
+    return {int(row): known[nearest[groups[nearest] != group]][:ALIKE_MESHES] for row, group, nearest in zip(known, groups, offered[found])}
 
 
 def recode(face: np.ndarray, quality: int) -> np.ndarray:

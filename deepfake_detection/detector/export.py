@@ -19,7 +19,7 @@ from ..labels import FAKE, REAL
 from .data import MARGIN, TRIM, Cache
 from .runtime import CONFIG, KERAS, ONNX
 
-NAME, VERSION = "faces-sbi-lite0", "1.3"
+NAME, VERSION = "faces-sbi-lite0", "1.4"
 OPSET = 17
 
 #: The two thresholds keep both kinds of error at this rate on the validation videos.

@@ -25,7 +25,7 @@ PUBLISHED = {"rotation": 10.0, "shift_x": 0.1, "shift_y": 0.1, "zoom": 0.1, "str
 STRONG = {"rotation": 8.0, "shift_x": 0.05, "shift_y": 0.06, "zoom": 0.10, "stretch": 0.06, "shear": 0.0, "fill": "REFLECT"}
 
 #: Probability of each change of `strong`, for each image alone.
-CHANCE = {"colour": 0.6, "grey": 0.03, "scale": 0.3, "blur": 0.15, "noise": 0.15, "jpeg": 0.5, "cut_out": 0.2}
+CHANCE = {"colour": 0.6, "grey": 0.03, "scale": 0.45, "blur": 0.25, "noise": 0.15, "jpeg": 0.5, "cut_out": 0.2}
 JPEG_QUALITY = (30, 95)
 SMALLEST_SCALE = 0.25
 BLUR_SIGMA = (0.3, 2.0)

@@ -326,6 +326,14 @@ def test_a_model_for_another_size(lite0, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_where_a_way_begins_is_asked_before_the_training(project, tmp_path):
+    import train_detector
+
+    with pytest.raises(UserError, match="no such model") as refused:
+        train_detector.main(["--interpolate", "0.5", "--interpolate-from", str(tmp_path / "gone.keras"), "--work", str(tmp_path / "work")])
+    assert refused.value.hint and not (tmp_path / "work").exists()
+
+
 def test_a_model_between_two(tmp_path):
     import keras
 

@@ -78,9 +78,9 @@ def test_blends_by_mesh_are_of_the_training_split_and_of_other_groups(meshed_cac
     table, seen = meshed_cache.table, []
     batches = Batches(data.Cache(table, Spy(meshed_cache.images, seen), meshed_cache.meshes), Settings())
     meshed = np.flatnonzero(np.isfinite(meshed_cache.meshes[:, 0, 0]))
-    for row, likes in batches._likes.items():
-        assert (len(likes) > 0) == (row in meshed)
-        assert set(likes) <= set(meshed) and table["group"][row] not in set(table["group"][likes])
+    assert set(batches._likes) == set(batches._poses) == set(meshed)
+    for row, likes in [*batches._likes.items(), *batches._poses.items()]:
+        assert len(likes) > 0 and set(likes) <= set(meshed) and table["group"][row] not in set(table["group"][likes])
     real = {meshed_cache.images[i].tobytes() for i in meshed_cache.rows(label=1, split="train")}
     for step in range(4):
         faces, labels = batches(step)
