@@ -166,8 +166,8 @@ class Batches:
             neighbour: the face that is swapped in where no mesh says which one is like it.
         """
         face, kind = self._images[row], rng.random()
-        likes = self._likes.get(row, ())
-        if not len(likes):
+        likes, poses = self._likes.get(row, ()), self._poses.get(row, ())
+        if not (len(likes) and len(poses)):
             if kind < SWAP_PART and neighbour != row:
                 return blend.located(face, self._points[row], self._images[neighbour], self._points[neighbour])
             return blend.located(face, self._points[row])
@@ -180,7 +180,7 @@ class Batches:
             if len(moments) and rng.random() < 0.5:
                 moment = int(rng.choice(moments))
                 return blend.located(face, mesh, self._images[moment], self._meshes[moment].astype(np.float32))
-            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(self._poses[row]))].astype(np.float32))
+            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(poses))].astype(np.float32))
         return blend.located(face, mesh)
 
     def _original(self, source: str, fake: int, group: str) -> int | None:

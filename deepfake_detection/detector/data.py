@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +174,7 @@ def prepare(data: Path, work: Path, yunet: Path, *, workers: int | None = None) 
         write_json(stamp, settings)
     table = pd.read_csv(work / "faces.csv", dtype={"video": str, "group": str}, keep_default_na=True)
     cache = Cache(table, np.load(work / "faces.npy", mmap_mode="r"))
-    return Cache(table, cache.images, _meshes(cache, work, made_from=sha256(stamp)))
+    return replace(cache, meshes=_meshes(cache, work, made_from=sha256(stamp)))
 
 
 def _meshes(cache: Cache, work: Path, made_from: str) -> np.ndarray:

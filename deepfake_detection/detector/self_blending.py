@@ -177,19 +177,20 @@ class SelfBlender:
         """
         rng = self._random
         width, height = size
-        outlines = REGIONS if len(points) == mesh.POINTS else OUTLINES
+        by_mesh = len(points) == mesh.POINTS
+        outlines = REGIONS if by_mesh else OUTLINES
         names = list(names or outlines)
         chances = np.array([outlines[n][1] for n in names])
         outline = outlines[names[rng.choice(len(names), p=chances / chances.sum())]][0]
         # Widen or narrow the outline, and pull each of its points a little.
-        if outlines is REGIONS:
+        if by_mesh:
             outline, pull = points[list(outline)], 0.013 * width
         else:
             outline, pull = np.array(outline, np.float32), 1.5
         centre = outline.mean(0)
         outline = (outline - centre) * rng.uniform(0.85, 1.12, 2).astype(np.float32) + centre
         outline += rng.normal(0, pull, outline.shape).astype(np.float32)
-        if outlines is OUTLINES:
+        if not by_mesh:
             matrix = affine_fit(CANONICAL_POINTS, points)
             outline = outline @ matrix[:, :2].T + matrix[:, 2]
         hull = cv2.convexHull(outline.astype(np.float32)).round().astype(np.int32)
@@ -251,7 +252,7 @@ def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int,
     # A spline is smooth: it is computed at the middle of every BEND_STEP pixels, one more all around, and between them lies a straight line.
     (width, height), step = size, BEND_STEP
     columns, rows = (2 + -(-side // step) for side in size)
-    x, y = np.meshgrid(*((np.arange(count) - 0.5) * step - 0.5 for count in (columns, rows)))
+    x, y = np.meshgrid(*((np.arange(cells) - 0.5) * step - 0.5 for cells in (columns, rows)))
     grid = np.stack([x.ravel(), y.ravel()], 1) / scale
     where = (np.hstack([_plate(grid, here), np.ones((len(grid), 1)), grid]) @ terms).reshape(rows, columns, 2).astype(np.float32)
     where = cv2.resize(where, (columns * step, rows * step), interpolation=cv2.INTER_LINEAR)[step:step + height, step:step + width]

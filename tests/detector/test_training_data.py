@@ -89,6 +89,15 @@ def test_blends_by_mesh_are_of_the_training_split_and_of_other_groups(meshed_cac
     assert (table.iloc[seen].split == "train").all()
 
 
+def test_faces_of_one_group_alone_are_blended_by_their_points(meshed_cache):
+    """Where every other face is of the same group there is nobody to swap with or to take an expression from."""
+    table = meshed_cache.table.assign(group="one")
+    batches = Batches(data.Cache(table, meshed_cache.images, meshed_cache.meshes), Settings())
+    assert not any(len(likes) for likes in batches._likes.values())
+    faces, labels = batches(0)
+    assert len(faces) == 64 and labels.sum() == 32
+
+
 def test_a_swap_takes_a_face_of_the_same_pose(meshed_cache):
     """Half of the faces are turned: each is given others that are turned as it is."""
     meshes = meshed_cache.meshes.copy()

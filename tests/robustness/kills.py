@@ -158,9 +158,15 @@ def kill(process: subprocess.Popen) -> None:
     psutil.wait_procs(family, timeout=10)
 
 
+def files(folder: Path):
+    """Every file below a folder. What a process that still lives renames while we look is passed over, folders too: `Path.rglob` fails there."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)
+
+
 def tree(folder: Path) -> dict[str, Path]:
     """Every regular file below the folder by its relative name, without locks and the like."""
-    return {name: p for p in folder.rglob("*") if p.is_file() and not _IGNORED.search(name := p.relative_to(folder).as_posix())}
+    return {name: p for p in files(folder) if p.is_file() and not _IGNORED.search(name := p.relative_to(folder).as_posix())}
 
 
 def prints(stage: Stage, folder: Path) -> dict[str, str]:
@@ -176,7 +182,7 @@ def prints(stage: Stage, folder: Path) -> dict[str, str]:
 def signature(folder: Path) -> set:
     """What changes when the stage writes anything at all, hidden files included; settings written at the start do not count."""
     found = set()
-    for p in folder.rglob("*"):
+    for p in files(folder):
         try:
             if p.is_file() and not p.name.endswith((".lock", "_settings.json")):
                 found.add((p, p.stat().st_mtime_ns))

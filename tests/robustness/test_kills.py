@@ -50,6 +50,22 @@ def test_the_harness_sees_half_files(tmp_path):
     assert any("half a file: table.csv" in p for p in count.problems)
 
 
+def test_the_harness_looks_on_where_a_folder_vanishes(tmp_path, monkeypatch):
+    """A worker that outlives its killed stage by a moment renames its folder while the harness walks through it."""
+    for name in ("a/one", ".b.partial-1/two", "c/three"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    scandir = kills.os.scandir
+
+    def vanish(path):
+        if ".partial-" in str(path):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(kills.os, "scandir", vanish)
+    assert {path.name for path, _ in kills.signature(tmp_path)} == {"one", "three"} == {path.name for path in kills.tree(tmp_path).values()}
+
+
 def test_two_runs_on_one_folder(zoo, tmp_path):
     """The second says so in one line and touches nothing."""
     from deepfake_detection.files import folder_lock
