@@ -307,6 +307,11 @@ def peers(options) -> dict:
 
 # ---- text -----------------------------------------------------------------------------------------------------------------------
 
+def interval(found: metrics.Interval) -> dict:
+    """An interval of `metrics` as `cell` takes it and results files hold it."""
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
 def cell(value: dict | None, sign: str = "") -> str:
     """A metric of `metrics.evaluate` as text: value [low, high]; `sign` "+" for a difference."""
     if value is None:

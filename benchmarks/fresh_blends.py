@@ -19,7 +19,7 @@ sys.path.insert(0, str(PROJECT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from detector_tables import cell, table_text
+from detector_tables import cell, interval, table_text
 from tqdm import tqdm
 
 from deepfake_detection import cli, metrics
@@ -90,10 +90,6 @@ def judged(scores: dict, first: dict | None, groups: np.ndarray) -> dict:
         if first:
             row[kind]["difference"] = interval(metrics.bootstrap_difference(metrics.auc, y, p, np.concatenate([first["real"], first[kind]]), both))
     return row
-
-
-def interval(found) -> dict:
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def as_text(rows: dict, faces: int) -> str:

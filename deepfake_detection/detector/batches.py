@@ -76,10 +76,10 @@ class Batches:
         gone = {s for name in settings.without for s in left_out.get(name, (name,))}
         self._shares, self._videos, self._groups, self._reals_of, self._chances = {}, {}, {}, {}, {}
         self._originals: dict[int, int | None] = {}
-        self._meshes = cache.meshes
         self._likes: dict[int, np.ndarray] = {}
         self._poses: dict[int, np.ndarray] = {}
         if cache.meshes is not None:
+            self._meshes = cache.meshes.astype(np.float32)
             reals = cache.rows(split="train", label=REAL)
             self._likes, self._poses = most_like(cache, reals, CONTROL, ALIKE_COLOUR), most_like(cache, reals, STEADY, 0.0)
         for source, share in SHARES.items():
@@ -171,16 +171,16 @@ class Batches:
             if kind < SWAP_PART and neighbour != row:
                 return blend.located(face, self._points[row], self._images[neighbour], self._points[neighbour])
             return blend.located(face, self._points[row])
-        mesh = self._meshes[row].astype(np.float32)
+        mesh = self._meshes[row]
         if kind < SWAP_PART:
             like = int(rng.choice(likes))
-            return blend.located(face, mesh, self._images[like], self._meshes[like].astype(np.float32))
+            return blend.located(face, mesh, self._images[like], self._meshes[like])
         if kind < SWAP_PART + REENACTED_PART:
             moments = video[(np.abs(self._times[video] - self._times[row]) > ANOTHER_MOMENT_S) & np.isfinite(self._meshes[video, 0, 0])]
             if len(moments) and rng.random() < 0.5:
                 moment = int(rng.choice(moments))
-                return blend.located(face, mesh, self._images[moment], self._meshes[moment].astype(np.float32))
-            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(poses))].astype(np.float32))
+                return blend.located(face, mesh, self._images[moment], self._meshes[moment])
+            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(poses))])
         return blend.located(face, mesh)
 
     def _original(self, source: str, fake: int, group: str) -> int | None:
@@ -237,9 +237,10 @@ def most_like(cache: Cache, rows: np.ndarray, points, colour: float) -> dict[int
     shapes = cache.meshes[known][:, list(points)].astype(np.float32)
     shapes -= shapes.mean(1, keepdims=True)
     shapes = (shapes / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)).reshape(len(known), -1)
-    # Of the middle of the face, some 100 pixels.
-    colours = np.stack([cache.images[row][72:168:10, 56:168:10].mean((0, 1)) for row in known]) / 255
-    shapes = np.hstack([shapes, colour * colours]).astype(np.float32)
+    if colour:
+        # Of the middle of the face, some 100 pixels.
+        colours = np.stack([cache.images[row][72:168:10, 56:168:10].mean((0, 1)) for row in known]) / 255
+        shapes = np.hstack([shapes, colour * colours]).astype(np.float32)
     groups, videos = cache.table["group"].to_numpy()[known], cache.table["video"].to_numpy()[known]
     # Of a long video few frames are offered, or the likest faces of a frame would all be its own neighbours.
     offered = np.sort(np.concatenate([np.flatnonzero(videos == v)[::10] for v in dict.fromkeys(videos)]))

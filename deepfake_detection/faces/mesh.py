@@ -21,7 +21,7 @@ POINTS = 468
 SIDE = 192
 AROUND = {"left": 0.25, "right": 0.25, "above": 0.45, "below": 0.25}
 
-#: From this score (a logit) on there is a face: on crops of real faces it is 8 and more, on noise below 0.
+#: From this score (a logit) on there is a face: of the real training faces 98.5 % have more, noise has less than 0.
 LEAST_SCORE = 5.0
 
 # Numbers of the model's points. Left and right are the viewer's.
