@@ -92,7 +92,8 @@ def main(argv=None) -> int:
     p.add_argument("--minutes", type=cli.positive_float, metavar="M", help="end the schedule after this time, if that comes first")
     p.add_argument("--learning-rate", type=cli.positive_float, default=8e-4, metavar="X", help="peak (default: %(default)s)")
     p.add_argument("--without", action="append", default=[], choices=["dfdc", "ffpp"], help="leave a data set out (again for more)")
-    p.add_argument("--no-blends", action="store_true", help="train without self-blended images")
+    p.add_argument("--blends", type=cli.fraction, default=1.0, metavar="PART",
+                   help="make this part of the blended images; given fakes take the place of the others (default: %(default)s)")
     p.add_argument("--mixing", type=cli.fraction, default=0.0, metavar="PART",
                    help="mix this part of the fakes with the same moment of their originals (default: %(default)s)")
     p.add_argument("--codec", type=cli.fraction, default=0.0, metavar="PART",
@@ -113,7 +114,7 @@ def main(argv=None) -> int:
 
     settings = train.Settings(architecture=options.architecture, weights=options.weights, sizes=options.sizes, steps=options.steps,
                               minutes=options.minutes, learning_rate=options.learning_rate, without=tuple(options.without),
-                              blends=not options.no_blends, mixing=options.mixing, codec=options.codec, augmentation=options.augmentation,
+                              blends=options.blends, mixing=options.mixing, codec=options.codec, augmentation=options.augmentation,
                               freeze=options.freeze, freeze_norms=options.freeze_norms, where=options.where, validate_every=options.validate_every,
                               seed=options.seed)
     cache = data.prepare(options.data, options.work, options.yunet, workers=options.workers)

@@ -85,10 +85,12 @@ class Batches:
         for source, share in SHARES.items():
             if source in gone:
                 continue
-            reals, fakes, blends = share if settings.blends else (share[0], share[1] + share[2], 0)
-            if source == "stills" and not settings.blends:
-                continue
-            self._shares[source] = reals, fakes, blends
+            reals, fakes, blends = share
+            if fakes:
+                blends = round(blends * settings.blends)
+            elif not settings.blends:
+                continue                            # its only fakes are blends
+            self._shares[source] = reals, reals - blends, blends
             for label in (REAL, FAKE):
                 # A video is drawn first, then a face of it, so that long videos do not weigh more.
                 rows = cache.rows(dataset=SOURCES[source], split="train", label=label)

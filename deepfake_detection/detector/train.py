@@ -47,7 +47,8 @@ class Settings:
         freeze_norms: from this part of the run on all batch normalisation uses and keeps its running mean and variance. It makes a step a third
             shorter, and a face is then learnt from as it is later judged: alone, without the batch's others. None: never.
         without: sources left out ("dfdc" or "ffpp", which takes ffpp_faces with it), for leave-one-dataset-out.
-        blends: with False, given fakes take the place of blended ones.
+        blends: part of the usual blends (`batches.SHARES`) that is made; given fakes take the place of the others. From ImageNet weights all
+            of them are too hard for a first hour.
         mixing: part of the fakes that are mixed with the same moment of the video they were made from, where that is at hand: half
             of them evenly, with the label between the two (mixup, Zhang et al., ICLR 2018; on aligned pairs, as the third place of
             the DFDC challenge did), half by pasting part of the fake into the original with a blending mask.
@@ -74,7 +75,7 @@ class Settings:
     freeze: tuple | None = None
     freeze_norms: float | None = None
     without: tuple = ()
-    blends: bool = True
+    blends: float = 1.0
     mixing: float = 0.0
     codec: float = 0.0
     augmentation: str = "strong"
@@ -111,6 +112,8 @@ def dataset(cache: Cache, settings: Settings, start: int, size: int, places: tup
 def run(settings: Settings, cache: Cache, out: Path) -> Path:
     """Trains, or goes on with a killed run, and returns the path of the averaged model, `<out>/model.keras`. A run that is done with
     the same settings is not made again.
+
+    To end a run early, interrupt it and run it again with `steps` of its last checkpoint: its averaged weights become the model as they are.
 
     Writes `<out>/log.csv` (step, minutes, loss, validation AUCs), `<out>/settings.json` and checkpoints.
 

@@ -66,6 +66,16 @@ def test_a_run_does_not_go_on_from_another_ones_checkpoint(small_cache, tmp_path
     assert json.loads((tmp_path / "result.json").read_text())["step"] == 3
 
 
+def test_a_run_ends_early_with_the_averaged_weights_of_its_last_checkpoint(small_cache, tmp_path, monkeypatch):
+    import keras
+
+    run_until_checkpoint(TINY, small_cache, tmp_path, monkeypatch)
+    model = keras.models.load_model(train.run(replace(TINY, steps=2), None, tmp_path), compile=False)       # no batch is drawn
+    with np.load(tmp_path / "checkpoint.npz") as averaged:
+        for i, weight in enumerate(model.get_weights()):
+            np.testing.assert_array_equal(weight, averaged[f"w{i}"])
+
+
 TAUGHT = replace(TINY, where=(0.5, "max_pooling2d_1"))
 
 

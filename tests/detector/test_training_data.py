@@ -153,12 +153,24 @@ def test_batches_are_a_function_of_seed_and_step(small_cache):
 
 
 @pytest.mark.parametrize("settings, gone", [(Settings(without=("ffpp",)), {"ffpp", "ffpp_faces"}), (Settings(without=("dfdc",)), {"dfdc"}),
-                                            (Settings(blends=False), {"stills"})])
+                                            (Settings(blends=0.0), {"stills"})])
 def test_left_out_sources_are_never_read(small_cache, settings, gone):
     batches = Batches(small_cache, settings)
     faces, labels = batches(0)
     assert abs(labels.mean() - 0.5) < 0.05 and 56 <= len(labels) <= 72
     assert not {source for source, _ in batches._videos} & gone
+
+
+@pytest.mark.parametrize("part, dfdc, stills", [(1.0, (21, 11, 10), (1, 0, 1)), (0.5, (21, 16, 5), (1, 0, 1)),
+                                                (0.0, (22, 22, 0), None)])          # without the stills the 64 faces are shared out anew
+def test_given_fakes_take_the_place_of_blends_that_are_not_made(small_cache, part, dfdc, stills):
+    read = []
+    batches = Batches(data.Cache(small_cache.table, Spy(small_cache.images, read)), Settings(blends=part))
+    assert batches._shares["dfdc"] == dfdc and batches._shares.get("stills") == stills
+    _, labels = batches(0)
+    given = small_cache.table.iloc[read].query("label == 0")
+    assert len(given) == sum(fakes for _, fakes, _ in batches._shares.values())
+    assert labels.mean() == pytest.approx(0.5)
 
 
 def other_mouth(pixels):
@@ -179,7 +191,7 @@ def paired_cache(small_cache):
 
 def test_mixed_fakes_lie_between_a_fake_and_its_own_original(paired_cache):
     plain = {image.tobytes() for image in paired_cache.images}
-    settings = Settings(blends=False, mixing=1.0)
+    settings = Settings(blends=0.0, mixing=1.0)
     between = pasted = 0
     for step in range(4):
         faces, labels = Batches(paired_cache, settings)(step)
@@ -204,7 +216,7 @@ def test_fakes_of_another_moment_are_not_mixed(small_cache):
     images = small_cache.images.copy()
     fakes = small_cache.rows(label=0)
     images[fakes] = 255 - images[fakes]
-    mixed, plain = (Batches(data.Cache(small_cache.table, images), Settings(blends=False, mixing=m))(0) for m in (1.0, 0.0))
+    mixed, plain = (Batches(data.Cache(small_cache.table, images), Settings(blends=0.0, mixing=m))(0) for m in (1.0, 0.0))
     known = {image.tobytes() for image in images}
     assert set(mixed[1]) == set(plain[1]) == {0.0, 1.0} and all(face.tobytes() in known for face in mixed[0])
 
@@ -215,7 +227,7 @@ def test_a_fake_is_mixed_only_with_an_original_of_its_compression(paired_cache):
     fakes = (table.label == 0) & table.dataset.eq("ffpp")
     table.loc[fakes, "manipulation"] = "Deepfakes/c23 crf 31"
     known = {paired_cache.images[i].tobytes() for i in table.index[table.dataset.eq("ffpp")]}
-    settings = Settings(blends=False, mixing=1.0, without=("dfdc", "ffpp_faces"))
+    settings = Settings(blends=0.0, mixing=1.0, without=("dfdc", "ffpp_faces"))
     faces, _ = Batches(data.Cache(table, paired_cache.images), settings)(0)
     assert all(face.tobytes() in known for face in faces)
     faces, _ = Batches(paired_cache, settings)(0)
@@ -338,7 +350,7 @@ def test_rare_kinds_are_drawn_more_often_than_their_share():
 
 def test_codec_changes_its_part_of_both_classes(small_cache):
     known = {image.tobytes() for image in small_cache.images}
-    settings = Settings(blends=False, codec=0.5)
+    settings = Settings(blends=0.0, codec=0.5)
     changed = {0.0: [], 1.0: []}
     for step in range(4):
         for face, label in zip(*Batches(small_cache, settings)(step)):
