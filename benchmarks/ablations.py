@@ -36,7 +36,7 @@ B0 = "EfficientNet-B0"
 #: Row -> what differs from the first, as fields of `detector.train.Settings`.
 ROWS = {
     "all of it": {},
-    "without blends": {"blends": False},
+    "without blends": {"blends": 0.0},
     B0: {"architecture": "efficientnet_b0"},
     "224 px": {"sizes": ((0.0, 224),)},
     "without mixing": {"mixing": 0.0},
