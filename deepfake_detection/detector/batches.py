@@ -78,9 +78,10 @@ class Batches:
         self._originals: dict[int, int | None] = {}
         self._likes: dict[int, np.ndarray] = {}
         self._poses: dict[int, np.ndarray] = {}
-        if cache.meshes is not None:
+        if cache.meshes is not None and settings.blends:
             self._meshes = cache.meshes.astype(np.float32)
-            reals = cache.rows(split="train", label=REAL)
+            # A swap may take its inside from another source, but from none that is left out.
+            reals = cache.rows(dataset=[d for source in SHARES if source not in gone for d in SOURCES[source]], split="train", label=REAL)
             self._likes, self._poses = most_like(cache, reals, CONTROL, ALIKE_COLOUR), most_like(cache, reals, STEADY, 0.0)
         for source, share in SHARES.items():
             if source in gone:

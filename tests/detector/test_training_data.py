@@ -161,6 +161,25 @@ def test_left_out_sources_are_never_read(small_cache, settings, gone):
     assert not {source for source, _ in batches._videos} & gone
 
 
+@pytest.mark.parametrize("without, gone", [("dfdc", {"dfdc"}), ("ffpp", {"ffpp", "dfd", "ffpp_faces"})])
+def test_what_is_left_out_is_not_blended_in_either(meshed_cache, without, gone):
+    """A swap takes its inside from any source's faces: not from one that the run must not see."""
+    table, seen = meshed_cache.table, []
+    batches = Batches(data.Cache(table, Spy(meshed_cache.images, seen), meshed_cache.meshes), Settings(without=(without,)))
+    assert batches._likes
+    for likes in [*batches._likes.values(), *batches._poses.values()]:
+        assert not set(table.dataset[likes]) & gone
+    for step in range(3):
+        batches(step)
+    assert not set(table.dataset[seen]) & gone
+
+
+def test_without_blends_no_likes_are_looked_for(meshed_cache):
+    seen = []
+    batches = Batches(data.Cache(meshed_cache.table, Spy(meshed_cache.images, seen), meshed_cache.meshes), Settings(blends=0.0))
+    assert not batches._likes and not batches._poses and not seen
+
+
 @pytest.mark.parametrize("part, dfdc, stills", [(1.0, (21, 11, 10), (1, 0, 1)), (0.5, (21, 16, 5), (1, 0, 1)),
                                                 (0.0, (22, 22, 0), None)])          # without the stills the 64 faces are shared out anew
 def test_given_fakes_take_the_place_of_blends_that_are_not_made(small_cache, part, dfdc, stills):
