@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
-from detector_tables import cell, interval, table_text
+from detector_tables import cell, table_text
 
 from deepfake_detection import cli, metrics
 from deepfake_detection.errors import UserError
@@ -147,7 +147,7 @@ def row_of(found: dict, first: dict) -> dict:
         row[name] = {"auc": block["auc"], "log_loss": block["log_loss"]}
     y, p, groups = found["DFDC val"]
     if first is not found:
-        row["difference"] = interval(metrics.bootstrap_difference(metrics.auc, y, p, first["DFDC val"][1], groups))
+        row["difference"] = metrics.bootstrap_difference(metrics.auc, y, p, first["DFDC val"][1], groups).to_dict()
     return row
 
 

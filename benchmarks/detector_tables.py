@@ -154,7 +154,7 @@ def validation(options) -> dict:
     for quality in ("c23", "c40"):
         some = own[own.manipulation.str.contains(quality)]
         table[f"FF++ {quality}, all manipulations"] = numbers(some.label, some.p_real, some.group)
-        by_clip[f"FF++ {quality}"] = interval(metrics.bootstrap_groups(metrics.auc, some.label.to_numpy(), some.p_real.to_numpy(), some.file.to_numpy()))
+        by_clip[f"FF++ {quality}"] = metrics.bootstrap_groups(metrics.auc, some.label.to_numpy(), some.p_real.to_numpy(), some.file.to_numpy()).to_dict()
         reals = some[some.label == 1]
         for name in sorted(m for m in some.manipulation.unique() if "/" in m):
             part = pd.concat([reals, some[some.manipulation == name]])
@@ -307,11 +307,6 @@ def peers(options) -> dict:
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------------------
-
-def interval(found: metrics.Interval) -> dict:
-    """An interval of `metrics` as `cell` takes it and results files hold it."""
-    return {"value": found.value, "low": found.low, "high": found.high}
-
 
 def cell(value: dict | None, sign: str = "") -> str:
     """A metric of `metrics.evaluate` as text: value [low, high]; `sign` "+" for a difference."""

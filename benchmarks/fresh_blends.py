@@ -19,7 +19,7 @@ sys.path.insert(0, str(PROJECT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from detector_tables import cell, interval, table_text
+from detector_tables import cell, table_text
 from tqdm import tqdm
 
 from deepfake_detection import cli, metrics
@@ -86,9 +86,9 @@ def judged(scores: dict, first: dict | None, groups: np.ndarray) -> dict:
     y, both = np.repeat([REAL, FAKE], len(groups)), np.tile(groups, 2)
     for kind in KINDS:
         p = np.concatenate([scores["real"], scores[kind]])
-        row[kind] = {"auc": interval(metrics.bootstrap_groups(metrics.auc, y, p, both))}
+        row[kind] = {"auc": metrics.bootstrap_groups(metrics.auc, y, p, both).to_dict()}
         if first:
-            row[kind]["difference"] = interval(metrics.bootstrap_difference(metrics.auc, y, p, np.concatenate([first["real"], first[kind]]), both))
+            row[kind]["difference"] = metrics.bootstrap_difference(metrics.auc, y, p, np.concatenate([first["real"], first[kind]]), both).to_dict()
     return row
 
 
