@@ -74,7 +74,7 @@ class FaceScore:
     """One face in one frame.
 
     Attributes:
-        person: track id, e.g. "p0".
+        person: track id, e.g. "p1".
         frame: number of the kept frame, from 0.
         index: index of the frame in the video.
         time_s: time of the frame in seconds.
@@ -99,7 +99,7 @@ class Person:
     """One person followed through the shot.
 
     Attributes:
-        id: "p0", "p1", ... in order of appearance.
+        id: "p1", "p2", ... in order of appearance.
         p_real: the aggregation rule over this person's faces, in 0..1.
         interval: (low, high) of the fake probability over frames, or None with too few frames.
         verdict: REAL, FAKE or UNSURE.

@@ -32,7 +32,7 @@ class Face:
         confidence: the detector's, 0..1; 0 for a carried face.
         points: five (x, y), in the order of POINTS.
         source: "detected", or "carried" from past frames (`faces.tracks.carry_over`).
-        person: track id ("p0", "p1", ...), "" when not tracked.
+        person: track id ("p1", "p2", ...), "" when not tracked.
     """
 
     x: float

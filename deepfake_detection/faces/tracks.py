@@ -56,7 +56,7 @@ class Linker:
         linked = []
         for face, look, person in zip(faces, looks, assigned):
             if person is None:
-                person = _Person(f"p{len(self._people)}", face, self._frame)
+                person = _Person(f"p{len(self._people) + 1}", face, self._frame)
                 self._people.append(person)
             person.last, person.seen = face, self._frame
             if look is not None:
@@ -135,7 +135,7 @@ def link(frames: list[list[Face]], crops: list[list[np.ndarray]] | None = None) 
         crops: the crop (uint8 RGB) of each face; None links by place only.
 
     Returns:
-        The same structure with `person` set: "p0", "p1", ... by first appearance.
+        The same structure with `person` set: "p1", "p2", ... by first appearance.
     """
     linker = Linker()
     return [linker.update(faces, None if crops is None else [look(c) for c in crops[i]]) for i, faces in enumerate(frames)]

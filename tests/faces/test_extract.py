@@ -71,7 +71,7 @@ def test_faces_and_account(staged):
             cut = frame[line["crop_y0"]:line["crop_y1"], line["crop_x0"]:line["crop_x1"]]
             assert np.array_equal(cut, cv2.imread(str(out / title / "faces" / line["file"])))
             assert line["source"] == "detected" and line["file"] == extract.face_name(title, line["frame"], line["face"])
-    assert set(boxes.read_boxes(out / "two-people" / "faces" / "boxes.csv")["person"]) == {"p0", "p1"}
+    assert set(boxes.read_boxes(out / "two-people" / "faces" / "boxes.csv")["person"]) == {"p1", "p2"}
 
 
 @pytest.mark.parametrize("worker_count", [1, 2])

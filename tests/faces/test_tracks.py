@@ -29,14 +29,14 @@ def names(shots):
 
 def test_the_order_of_faces_does_not_matter():
     shots = [shot([(150, 180), (450, 180)], [False, True], [i % 2, 1 - i % 2]) for i in range(6)]
-    assert names(shots) == [["p0", "p1"] if i % 2 == 0 else ["p1", "p0"] for i in range(6)]
+    assert names(shots) == [["p1", "p2"] if i % 2 == 0 else ["p2", "p1"] for i in range(6)]
 
 
 def test_two_people_who_change_places():
     """Between two frames a second apart they swapped sides: place alone would mix them."""
     shots = [shot([(150, 180), (450, 180)], [False, True]), shot([(150, 180), (450, 180)], [True, False]),
              shot([(250, 180), (400, 180)], [True, False]), shot([(450, 180)], [True])]
-    assert names(shots) == [["p0", "p1"], ["p1", "p0"], ["p1", "p0"], ["p1"]]
+    assert names(shots) == [["p1", "p2"], ["p2", "p1"], ["p2", "p1"], ["p2"]]
 
 
 def test_crossing_step_by_step():
@@ -52,17 +52,17 @@ def test_crossing_step_by_step():
 
 def test_a_cut_to_another_person_at_the_same_place():
     shots = [shot([(300, 180)], [False])] * 3 + [shot([(300, 180)], [True])] * 2 + [shot([(310, 180)], [False])]
-    assert names(shots) == [["p0"]] * 3 + [["p1"]] * 2 + [["p0"]]
+    assert names(shots) == [["p1"]] * 3 + [["p2"]] * 2 + [["p1"]]
 
 
 def test_a_third_person_is_new():
     shots = [shot([(120, 180)], [False]), shot([(120, 180), (420, 180)], [False, True])]
-    assert names(shots) == [["p0"], ["p0", "p1"]]
+    assert names(shots) == [["p1"], ["p1", "p2"]]
 
 
 def test_without_crops_place_decides():
     frames = [[face(100), face(400)], [face(395), face(110)], [], [face(120)]]
-    assert [[f.person for f in r] for r in tracks.link(frames)] == [["p0", "p1"], ["p1", "p0"], [], ["p0"]]
+    assert [[f.person for f in r] for r in tracks.link(frames)] == [["p1", "p2"], ["p2", "p1"], [], ["p1"]]
 
 
 def test_nothing_to_link():
@@ -92,8 +92,8 @@ def test_assignment_is_the_best(rows, columns, seed):
 
 def test_people():
     frames = tracks.link([[face(100), face(400)], [], [face(400)]])
-    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [{"id": "p0", "first_s": 0.0, "last_s": 0.0, "frames": 1},
-                                                      {"id": "p1", "first_s": 0.0, "last_s": 2.0, "frames": 2}]
+    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [{"id": "p1", "first_s": 0.0, "last_s": 0.0, "frames": 1},
+                                                      {"id": "p2", "first_s": 0.0, "last_s": 2.0, "frames": 2}]
 
 
 # -- carry-over ------------------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def carry(frames, mean_of=3, most_frames=2):
 def test_carries_the_mean_of_the_past():
     filled = carry([[face(100)], [face(110)], [face(120)], [face(130)], [], []])
     assert [f.source for row in filled for f in row] == ["detected"] * 4 + ["carried"] * 2
-    assert filled[4][0].x == 125 and filled[4][0].person == "p0" and filled[4][0].confidence == 0       # frames 2 and 3
+    assert filled[4][0].x == 125 and filled[4][0].person == "p1" and filled[4][0].confidence == 0       # frames 2 and 3
     assert filled[4][0].points[0] == (125.0, 100.0)
     assert filled[5][0].x == 130                                                # only frame 3 is recent enough
     assert carry([[face(100)], [face(110)], [face(120)], [face(130)], []], mean_of=3, most_frames=9)[4][0].x == 120
@@ -127,8 +127,8 @@ def test_nothing_before_the_first_face_and_nothing_from_the_future():
 
 def test_each_person_is_carried():
     filled = carry([[face(100), face(400)], [], [face(105)], []])
-    assert {(f.person, f.source) for f in filled[1]} == {("p0", "carried"), ("p1", "carried")}
-    assert [f.person for f in filled[2]] == ["p0"]          # a frame with a face is left as it is
+    assert {(f.person, f.source) for f in filled[1]} == {("p1", "carried"), ("p2", "carried")}
+    assert [f.person for f in filled[2]] == ["p1"]          # a frame with a face is left as it is
 
 
 @pytest.mark.parametrize("arguments", [(0, 1), (1, 0)])
