@@ -40,8 +40,7 @@ def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
     Raises:
         UserError: fewer than two pictures can be read.
     """
-    import cv2
-
+    from .faces import pictures
     from .faces.crops import network_input
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURES)
     order = np.random.default_rng(seed).permutation(len(paths))
@@ -49,7 +48,7 @@ def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
     for i in order:
         if len(faces) == count:
             break
-        image = cv2.imdecode(np.fromfile(paths[i], np.uint8), cv2.IMREAD_COLOR) if paths[i].stat().st_size else None
+        image = pictures.read(paths[i])
         if image is not None:
             faces.append(network_input(np.ascontiguousarray(image[:, :, ::-1]), size))
     if len(faces) < 2:

@@ -252,19 +252,19 @@ def _start_worker(yunet: str) -> None:
 
 def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
     """The faces of one job."""
-    import cv2
+    from ..faces import pictures
 
     if job["kind"] == "crops":
         made = []
         for crop in job["crops"]:
-            image = cv2.imread(crop["path"])
+            image = pictures.read(crop["path"])
             if image is not None:
                 # Points are for blending, and only real faces are blended.
                 points = _finder.points_in_crop(image) if crop["label"] == CLASS_FOLDERS["real"] else np.full((5, 2), np.nan)
                 made.append(_row(crop, 0.0, image, points))
         return made
     if job["kind"] == "still":
-        image = cv2.imread(job["path"])
+        image = pictures.read(job["path"])
         return _cut_frame(job, 0.0, image) if image is not None else []
     if "copy" in job:
         with tempfile.TemporaryDirectory() as folder:

@@ -16,13 +16,14 @@ from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
 from ..video import workers
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED, Account
+from ..video.containers import MOST_PIXELS
 from ..video.decode import Frame, FrameReader
 from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,
                             settings_of as frame_settings, video_stamp)
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
-from . import boxes, detectors, tracks
+from . import boxes, detectors, pictures, tracks
 from .boxes import Face
 from .crops import PUBLISHED_MARGIN, crop_face, widen
 
@@ -320,7 +321,7 @@ def _source_of(task: _Task) -> dict:
 def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:
     for line in read_frames_table(folder).itertuples():
         path = folder / frame_name(title, int(line.frame))
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = pictures.read(path, most_pixels=MOST_PIXELS)
         if image is None:
             raise UserError("cannot read a frame", file=path, hint="run 00_convert_video_to_image.py again with --force")
         yield Frame(int(line.frame), int(line.index), float(line.time_s), image)

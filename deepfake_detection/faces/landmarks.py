@@ -15,7 +15,7 @@ from ..files import atomic_dir, folder_lock, remove_partials
 from ..video import workers
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video.frames import FACES, LOCK, MARKED_FACES
-from . import boxes
+from . import boxes, pictures
 from .boxes import Face
 from .extract import SETTINGS_FILE
 
@@ -96,7 +96,7 @@ def _mark_one(task: _Task) -> int:
                         hint="move it away, or choose another folder with --frames")
     with atomic_dir(target) as partial:
         for line in boxes.read_boxes(source / boxes.FILE_NAME).to_dict("records"):
-            crop = cv2.imread(str(source / line["file"]), cv2.IMREAD_COLOR)
+            crop = pictures.read(source / line["file"])
             if crop is None:
                 raise UserError("cannot read a face", file=source / line["file"],
                                 hint="run 01a_crop_faces_mtcnn.py again with --force")

@@ -369,6 +369,7 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
     from tqdm import tqdm
 
     from .. import labels
+    from ..faces import pictures
     from ..faces.crops import network_input
     from ..files import atomic_path, write_csv
     from ..video.sampling import thin
@@ -403,7 +404,10 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
                 for batch in pq.ParquetFile(part).iter_batches(batch_size=256, columns=["image"]):
                     for value in batch.column(0):
                         if at in chosen[part]:
-                            image = cv2.imdecode(np.frombuffer(value.as_py(), np.uint8), cv2.IMREAD_COLOR)
+                            image = pictures.decode(value.as_py())
+                            if image is None:
+                                raise UserError("a face in this table is no picture that can be decoded", file=part,
+                                                hint="run spark_preprocess.py again with --force")
                             x[number] = network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dimension).astype(np.float32) / 255
                             number += 1
                             bar.update()

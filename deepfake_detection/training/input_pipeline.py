@@ -120,16 +120,10 @@ def read_face(path: str | Path, size: int, part: tuple = WHOLE):
     """
     import cv2
 
+    from ..faces import pictures
     from ..faces.crops import network_input
 
-    # Read by Python, not by OpenCV: file names outside ASCII work everywhere, and a missing file raises.
-    with open(path, "rb") as f:
-        data = f.read()
-    image = None
-    if data:
-        import numpy as np
-
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = pictures.read(path)
     if image is None:
         return None
     if part != WHOLE:
