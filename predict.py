@@ -37,7 +37,8 @@ def options():
     p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
     p.add_argument("--min-share", type=cli.fraction, default=0.2, metavar="P",
                    help="a person decides the verdict with this share of the faces of the person seen most (default: %(default)s)")
-    p.add_argument("--time-limit", type=cli.positive_float, metavar="S", help="give up on a video after S seconds")
+    p.add_argument("--time-limit", type=cli.positive_float, default=batch.TIME_LIMIT_S, metavar="S",
+                   help="give up on a video after S seconds (default: %(default)s)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video")
     p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
     p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video")

@@ -20,7 +20,10 @@ from typing import Callable, Iterable, Iterator
 
 from .. import files
 from ..errors import UserError
-from .pool import Died, Worker
+from .pool import Died, Worker, limits_of
+
+#: Seconds that a video may take where nothing else is asked for: hours of video pass, a decoder that never ends does not.
+TIME_LIMIT_S = 3600.0
 
 #: Columns of --csv. No times in it: a second run gives the same bytes.
 CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
@@ -183,9 +186,12 @@ class CsvFile:
         self._lock.close()
 
 
-def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float | None = None,
+def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float = TIME_LIMIT_S,
                limits: dict | None = None) -> Iterator[tuple[int, dict]]:
     """Yields (position in `jobs`, result object) as jobs are done, in any order.
+
+    Args:
+        limits: of a worker; those of the web page (`pool.limits_of`) if None.
 
     Raises:
         UserError: when the model or the settings are wrong, before the first result.
@@ -194,6 +200,7 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
     for item in enumerate(jobs):
         waiting.put(item)
     done: queue.SimpleQueue = queue.SimpleQueue()
+    limits = limits_of(time_limit_s, threads=int(settings.get("threads", 1))) if limits is None else limits
     crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
 
     def serve(worker: Worker) -> None:
@@ -208,20 +215,29 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
                     done.put((at, worker.run(job)))
                 except Died as e:
                     done.put((at, failed(job["name"], str(e))))
-        except UserError as e:
+        except BaseException as e:      # a bug as well: who waits for the results must hear of it
             done.put((-1, e))
         finally:
             worker.stop()
 
-    for worker in crew:
-        worker.start()      # all at once: each loads its model while the others do
-    threads = [threading.Thread(target=serve, args=(w,), daemon=True) for w in crew]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
     try:
+        for worker in crew:     # all at once: each loads its model while the others do
+            with contextlib.suppress(Died):     # `run` tries again, and the video's row says so
+                worker.start()
+        for worker in crew:
+            thread = threading.Thread(target=serve, args=(worker,), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:        # "can't start new thread": as many as there are do the work
+                if not threads:
+                    raise UserError("the system starts no more threads", hint="end other programs, or raise the limit (ulimit -u)") from None
+                worker.stop()
+                continue
+            threads.append(thread)
         for _ in jobs:
             at, result = done.get()
-            if isinstance(result, UserError):
+            if isinstance(result, BaseException):
                 raise result
             yield at, result
     finally:
@@ -232,6 +248,8 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
             worker.stop_from_outside()
         for thread in threads:
             thread.join()
+        for worker in crew:
+            worker.stop()       # those that no thread served
 
 
 def settings_text(settings: dict) -> str:
@@ -261,7 +279,7 @@ def report_names(videos: list[str]) -> list[str]:
 
 
 def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: Path | None = None, csv_file: Path | None = None,
-            report_folder: Path | None = None, explain: str = "auto", force: bool = False, time_limit_s: float | None = None,
+            report_folder: Path | None = None, explain: str = "auto", force: bool = False, time_limit_s: float = TIME_LIMIT_S,
             names: list[str] | None = None, say: Callable[[str], None] = print) -> bool:
     """Judges videos, prints a line each and writes what was asked for.
 

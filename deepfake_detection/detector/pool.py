@@ -1,22 +1,54 @@
 """Worker processes as seen by the one who holds the queue: start, send a job, read progress, survive its death.
 
-Used by the batch prediction (a worker serves many videos) and the web queue (a worker serves one).
+Used by the batch prediction (a worker serves many videos) and the web queue (a worker serves one). What a worker says is read with
+bounds and looked at first (`messages`): it decoded a file from a stranger.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from typing import Callable
 
 from ..errors import UserError
 from ..video import sandbox
+from ..video.workers import MEMORY_BYTES as WORKER_MEMORY_BYTES
+from . import messages
+
+COMMAND = [sys.executable, "-P", "-m", "deepfake_detection.detector.worker"]
+#: Limits of a worker, the page's and predict.py's: address space, bytes of a file it writes, open files.
+MEMORY_BYTES, FILE_BYTES, OPEN_FILES = WORKER_MEMORY_BYTES, 64 << 20, 256
+#: Address space that each further thread may take: its stack and its arena of the allocator.
+THREAD_BYTES = 128 << 20
+#: CPU seconds for each second of wall time that a job may take: a decoder and a network have threads.
+CPU_PER_SECOND = 4
+#: Seconds that a worker may take to load its model.
+START_S = 300.0
+#: Seconds that a worker which says no more has until it is killed.
+END_S = 5.0
+#: A process that cannot be started is tried again so often, so many seconds apart: others' processes end.
+START_TRIES, START_PAUSE_S = 3, 0.5
+
 
 class Died(Exception):
     """The worker ended in the middle of a job; str() says how, in words for a person."""
+
+
+def limits_of(time_limit_s: float, *, memory_bytes: int = MEMORY_BYTES, threads: int = 1) -> dict:
+    """The limits of a worker, for `Worker(limits=...)`.
+
+    Args:
+        time_limit_s: wall time a job may take.
+        threads: of one prediction.
+    """
+    return {"memory_bytes": memory_bytes + (threads - 1) * THREAD_BYTES, "file_bytes": FILE_BYTES, "open_files": OPEN_FILES,
+            "job_cpu_s": math.ceil(time_limit_s * max(CPU_PER_SECOND, threads))}
 
 
 class Worker:
@@ -24,7 +56,7 @@ class Worker:
 
     Args:
         settings: fields of `predictor.Settings`.
-        limits: of `sandbox.limit_self`, e.g. {"memory_bytes": 4 << 30}.
+        limits: of `limits_of`, or of `sandbox.limit_self`, e.g. {"memory_bytes": 4 << 30}; `job_cpu_s` is for each job.
         time_limit_s: wall time a job may take; the process is killed beyond it.
     """
 
@@ -33,8 +65,9 @@ class Worker:
         self._threads = int(settings.get("threads", 1))
         self.time_limit_s = time_limit_s
         self._process: subprocess.Popen | None = None
+        self._lines: messages.Lines | None = None
+        self._begun = 0.0
         self._ready = False
-        self._late = False
         self.model: str | None = None
 
     @property
@@ -42,23 +75,35 @@ class Worker:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Starts the process without waiting until it is ready."""
-        self._ready = self._late = False
-        self._process = subprocess.Popen([sys.executable, "-P", "-m", "deepfake_detection.detector.worker", self._argument],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=sandbox.environment(OMP_NUM_THREADS=str(self._threads)),
-                                         encoding="utf-8", bufsize=1, start_new_session=True)
+        """Starts the process without waiting until it is ready.
+
+        Raises:
+            Died: the system starts no process now (too many of them, no memory).
+        """
+        self._ready = False
+        for attempt in range(1, START_TRIES + 1):
+            try:
+                self._process = subprocess.Popen([*COMMAND, self._argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
+                                                 # No GPU: nothing here is faster on it, and CUDA reserves more than the limit of memory.
+                                                 env=sandbox.environment(OMP_NUM_THREADS=str(self._threads), CUDA_VISIBLE_DEVICES="-1"))
+                break
+            except OSError as e:
+                if attempt == START_TRIES:
+                    raise Died(f"no worker process can be started ({e.strerror}) (hint: fewer --workers, or end other programs)") from None
+                time.sleep(START_PAUSE_S)
+        self._lines, self._begun = messages.Lines(self._process), time.monotonic()
 
     def wait_ready(self) -> str:
         """Waits until the model is loaded and returns its name.
 
         Raises:
             UserError: what the worker says is wrong with the model or the settings.
-            Died: when it ended without a word.
+            Died: when it ended without a word, or does not start.
         """
         if self._process is None:
             self.start()
         if not self._ready:
-            message = self._read()
+            message = self._read(messages.started, self._begun + START_S, "took too long to start")
             if "refused" in message:
                 self.stop()
                 refused = message["refused"]
@@ -70,33 +115,32 @@ class Worker:
         """Runs one job and returns its result object.
 
         Raises:
-            Died: when the process crashed, ran out of a limit or out of time. The next `run` starts a fresh one.
+            Died: when the process crashed, ran out of a limit or out of time, or sent what is no answer. The next `run` starts a
+                fresh one.
             UserError: as `wait_ready`.
         """
         self.wait_ready()
-        timer = threading.Timer(self.time_limit_s, self._too_late) if self.time_limit_s else None
-        if timer:
-            timer.daemon = True
-            timer.start()
+        process = self._process
+        deadline = time.monotonic() + self.time_limit_s if self.time_limit_s else None
+        late = f"took longer than {self.time_limit_s or 0:g} s and was stopped (hint: a shorter clip, or a longer time limit)"
         try:
-            try:
-                self._process.stdin.write(json.dumps(job) + "\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                raise Died(self._cause()) from None
-            while True:
-                message = self._read()
-                if "result" in message:
-                    return message["result"]
-                if progress:
-                    progress(message["share"], message["stage"])
-        finally:
-            if timer:
-                timer.cancel()
+            messages.send(process, job, deadline)
+        except BrokenPipeError:
+            raise Died(self._cause()) from None
+        except TimeoutError:
+            self.stop()
+            raise Died(late) from None
+        while True:
+            message = self._read(messages.answer, deadline, late)
+            if "result" in message:
+                # The row is of the video that was asked for, whatever a worker that was taken over would like to name.
+                return {**message["result"], "video": job["name"]}
+            if progress:
+                progress(message["share"], message["stage"])
 
     def stop(self) -> None:
         """Ends the process at once."""
-        process, self._process = self._process, None
+        process, self._process, self._lines = self._process, None, None
         if process is not None:
             sandbox.kill_group(process)
 
@@ -104,23 +148,28 @@ class Worker:
         """Kills the process from another thread than the one in `run`, which then raises Died."""
         process = self._process
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
-    def _too_late(self) -> None:
-        self._late = True
-        self.stop_from_outside()
-
-    def _read(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line.endswith("\n"):
-            raise Died(self._cause())
-        return json.loads(line)
+    def _read(self, check: Callable[[dict], dict], deadline: float | None, late: str) -> dict:
+        try:
+            line = self._lines.next(deadline)
+            if line is not None:
+                return check(messages.parse(line))
+        except TimeoutError:
+            self.stop()
+            raise Died(late) from None
+        except messages.BadMessage as e:
+            self.stop()
+            raise Died(f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please report it)") from None
+        raise Died(self._cause())
 
     def _cause(self) -> str:
-        code = self._process.wait()
+        process = self._process
+        with contextlib.suppress(subprocess.TimeoutExpired):    # it may have closed its output and live on
+            process.wait(END_S)
         self.stop()
-        if self._late:
-            return f"took longer than {self.time_limit_s:g} s and was stopped (hint: a shorter clip, or a longer time limit)"
+        code = process.returncode
         if code == -signal.SIGXCPU:
             return "needs more computing time than a worker may take (hint: a shorter clip)"
         if code < 0:

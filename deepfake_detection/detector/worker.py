@@ -4,7 +4,7 @@
 
 Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the queue, the
 secrets or the results. This one is started by `detector.pool` with an environment of a few named variables, leaves the network,
-loads the model, sets its own limits (`video.sandbox`), says that it is ready and then works on what it is sent. It ends when its
+sets its own limits (`video.sandbox`), loads the model, says that it is ready and then works on what it is sent. It ends when its
 stdin closes or its parent dies: a parent that is killed leaves no worker behind.
 
 In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method}
@@ -35,6 +35,10 @@ def main(argument: str) -> int:
         channel.write(json.dumps(message, allow_nan=False) + "\n")
         channel.flush()
 
+    # Before the model is loaded: whoever made it would otherwise choose how much memory that takes.
+    limits = dict(options["limits"])
+    job_cpu_s = limits.pop("job_cpu_s", None)
+    sandbox.limit_self(**limits)
     jobs: queue.SimpleQueue = queue.SimpleQueue()
 
     def read() -> None:
@@ -50,16 +54,25 @@ def main(argument: str) -> int:
     except UserError as e:
         send({"refused": {"what": e.what, "file": None if e.file is None else str(e.file), "hint": e.hint}})
         return 2
-    sandbox.limit_self(**options["limits"])
+    except MemoryError:
+        send({"refused": {"what": "the model needs more memory than a worker may take", "file": str(options["settings"].get("model") or ""),
+                          "hint": "is it a detector's folder?"}})
+        return 2
     send({"ready": detector.model})
     while True:
-        send({"result": work(detector, jobs.get(), send)})
+        job = jobs.get()
+        if job_cpu_s is not None:
+            sandbox.limit_cpu_from_now(job_cpu_s)
+        send({"result": work(detector, job, send)})
 
 
 def work(detector, job: dict, send) -> dict:
     """One video. Returns the JSON object of its result; what is wrong with the file is in `error`."""
-    from .predictor import failed
     import time
+
+    import cv2
+
+    from .predictor import failed
     start = time.perf_counter()
     try:
         prediction = detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
@@ -74,7 +87,9 @@ def work(detector, job: dict, send) -> dict:
     except UserError as e:
         # The name the person gave, never the path the upload lies at.
         return failed(job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model)
-    except MemoryError:
+    except (MemoryError, cv2.error) as e:
+        if not sandbox.out_of_memory(e):
+            raise
         return failed(job["name"], "needs more memory than a worker may take (hint: is it a real video?)",
                       seconds=time.perf_counter() - start, model=detector.model)
 

@@ -233,7 +233,7 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
                         hint="run 00_convert_video_to_image.py first, name its folder with --frames, or use --direct")
     with folder_lock(frames, lock):
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
-            for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,)):
+            for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)):
                 if isinstance(result, Exception):
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
@@ -245,6 +245,11 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
             if task.folder.is_dir():
                 remove_partials(task.folder)
     return account
+
+
+def _memory(settings: FaceSettings) -> int | None:
+    """Address space of a worker. CUDA alone reserves many times what a bomb would take, so TensorFlow on a GPU has no limit."""
+    return None if settings.detector == "mtcnn" and os.path.exists("/dev/nvidiactl") else workers.MEMORY_BYTES
 
 
 class _Lazy:

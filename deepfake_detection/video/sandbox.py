@@ -32,6 +32,9 @@ KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", 
 _LIMITS = {"memory_bytes": resource.RLIMIT_AS, "cpu_s": resource.RLIMIT_CPU, "file_bytes": resource.RLIMIT_FSIZE,
            "open_files": resource.RLIMIT_NOFILE}
 
+#: OpenCV's Error::StsNoMem.
+_CV_NO_MEMORY = -4
+
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -136,6 +139,21 @@ def limit_self(**limits: float | None) -> None:
         # CPU: the hard limit a second later, so that the kernel's SIGXCPU (which says what happened) comes before its SIGKILL.
         margin = 1 if name == "cpu_s" and (hard == resource.RLIM_INFINITY or value < hard) else 0
         resource.setrlimit(_LIMITS[name], (value, value + margin))
+
+
+def limit_cpu_from_now(seconds: float) -> None:
+    """This process gets SIGXCPU after so many more CPU seconds: for a worker of many tasks, each with its own share."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy, OpenCV or TensorFlow says with this exception that there is no memory left."""
+    # Told by their names: this module is loaded before those libraries are wanted.
+    name = type(error).__name__
+    return isinstance(error, MemoryError) or name == "ResourceExhaustedError" or name == "error" and getattr(error, "code", None) == _CV_NO_MEMORY
 
 
 def die_with_parent() -> None:

@@ -14,6 +14,10 @@ from multiprocessing.connection import wait
 from typing import Any, Callable, Iterable, Iterator
 
 from ..errors import UserError, of_the_disk
+from .sandbox import limit_self, out_of_memory
+
+#: Address space of a worker process. The file is one that the user chose, but who made it?
+MEMORY_BYTES = 6 << 30
 
 #: Read by the numeric libraries when they are loaded, so they must be set before a worker imports anything.
 _SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
@@ -25,52 +29,29 @@ class WorkerDied(Exception):
 
 
 def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
-        prepare: Callable[..., Any] | None = None, arguments: tuple = ()) -> Iterator[tuple[Any, Any]]:
+        prepare: Callable[..., Any] | None = None, arguments: tuple = (), *, memory_bytes: int | None = MEMORY_BYTES) -> Iterator[tuple[Any, Any]]:
     """Yields (task, result) as tasks end, in any order. Closing the iterator (also by Ctrl-C) ends the processes.
 
-    A UserError that `function` raises, or a full disk, is the task's result, and so is WorkerDied; any other exception is a bug,
-    and is raised here.
+    A UserError that `function` raises, a full disk, or no memory is the task's result, and so is WorkerDied; any other exception is
+    a bug, and is raised here.
     Tasks are drawn one by one as workers become free, so a generator of millions of tasks costs no memory.
 
     Args:
         function: importable; called in a worker with (state, task) if `prepare` is given, else with (task).
         tasks: picklable.
-        workers: 1 runs everything in this process (no start-up cost; a crash then ends the run).
+        workers: processes; with 1 as well the work is done in another process, so that a crash or a bomb does not end the run.
         prepare: importable; called once a worker with `arguments`; what it returns is `state` (e.g. a detector).
+        memory_bytes: address space that each process may take; None: as much as this one.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, not {workers}")
-    if workers == 1:
-        yield from _inline(function, tasks, prepare, arguments)
-    else:
-        yield from _parallel(function, tasks, workers, prepare, arguments)
-
-
-def _inline(function, tasks, prepare, arguments):
-    import cv2
-
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        state = (prepare(*arguments),) if prepare else ()
-        for task in tasks:
-            try:
-                result = function(*state, task)
-            except UserError as e:
-                result = e
-            except OSError as e:
-                result = of_the_disk(e)
-                if result is None:
-                    raise
-            yield task, result
-    finally:
-        cv2.setNumThreads(threads)
+    return _parallel(function, tasks, workers, prepare, arguments, memory_bytes)
 
 
 class _Worker:
-    def __init__(self, context, function, prepare, arguments):
+    def __init__(self, context, *work):
         self.pipe, far_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(far_end, function, prepare, arguments), daemon=True)
+        self.process = context.Process(target=_serve, args=(far_end, *work), daemon=True)
         saved = {name: os.environ.get(name) for name in _SINGLE_THREADED}
         os.environ.update(_SINGLE_THREADED)         # inherited by the new process, and only by it
         try:
@@ -96,7 +77,7 @@ class _Worker:
         self.process.terminate()
 
 
-def _parallel(function, tasks, workers, prepare, arguments):
+def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_BYTES):
     # spawn: a forked copy of a process with threads (TensorFlow, OpenCV, tqdm) can hang.
     context = multiprocessing.get_context("spawn")
     tasks = iter(tasks)
@@ -115,7 +96,7 @@ def _parallel(function, tasks, workers, prepare, arguments):
                     exhausted = True
                     break
                 if idle is None:
-                    idle = _Worker(context, function, prepare, arguments)
+                    idle = _Worker(context, function, prepare, arguments, memory_bytes)
                     pool.append(idle)
                 idle.give(task)
             busy = {w.pipe: w for w in pool if w.busy}
@@ -148,6 +129,15 @@ def _parallel(function, tasks, workers, prepare, arguments):
             worker.process.join()
 
 
+def _of_the_input(error: Exception) -> UserError | None:
+    """The error as the result of its task; None for a bug."""
+    if isinstance(error, UserError):
+        return error
+    if out_of_memory(error):
+        return UserError("needs more memory than there is", hint="is it a real video? give a smaller one, or fewer --workers")
+    return of_the_disk(error) if isinstance(error, OSError) else None
+
+
 def _how(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         try:
@@ -158,11 +148,12 @@ def _how(exit_code: int | None) -> str:
     return f"the worker process ended with exit code {exit_code}"
 
 
-def _serve(pipe, function, prepare, arguments) -> None:
+def _serve(pipe, function, prepare, arguments, memory_bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C goes to the whole group; the parent decides
     import cv2
 
     cv2.setNumThreads(1)
+    limit_self(memory_bytes=memory_bytes)
     state = None
     try:
         while True:
@@ -178,10 +169,8 @@ def _serve(pipe, function, prepare, arguments) -> None:
                         pipe.send(("unusable", e))
                         return
                 answer = ("done", function(*(state or ()), task))
-            except UserError as e:
-                answer = ("done", e)
             except Exception as e:
-                known = of_the_disk(e) if isinstance(e, OSError) else None
+                known = _of_the_input(e)
                 answer = ("done", known) if known else ("bug", traceback.format_exc())
             pipe.send(answer)
     except (BrokenPipeError, ConnectionResetError):

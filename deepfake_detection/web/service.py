@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..detector.pool import Died, Worker
+from ..detector.pool import MEMORY_BYTES, Died, Worker, limits_of
 from ..errors import UserError
 from . import callbacks
 from .store import Store
@@ -52,7 +52,7 @@ class Config:
     queue: int = 100
     keep_s: float = 24 * 3600.0
     time_limit_s: float = 300.0
-    memory_bytes: int = 6 << 30
+    memory_bytes: int = MEMORY_BYTES
     explain: str = "auto"
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     callback_hosts: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ class Service:
     def _worker(self) -> Worker:
         c = self.config
         return Worker({"threads": 1, **c.settings}, time_limit_s=c.time_limit_s,
-                      limits={"memory_bytes": c.memory_bytes, "cpu_s": c.time_limit_s * 4, "file_bytes": 64 << 20, "open_files": 256})
+                      limits=limits_of(c.time_limit_s, memory_bytes=c.memory_bytes))
 
     # -- work ----------------------------------------------------------------------------------------------------------------
     def wake(self) -> None:

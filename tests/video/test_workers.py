@@ -4,6 +4,7 @@ import os
 import signal
 
 import cv2
+import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
@@ -19,6 +20,10 @@ def work(task):
         os.kill(os.getpid(), signal.SIGSEGV)
     if task == "leave":
         os._exit(3)
+    if task == "bomb":
+        return len(bytearray(8 << 30))
+    if task == "picture bomb":
+        return cv2.resize(np.zeros((1000, 1000, 3), np.uint8), (60000, 60000)).shape
     return task, cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
 
 
@@ -38,13 +43,22 @@ def test_every_task_has_a_result(count):
     assert isinstance(results.pop("bad"), UserError)
     assert [results[t][0] for t in "abc"] == ["a", "b", "c"]
     assert all(threads == 1 for _, threads, _ in results.values())
-    if count > 1:
-        assert all(omp == "1" for _, _, omp in results.values())
+    assert all(omp == "1" for _, _, omp in results.values())
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1" or count
 
 
-def test_a_crash_costs_one_task():
-    results = dict(workers.run(work, ["a", "crash", "b", "leave", "c", "d"], 2))
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("bomb", ["bomb", "picture bomb"])
+def test_a_bomb_costs_one_task(bomb, count):
+    """It may not take the memory, and what says so (Python, OpenCV) is the task's result."""
+    results = dict(workers.run(work, ["a", bomb, "b"], count))
+    assert isinstance(results[bomb], UserError) and "memory" in results[bomb].what
+    assert [results[t][0] for t in "ab"] == list("ab")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_crash_costs_one_task(count):
+    results = dict(workers.run(work, ["a", "crash", "b", "leave", "c", "d"], count))
     assert isinstance(results["crash"], workers.WorkerDied) and "SIGSEGV" in str(results["crash"])
     assert isinstance(results["leave"], workers.WorkerDied) and "exit code 3" in str(results["leave"])
     assert [results[t][0] for t in "abcd"] == list("abcd")
