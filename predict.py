@@ -35,8 +35,8 @@ def options():
     p.add_argument("--confidence", type=cli.fraction, metavar="P", help="least confidence of a face (default: as the model says)")
     p.add_argument("--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels")
     p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
-    p.add_argument("--min-share", type=cli.fraction, default=0.2, metavar="P",
-                   help="a person decides the verdict with this share of the faces of the person seen most (default: %(default)s)")
+    p.add_argument("--min-share", type=cli.fraction, metavar="P",
+                   help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)")
     p.add_argument("--time-limit", type=cli.positive_float, default=batch.TIME_LIMIT_S, metavar="S",
                    help="give up on a video after S seconds (default: %(default)s)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-_PREDICTOR = {"Detector", "Settings", "Prediction", "Person", "FaceScore"}
+_PREDICTOR = {"Detector", "Settings", "Prediction", "Person", "FaceScore", "Stretch"}
 
 
 def __getattr__(name: str):

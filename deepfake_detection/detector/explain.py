@@ -282,9 +282,8 @@ def report_data(prediction, detector, *, name: str, method: str = "auto", progre
     from .. import __version__
     source = Path(prediction.video)
     return {**prediction.to_json(), "video": name,
-            "file": {"bytes": source.stat().st_size, "sha256": files.sha256(source), "duration_s": prediction.duration_s},
-            "faces": [{"person": f.person, "frame": f.frame, "index": f.index, "time_s": f.time_s, "p_real": f.p_real,
-                       "box": [round(float(v), 1) for v in f.box], "confidence": f.confidence} for f in prediction.faces],
+            "file": {**prediction.file, "bytes": source.stat().st_size, "sha256": files.sha256(source), "duration_s": prediction.duration_s},
+            "faces": [f.to_json() for f in prediction.faces],
             "thresholds": detector.thresholds.to_dict(), "settings": prediction.settings,
             "program": f"deepfake_detection {__version__}", "evaluation": detector.config.get("evaluation"),
             "evidence": evidence_of(prediction, detector, method, progress)}

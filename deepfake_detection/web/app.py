@@ -75,6 +75,9 @@ class Person(BaseModel):
     frames: int
     interval: list[float] | None = None
     well_seen: bool = True
+    faces_that_vote: int | None = Field(None, description="faces whose picture is good enough to be judged by")
+    frame_range: list[float] | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
+    reason: str = ""
 
 
 class Result(BaseModel):
@@ -91,6 +94,11 @@ class Result(BaseModel):
     model: str | None = None
     error: str | None = None
     note: str = Field("", description="what is wrong with a file that could be judged all the same")
+    reason: str = Field("", description="why the verdict is UNSURE, in words")
+    frame_range: list[float] | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
+    stretches: list[dict] = Field([], description="parts in time that look altered: start_s, end_s, p_fake, person")
+    file: dict = Field({}, description="width, height, codec, fps, bitrate, bits_per_pixel, duration_s, bytes")
+    warnings: list[str] = Field([], description="about the material, for people")
 
 
 class Video(BaseModel):
