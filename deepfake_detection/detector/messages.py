@@ -154,17 +154,18 @@ def started(message: dict) -> dict:
 
 
 def answer(message: dict) -> dict:
-    """A message during a job: {"share": 0..1, "stage": text} or {"result": object}, the object as `Prediction.to_json` makes it.
+    """A message during a job: {"share": 0..1, "stage": text}, {"early": object} (a verdict whose report is being made) or
+    {"result": object}, the objects as `Prediction.to_json` makes them.
 
     Fields that are not named here pass: they are plain (`parse`).
 
     Raises:
         BadMessage: it is neither.
     """
-    if "result" not in message:
+    if "result" not in message and "early" not in message:
         _need(_number(message.get("share")) and isinstance(message.get("stage"), str), "no share of the work")
         return message
-    result = message["result"]
+    result = message["result"] if "result" in message else message["early"]
     _need(isinstance(result, dict), "a result that is no object")
     p_real, error, verdict = (result.get(name, "") for name in ("p_real", "error", "verdict"))
     _need(isinstance(error, (str, type(None))) and (verdict in _VERDICTS if error is None else verdict is None), "a result without a verdict or an error")

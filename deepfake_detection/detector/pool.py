@@ -111,8 +111,12 @@ class Worker:
             self.model, self._ready = message["ready"], True
         return self.model
 
-    def run(self, job: dict, progress: Callable[[float, str], None] | None = None) -> dict:
+    def run(self, job: dict, progress: Callable[[float, str], None] | None = None, early: Callable[[dict], None] | None = None) -> dict:
         """Runs one job and returns its result object.
+
+        Args:
+            progress: called with (share 0..1, what is being done).
+            early: called with the result object as soon as there is a verdict, while its report is being made.
 
         Raises:
             Died: when the process crashed, ran out of a limit or out of time, or sent what is no answer. The next `run` starts a
@@ -135,7 +139,10 @@ class Worker:
             if "result" in message:
                 # The row is of the video that was asked for, whatever a worker that was taken over would like to name.
                 return {**message["result"], "video": job["name"]}
-            if progress:
+            if "early" in message:
+                if early:
+                    early({**message["early"], "video": job["name"]})
+            elif progress:
                 progress(message["share"], message["stage"])
 
     def stop(self) -> None:

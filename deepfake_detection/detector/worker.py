@@ -8,7 +8,8 @@ sets its own limits (`video.sandbox`), loads the model, says that it is ready an
 stdin closes or its parent dies: a parent that is killed leaves no worker behind.
 
 In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method}
-Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ... {"result": {...}}
+Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ...
+      {"early": {...}} (the verdict, before the report is made, if one is) ... {"result": {...}}
 """
 
 from __future__ import annotations
@@ -79,9 +80,14 @@ def work(detector, job: dict, send) -> dict:
         result = prediction.to_json()
         result["video"] = job["name"]
         if job.get("report"):
+            send({"early": {**result, "seconds": round(time.perf_counter() - start, 3)}})
             from .explain import write_report
-            write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto",
-                         progress=lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
+            try:
+                write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto",
+                             progress=lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
+            except (UserError, OSError, MemoryError) as e:      # the verdict stands without it
+                why = e.what if isinstance(e, UserError) else getattr(e, "strerror", None) or "no memory"
+                result["note"] = "; ".join(filter(None, (result["note"], f"the report could not be made: {why}")))
         result["seconds"] = round(time.perf_counter() - start, 3)
         return result
     except UserError as e:

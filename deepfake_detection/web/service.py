@@ -7,23 +7,29 @@ could reach there is gone before the next video comes.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 from ..detector.pool import MEMORY_BYTES, Died, Worker, limits_of
 from ..errors import UserError
-from . import callbacks
-from .store import Store
+from . import callbacks, schema
+from .store import Store, Unavailable
 
 log = logging.getLogger("deepfake_detection.web")
 
 #: Seconds between two rounds of clearing up.
 SWEEP_S = 20.0
+#: Seconds between two looks for callbacks that are due.
+COURIER_S = 1.0
 #: Seconds before a worker that does not start is tried again.
 RESTART_S = 5.0
+#: Seconds between two tries to write to a table that is locked or full: the first and the longest.
+RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
+#: Uploads that may be under way at once, of all callers and of one; they take no place in the queue before they are whole.
+MOST_UPLOADS, MOST_UPLOADS_OF_ONE = 96, 32
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,10 @@ class Config:
         time_limit_s: wall time a video may take.
         memory_bytes: address space a worker may use.
         explain: how reports explain.
-        hosts: names by which the server may be called (the Host header); empty: any.
+        hosts: names by which the server may be called (the Host header).
         callback_hosts: where callbacks may go.
         secret: signs callbacks; None: no callbacks.
+        token: what callers must show; None: nothing.
     """
 
     store: Path
@@ -57,6 +64,11 @@ class Config:
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     callback_hosts: tuple[str, ...] = ()
     secret: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+class Stopping(Exception):
+    """The server ends; what was tried is left for its next start."""
 
 
 class Service:
@@ -69,20 +81,23 @@ class Service:
     def __init__(self, config: Config):
         self.config, self.store = config, Store(config.store)
         self.model: str | None = None
-        self.uploading = 0
+        self.arriving: dict[str, str] = {}       # ids of uploads under way, and whose they are
         self._progress: dict[str, tuple[float, str]] = {}
         self._working: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._wake = threading.Condition()
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._starts_fail = 0
-        self._sending = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+        self._troubles: dict[str, str] = {}
+        self._courier = callbacks.Courier(self.store, config.secret, self._keep)
 
     # -- life ----------------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Recovers the queue, loads one worker to see that it works, starts all."""
-        requeued = self.store.recover()
+        try:
+            requeued = self.store.recover()
+        except Unavailable as e:
+            raise UserError(str(e), file=self.store.folder, hint="end the program that holds it, or make room on the disk") from None
         if requeued:
             log.info("%d videos that were being worked on are queued again", requeued)
         first = self._worker()
@@ -90,9 +105,19 @@ class Service:
             self.model = first.wait_ready()
         except Died as e:
             raise UserError(f"the worker does not start: {e}", hint="run predict.py on a video to see why") from None
+        ready = [first]
+
+        def serve() -> None:
+            try:
+                worker = ready.pop()
+            except IndexError:
+                worker = self._worker()
+            self._serve(worker)
         for number in range(self.config.workers):
-            self._thread(self._serve, first if number == 0 else None)
-        self._thread(self._sweep)
+            self._thread(f"worker {number + 1}", serve)
+        self._thread("clearing up", self._sweep)
+        if self.config.secret:
+            self._thread("callbacks", self._send)
 
     def stop(self) -> None:
         """Ends the workers; what they were at is queued again."""
@@ -103,14 +128,58 @@ class Service:
             working = list(self._working.values())
         for worker in working:
             worker.stop_from_outside()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(timeout=10)
         self.store.close()
 
-    def _thread(self, target, *arguments) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+    def _thread(self, name: str, turn: Callable[[], None]) -> None:
+        """Starts a thread that takes its turn over and over until the server ends, whatever a turn runs into."""
+        def live() -> None:
+            while not self._stopping.is_set():
+                try:
+                    turn()
+                    self._works(name)
+                except Stopping:
+                    return
+                except Exception as e:
+                    # A video, a message or the disk may bring anything; the next one must be served all the same.
+                    self._trouble(name, f"{name}: {e if isinstance(e, (Unavailable, OSError)) else type(e).__name__}", e)
+                    self._stopping.wait(RETRY_S * 10)
+
+        self._threads[name] = threading.Thread(target=live, name=name, daemon=True)
+        self._threads[name].start()
+
+    def _trouble(self, key: str, text: str, error: BaseException | None = None) -> None:
+        with self._lock:
+            known = self._troubles.get(key)
+            self._troubles[key] = text
+        if known != text:
+            log.error("%s", text, exc_info=error if error is not None and not isinstance(error, (Unavailable, OSError)) else None)
+
+    def _works(self, key: str) -> None:
+        with self._lock:
+            gone = self._troubles.pop(key, None)
+        if gone:
+            log.info("works again: %s", gone)
+
+    def _keep(self, action: Callable):
+        """Does something with the table again and again until it is done: a result must not be lost for a lock or a full disk.
+
+        Raises:
+            Stopping: the server ends first.
+        """
+        wait, key = RETRY_S, f"table, {threading.current_thread().name}"
+        while True:
+            try:
+                done = action()
+            except (Unavailable, OSError) as e:
+                self._trouble(key, str(e))
+                if self._stopping.wait(wait):
+                    raise Stopping from None
+                wait = min(wait * 2, LONGEST_RETRY_S)
+            else:
+                self._works(key)
+                return done
 
     def _worker(self) -> Worker:
         c = self.config
@@ -123,64 +192,83 @@ class Service:
         with self._wake:
             self._wake.notify()
 
-    def _next(self) -> dict | None:
-        with self._wake:
-            while not self._stopping.is_set():
-                row = self.store.take()
-                if row:
-                    return row
-                self._wake.wait(timeout=5)
-        return None
-
-    def _serve(self, worker: Worker | None) -> None:
+    def _next(self) -> dict:
         while not self._stopping.is_set():
-            worker = worker or self._worker()
+            row = self._keep(self.store.take)
+            if row:
+                return row
+            with self._wake:
+                self._wake.wait(timeout=5)
+        raise Stopping
+
+    def _serve(self, worker: Worker) -> None:
+        """One video, by a worker of its own that is ready before the video comes."""
+        try:
             try:
                 worker.wait_ready()
             except (Died, UserError, OSError) as e:
-                log.error("a worker does not start: %s", e)
-                worker = None
-                with self._lock:
-                    self._starts_fail += 1
+                self._trouble("starts", f"workers do not start: {e}")
                 self._stopping.wait(RESTART_S)
-                continue
-            with self._lock:
-                self._starts_fail = 0
-            row = self._next()
-            if row:
-                self._judge(worker, row)
+                return
+            self._works("starts")
+            self._judge(worker, self._next())
+        finally:
             worker.stop()
-            worker = None
 
     def _judge(self, worker: Worker, row: dict) -> None:
-        video = row["id"]
+        video, early = row["id"], []
         with self._lock:
             self._working[video] = worker
             self._progress[video] = (0.0, "starting")
         try:
-            result = worker.run({"video": str(self.store.upload(video)), "name": row["name"], "report": str(self.store.report(video)),
-                                 "explain": self.config.explain}, progress=lambda share, stage: self._tell(video, share, stage))
-        except Died as e:
-            from ..detector.predictor import failed
-            result = failed(row["name"], str(e), model=self.model)
-        except (UserError, OSError) as e:
-            result = {"error": str(e), "video": row["name"], "verdict": None}
+            result = self._result(worker, row, early)
+            if self._stopping.is_set() and result.get("error"):
+                self._keep(lambda: self.store.put_back(video))
+                return
+            finished = self._keep(lambda: self.store.finish(video, result, callbacks.body_of))
         finally:
             with self._lock:
                 self._working.pop(video, None)
                 self._progress.pop(video, None)
-        if self._stopping.is_set() and result.get("error"):
-            self.store.put_back(video)
+        if finished is None:         # deleted meanwhile: what the worker wrote since then goes too
+            self._keep(self.tidy)
             return
-        row = self.store.finish(video, result)
-        if row is None:         # deleted meanwhile: what the worker wrote since then goes too
-            self.store.remove_files(video)
-            return
-        self.store.upload(video).unlink(missing_ok=True)
-        if row["callback"]:
-            self.store.add_callback(video, row["callback"], callbacks.body_of(row))
-            self._thread(self._send)
+        self._keep(lambda: self.store.upload(video).unlink(missing_ok=True))
         log.info("%s %s", video, result.get("verdict") or "failed")
+
+    def _result(self, worker: Worker, row: dict, early: list) -> dict:
+        """The checked result of one video. `early` gets the verdict that came before the report."""
+        from ..detector.predictor import failed
+        video = row["id"]
+
+        def verdict(result: dict) -> None:
+            early.append(self._checked(result))
+            try:
+                self.store.note(video, early[-1])       # for those who look; the end of the work writes it again
+            except Unavailable:
+                pass
+
+        try:
+            return self._checked(worker.run(
+                {"video": str(self.store.upload(video)), "name": row["name"], "report": str(self.store.report(video)),
+                 "explain": row["explain"] or self.config.explain}, early=verdict,
+                progress=lambda share, stage: self._tell(video, share, stage)))
+        except Died as e:
+            if early and not self._stopping.is_set():
+                note = "; ".join(filter(None, (early[-1].get("note"), f"the report could not be made: {e}")))
+                return {**early[-1], "note": note}
+            return failed(row["name"], str(e), model=self.model)
+        except (UserError, OSError) as e:
+            return failed(row["name"], str(e), model=self.model)
+
+    @staticmethod
+    def _checked(result: dict) -> dict:
+        try:
+            return schema.checked(result)
+        except ValueError as e:
+            log.error("a worker's answer was refused: %s", str(e).splitlines()[0])
+            raise Died("the process that decodes this video gave no result of the known form "
+                       "(hint: the file may be made to attack decoders; re-encode it)") from None
 
     def _tell(self, video: str, share: float, stage: str) -> None:
         with self._lock:
@@ -193,43 +281,52 @@ class Service:
 
     def delete(self, video: str) -> bool:
         """Forgets a video in any state, also in the middle of the work."""
-        there = self.store.delete(video)
+        there = self.store.delete(video) > 0
         with self._lock:
             worker = self._working.get(video)
         if worker:
             worker.stop_from_outside()
         return there
 
-    @property
-    def healthy(self) -> bool:
-        """Whether workers start and the queue moves."""
+    def problems(self) -> list[str]:
+        """What does not work, in words; empty when the queue moves."""
         with self._lock:
-            return not self._stopping.is_set() and any(t.is_alive() for t in self._threads) and self._starts_fail == 0
+            found = list(dict.fromkeys(self._troubles.values()))
+        found += [f"the thread for {name} ended" for name, thread in self._threads.items() if not thread.is_alive()]
+        return found + (["the server ends"] if self._stopping.is_set() else [])
+
+    @property
+    def threads(self) -> int:
+        """How many of the server's threads live."""
+        return sum(thread.is_alive() for thread in self._threads.values())
 
     def full(self) -> bool:
-        counts = self.store.counts()
-        return counts["queued"] + self.uploading >= self.config.queue
+        """Whether no more videos may wait."""
+        return self.store.counts()["queued"] >= self.config.queue
 
     # -- clearing up ---------------------------------------------------------------------------------------------------------
     def _sweep(self) -> None:
-        while not self._stopping.wait(SWEEP_S if self.config.keep_s > SWEEP_S else max(self.config.keep_s / 4, 0.2)):
+        self._stopping.wait(SWEEP_S if self.config.keep_s > SWEEP_S else max(self.config.keep_s / 4, 0.2))
+        if not self._stopping.is_set():
             self.sweep()
-            self._send()
 
     def sweep(self, now: float | None = None) -> int:
         """Deletes what was kept long enough. Returns how many."""
         old = self.store.expired((time.time() if now is None else now) - self.config.keep_s)
-        for video in old:
-            self.store.delete(video)
+        if old:
+            self.store.delete(*old)
+        self.tidy()
+        self.store.scrub()
         return len(old)
 
+    def tidy(self) -> None:
+        """Removes files that are nobody's."""
+        self.store.tidy(self._busy)
+
+    def _busy(self) -> frozenset:
+        with self._lock:
+            return frozenset(self._working) | frozenset(self.arriving.copy())
+
     def _send(self) -> None:
-        # One sender at a time, or a message would be sent twice.
-        with self._sending:
-            if not self._stopping.is_set():
-                callbacks.send_due(self.store, self.config.secret)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not self._stopping.wait(COURIER_S):
+            self._courier.round()

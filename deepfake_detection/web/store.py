@@ -1,25 +1,42 @@
 """The queue and its results in one SQLite file: what was there before a crash is there after it.
 
 A video is `queued`, `running`, `done` or `failed`. The table holds what the page shows; the uploads and reports lie beside it as
-files named by the random id, never by what the person called them.
+files named by the random id, never by what the person called them. `files` names every id whose files may lie there: only those are
+ever removed, so that a file which somebody else put into the folder stays.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 import re
 import secrets
 import sqlite3
+import stat
 import threading
 import time
 from pathlib import Path
+from typing import Callable
 
+from .. import files
 from ..errors import UserError
+
+log = logging.getLogger("deepfake_detection.web")
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 
 #: A video that was being worked on in this many crashes of the server is not tried again.
 MOST_STARTS = 3
+#: Seconds that a call waits for a table which another program holds, at the start and later. Short: others wait behind it.
+OPEN_S, BUSY_S = 10.0, 0.25
+
+TABLE, LOCK = "queue.sqlite3", ".serve.lock"
+#: What else may lie in an empty folder that becomes a store.
+_EMPTY = {LOCK, "uploads", "reports", "lost+found", TABLE, TABLE + "-wal", TABLE + "-shm"}
+#: Written into the table's header: "ddqs".
+_APPLICATION = 0x64647173
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS videos (
@@ -29,9 +46,30 @@ CREATE INDEX IF NOT EXISTS videos_by_state ON videos (state, created);
 CREATE TABLE IF NOT EXISTS callbacks (
     id INTEGER PRIMARY KEY, video TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
     due REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', answer TEXT);
+CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY);
+INSERT OR IGNORE INTO files SELECT id FROM videos;
 """
+#: Columns that came later: (table, column, declaration).
+_ADDED = (("videos", "explain", "TEXT"),)
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_UPLOAD = re.compile(r"([0-9a-f]{32})\.video|\.([0-9a-f]{32})\.partial")
+
+
+class Unavailable(Exception):
+    """The table cannot be used now: locked by another program, no room on the disk, not readable. Worth another try.
+
+    Attributes:
+        full: for lack of room.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(f"the queue's table cannot be used now ({reason})")
+        self.full = "full" in reason
+
+
+class Full(Exception):
+    """As many videos wait as may."""
 
 
 def new_id() -> str:
@@ -43,43 +81,114 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def must_be_store(folder: Path) -> None:
+    """Accepts an empty folder, or one that holds a queue of ours; touches nothing.
+
+    Raises:
+        UserError: the folder holds something else, or the table is damaged.
+    """
+    table = folder / TABLE
+    for path in (folder / name for name in (TABLE, TABLE + "-wal", TABLE + "-shm", "uploads", "reports", LOCK)):
+        if path.is_symlink():
+            raise UserError("a link where the server keeps its own files", file=path, hint="choose an empty folder with --store")
+    if table.is_file() and table.stat().st_size:
+        if not _is_ours(table):
+            raise UserError(f"not a folder of this server: another program's {TABLE} lies in it", file=folder,
+                            hint="choose an empty folder with --store")
+        return
+    others = {entry.name for entry in folder.iterdir()} - _EMPTY
+    held = [sub for sub in ("uploads", "reports") if (folder / sub).exists() and (not (folder / sub).is_dir() or any((folder / sub).iterdir()))]
+    if others or held or (table.exists() and not table.is_file()):
+        raise UserError("not a folder of this server: it holds other files", file=folder, hint="choose an empty or a new folder with --store")
+
+
+def _is_ours(table: Path) -> bool:
+    """Whether an SQLite file is a queue: by its mark, or (older ones have none) by its columns."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True, timeout=OPEN_S)) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION:
+                return True
+            columns = [{row[1] for row in db.execute(f"PRAGMA table_info({name})")} for name in ("videos", "callbacks")]
+    except sqlite3.OperationalError as e:
+        raise UserError(f"the queue's table cannot be used now ({e})", file=table, hint="end the program that holds it") from None
+    except sqlite3.DatabaseError as e:
+        raise UserError(f"the queue's table is damaged ({e})", file=table,
+                        hint="move the whole folder away, or choose another with --store; queued videos are lost") from None
+    return columns[0] >= {"id", "name", "bytes", "state", "starts", "result", "callback"} and columns[1] >= {"video", "url", "body", "tries", "due"}
+
+
 class Store:
     """Table and files below one folder. Safe to use from several threads.
 
     Args:
-        folder: made if it is not there, readable by its owner only.
+        folder: made if it is not there; becomes readable by its owner only.
+
+    Every method raises `Unavailable` when the table cannot be used for the moment.
 
     Raises:
-        UserError: when the folder cannot be written, the table is damaged, or another server uses it.
+        UserError: when the folder is not a store, cannot be written, the table is damaged, or another server uses it.
     """
 
     def __init__(self, folder: Path):
-        import fcntl
         self.folder = Path(folder)
         self.uploads, self.reports = self.folder / "uploads", self.folder / "reports"
+        self._lock = threading.RLock()
+        self._depth, self._unscrubbed = 0, True
         try:
-            for path in (self.folder, self.uploads, self.reports):
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_file = open(self.folder / ".serve.lock", "w")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("another server uses this folder", file=folder, hint="stop it, or choose another with --store") from None
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            must_be_store(self.folder)
+            self._hold()
+            _only_owner(self.folder, 0o700)
+            for path in (self.uploads, self.reports):
+                path.mkdir(exist_ok=True, mode=0o700)
+                _only_owner(path, 0o700)
         except OSError as e:
             raise UserError(f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --store") from None
-        self._lock = threading.RLock()
         try:
-            self._db = sqlite3.connect(self.folder / "queue.sqlite3", check_same_thread=False, isolation_level=None)
+            self._open(self.folder / TABLE)
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    def _hold(self) -> None:
+        import fcntl
+        # Never through a link, and nothing of a file that is there is lost.
+        self._lock_file = os.fdopen(os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock_file.close()
+            raise UserError("another server uses this folder", file=self.folder, hint="stop it, or choose another with --store") from None
+
+    def _open(self, table: Path) -> None:
+        try:
+            # Made by us, because SQLite would make it readable by everyone; its log takes over these rights.
+            os.close(os.open(table, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            for path in (table, *(table.with_name(table.name + end) for end in ("-wal", "-shm"))):
+                if path.exists():
+                    _only_owner(path, 0o600)
+            self._db = sqlite3.connect(table, check_same_thread=False, isolation_level=None, timeout=OPEN_S)
             self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
+            for pragma in (f"application_id={_APPLICATION}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
+                self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(_SCHEMA)
+            for name, column, kind in _ADDED:
+                if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info({name})")}:
+                    self._db.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind}")
+            self._db.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
+        except OSError as e:
+            raise UserError(f"cannot write here ({e.strerror})", file=table, hint="choose another folder with --store") from None
+        except sqlite3.OperationalError as e:
+            raise UserError(f"the queue's table cannot be used now ({e})", file=table,
+                            hint="end the program that holds it, or make room on the disk") from None
         except sqlite3.DatabaseError as e:
-            raise UserError(f"the queue's table is damaged ({e})", file=self.folder / "queue.sqlite3",
-                            hint="move it away; queued videos are lost") from None
+            raise UserError(f"the queue's table is damaged ({e})", file=table,
+                            hint="move the whole folder away, or choose another with --store; queued videos are lost") from None
 
     def close(self) -> None:
         with self._lock:
+            with contextlib.suppress(Unavailable):
+                self.scrub()
             self._db.close()
         self._lock_file.close()
 
@@ -94,37 +203,105 @@ class Store:
         return self.reports / f"{video}.html"
 
     def remove_files(self, video: str) -> None:
-        for path in (self.upload(video), self.report(video), self.report(video).with_suffix(".json")):
+        """Removes whatever there is of a video's files, half written ones too."""
+        reports = (self.report(video), self.report(video).with_suffix(".json"))
+        half = [p for r in reports for p in self.reports.glob(files.partial_name(r).name.split(".partial-")[0] + ".partial-*")]
+        for path in (self.partial(video), self.upload(video), *reports, *half):
             path.unlink(missing_ok=True)
 
     def recover(self) -> int:
         """After a start: what was running is queued again, half files and files without a row are removed. Returns how many requeued."""
         with self._lock:
-            for row in self._all("SELECT id FROM videos WHERE state = ? AND starts >= ?", RUNNING, MOST_STARTS):
-                self.finish(row["id"], {"error": "the server stopped several times while it worked on this video (hint: re-encode it)"})
-                self.upload(row["id"]).unlink(missing_ok=True)
-            requeued = self._db.execute("UPDATE videos SET state = ?, started = NULL WHERE state = ?", (QUEUED, RUNNING)).rowcount
+            for row in self._all("SELECT id, result FROM videos WHERE state = ? AND starts >= ?", RUNNING, MOST_STARTS):
+                early = json.loads(row["result"]) if row["result"] else None
+                self.finish(row["id"], early or {"error": "the server stopped several times while it worked on this video (hint: re-encode it)"})
+            requeued = self._run("UPDATE videos SET state = ?, started = NULL, result = NULL WHERE state = ?", QUEUED, RUNNING).rowcount
             for row in self._all("SELECT id FROM videos WHERE state = ?", QUEUED):
                 if not self.upload(row["id"]).exists():
                     self.finish(row["id"], {"error": "the uploaded file is gone (hint: upload it again)"})
-            known = {row["id"]: row["state"] for row in self._all("SELECT id, state FROM videos")}
-            for folder in (self.uploads, self.reports):
-                for path in folder.iterdir():
-                    state = known.get(path.stem)
-                    if path.name.startswith(".") or state is None or (folder == self.uploads and state in (DONE, FAILED)):
-                        path.unlink()
+            self.tidy()
+            self._unscrubbed = True
         return requeued
 
-    # -- the queue -----------------------------------------------------------------------------------------------------------
+    def tidy(self, busy: Callable[[], frozenset] = frozenset) -> None:
+        """Removes files that nobody needs any more, of ids in `files` only; uploads also by their name, which is ours alone.
+
+        Args:
+            busy: gives the ids that are being uploaded or worked on: left alone.
+        """
+        with self._lock:
+            # In this order: what is here now is either busy then, or has its row by then.
+            ids, uploads = [row["id"] for row in self._all("SELECT id FROM files")], list(self.uploads.iterdir())
+            left = busy()
+            known = {row["id"]: row["state"] for row in self._all("SELECT id, state FROM videos")}
+            for video in ids:
+                if video not in known and video not in left:
+                    self.remove_files(video)
+                    self._run("DELETE FROM files WHERE id = ?", video)
+            for path in uploads:
+                named = _UPLOAD.fullmatch(path.name)
+                video = named and (named[1] or named[2])
+                if video and video not in left and path.is_file() and not path.is_symlink() and (
+                        named[2] or known.get(video) not in (QUEUED, RUNNING)):
+                    path.unlink(missing_ok=True)
+
+    # -- access --------------------------------------------------------------------------------------------------------------
+    def _run(self, query: str, *values) -> sqlite3.Cursor:
+        with self._lock:
+            try:
+                return self._db.execute(query, values)
+            except sqlite3.Error as e:
+                raise Unavailable(str(e)) from None
+
     def _all(self, query: str, *values) -> list[sqlite3.Row]:
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as e:
+                raise Unavailable(str(e)) from None
 
-    def add(self, video: str, name: str, size: int, callback: str | None) -> None:
-        """Queues a video whose file stands under `upload(video)`."""
+    @contextlib.contextmanager
+    def _together(self):
+        """What is written inside is written whole or not at all. May be nested."""
         with self._lock:
-            self._db.execute("INSERT INTO videos (id, name, bytes, state, created, callback) VALUES (?, ?, ?, ?, ?, ?)",
-                             (video, name, size, QUEUED, time.time(), callback))
+            if not self._depth:
+                self._run("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._run("COMMIT")
+            except BaseException:
+                if self._depth == 1 and self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def scrub(self) -> None:
+        """Overwrites what was deleted in the write-ahead log too: its pages go into the table, and the log is cut to nothing."""
+        with self._lock:
+            if self._unscrubbed:
+                busy = self._all("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+                self._unscrubbed = bool(busy)       # another program reads: tried again at the next clearing up
+
+    # -- the queue -----------------------------------------------------------------------------------------------------------
+    def add(self, video: str, name: str, size: int, callback: str | None, explain: str | None = None, *, most: int | None = None) -> None:
+        """Queues a video whose file stands under `upload(video)`.
+
+        Args:
+            most: videos that may wait.
+
+        Raises:
+            Full: as many wait already.
+        """
+        with self._together():
+            if most is not None and self.counts()[QUEUED] >= most:
+                raise Full
+            self._run("INSERT OR IGNORE INTO files VALUES (?)", video)
+            self._run("INSERT INTO videos (id, name, bytes, state, created, callback, explain) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                      video, name, size, QUEUED, time.time(), callback, explain)
 
     def take(self) -> dict | None:
         """The oldest queued video, now running; None when the queue is empty."""
@@ -132,22 +309,32 @@ class Store:
             rows = self._all("SELECT id FROM videos WHERE state = ? ORDER BY created, rowid LIMIT 1", QUEUED)
             if not rows:
                 return None
-            self._db.execute("UPDATE videos SET state = ?, started = ?, starts = starts + 1 WHERE id = ?", (RUNNING, time.time(), rows[0]["id"]))
+            self._run("UPDATE videos SET state = ?, started = ?, starts = starts + 1 WHERE id = ?", RUNNING, time.time(), rows[0]["id"])
             return self.get(rows[0]["id"])
 
     def put_back(self, video: str) -> None:
         """A running video whose worker was stopped because the server ends: queued as if never started."""
-        with self._lock:
-            self._db.execute("UPDATE videos SET state = ?, started = NULL, starts = starts - 1 WHERE id = ? AND state = ?",
-                             (QUEUED, video, RUNNING))
+        self._run("UPDATE videos SET state = ?, started = NULL, result = NULL, starts = starts - 1 WHERE id = ? AND state = ?",
+                  QUEUED, video, RUNNING)
 
-    def finish(self, video: str, result: dict) -> dict | None:
-        """Stores a result object (`error` set: failed). Returns the row, or None when the video was deleted meanwhile."""
-        with self._lock:
+    def note(self, video: str, result: dict) -> None:
+        """Keeps the verdict of a video that is still being explained."""
+        self._run("UPDATE videos SET result = ? WHERE id = ? AND state = ?", json.dumps(result, allow_nan=False), video, RUNNING)
+
+    def finish(self, video: str, result: dict, message: Callable[[dict], str] | None = None) -> dict | None:
+        """Stores a result object (`error` set: failed). Returns the row, or None when the video was deleted meanwhile.
+
+        Args:
+            message: from the finished row to the callback's body; queued with the result, if the video has a callback.
+        """
+        with self._together():
             state = FAILED if result.get("error") else DONE
-            self._db.execute("UPDATE videos SET state = ?, finished = ?, result = ? WHERE id = ?",
-                             (state, time.time(), json.dumps(result, allow_nan=False), video))
-            return self.get(video)
+            self._run("UPDATE videos SET state = ?, finished = ?, result = ? WHERE id = ?", state, time.time(),
+                      json.dumps(result, allow_nan=False), video)
+            row = self.get(video)
+            if row and row["callback"] and message:
+                self.add_callback(video, row["callback"], message(row))
+            return row
 
     def get(self, video: str) -> dict | None:
         rows = self._all("SELECT rowid, * FROM videos WHERE id = ?", video)
@@ -166,12 +353,20 @@ class Store:
         found = {row["state"]: row["n"] for row in self._all("SELECT state, count(*) AS n FROM videos GROUP BY state")}
         return {state: found.get(state, 0) for state in (QUEUED, RUNNING, DONE, FAILED)}
 
-    def delete(self, video: str) -> bool:
-        """Forgets a video, its files and callbacks that still wait. Returns whether it was there."""
+    def delete(self, *videos: str) -> int:
+        """Forgets videos, their files and callbacks that still wait. Returns how many were there."""
         with self._lock:
-            there = self._db.execute("DELETE FROM videos WHERE id = ?", (video,)).rowcount > 0
-            self._db.execute("DELETE FROM callbacks WHERE video = ?", (video,))
-            self.remove_files(video)
+            with self._together():
+                there = 0
+                for video in videos:
+                    # The id stays in `files` until its files are gone, also those that a worker is still writing.
+                    there += self._run("DELETE FROM videos WHERE id = ?", video).rowcount
+                    self._run("DELETE FROM callbacks WHERE video = ?", video)
+            self._unscrubbed |= there > 0
+            for video in videos:
+                self.remove_files(video)
+            with contextlib.suppress(Unavailable):      # deleted it is; the log is cut at the next clearing up
+                self.scrub()
         return there
 
     def expired(self, before: float) -> list[str]:
@@ -180,19 +375,23 @@ class Store:
 
     # -- callbacks -----------------------------------------------------------------------------------------------------------
     def add_callback(self, video: str, url: str, body: str) -> None:
-        with self._lock:
-            self._db.execute("INSERT INTO callbacks (video, url, body, due) VALUES (?, ?, ?, ?)", (video, url, body, time.time()))
+        self._run("INSERT INTO callbacks (video, url, body, due) VALUES (?, ?, ?, ?)", video, url, body, time.time())
 
     def due_callbacks(self, now: float) -> list[dict]:
         return [dict(row) for row in self._all("SELECT * FROM callbacks WHERE state = 'waiting' AND due <= ? ORDER BY due", now)]
 
     def mark_callback(self, number: int, *, state: str, tries: int, due: float, answer: str) -> None:
-        with self._lock:
-            self._db.execute("UPDATE callbacks SET state = ?, tries = ?, due = ?, answer = ? WHERE id = ?", (state, tries, due, answer, number))
+        self._run("UPDATE callbacks SET state = ?, tries = ?, due = ?, answer = ? WHERE id = ?", state, tries, due, answer, number)
 
     def callback_of(self, video: str) -> dict | None:
         rows = self._all("SELECT state, tries, answer FROM callbacks WHERE video = ? ORDER BY id DESC LIMIT 1", video)
         return dict(rows[0]) if rows else None
+
+
+def _only_owner(path: Path, mode: int) -> None:
+    """Takes group and others their rights to a file or folder of ours."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        os.chmod(path, mode)
 
 
 def _plain(row: sqlite3.Row) -> dict:

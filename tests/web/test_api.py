@@ -132,7 +132,7 @@ def test_killed_and_started_again_it_goes_on(start, tmp_path, tiny_model, clips)
     server = start(store, tiny_model, "--workers", 1)
     made = [server.upload(clips["fake"])[1]["id"] for _ in range(3)]
     server.stop(kill=True)
-    (store / "uploads" / ".half.partial").write_bytes(b"rest of an upload")
+    (store / "uploads" / f".{'e' * 32}.partial").write_bytes(b"rest of an upload")
     (store / "uploads" / ("f" * 32 + ".video")).write_bytes(b"nobody's")
     again = start(store, tiny_model, "--workers", 1)
     assert [again.wait(video)["result"]["verdict"] for video in made] == ["FAKE"] * 3
