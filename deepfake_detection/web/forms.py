@@ -12,6 +12,7 @@ from typing import Callable
 #: Encodings of Python that are none of text a client could mean, or cost more than linear time.
 _NO_ENCODINGS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"}
 _ENCODED_WORD = re.compile(r"\s*=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=\s*(=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=\s*)*")
+_NUMBERED = re.compile(r";\s*filename\*\d+\*?\s*=[^;]*", re.IGNORECASE)
 
 
 class Broken(Exception):
@@ -24,15 +25,24 @@ def file_name(disposition: bytes) -> str | None:
     Taken in this order: `filename*` (RFC 5987), `filename*0`, `filename*1*`, ... (RFC 2231), then plain `filename` in UTF-8 as browsers
     send it, else in Windows' Latin letters; also as an encoded word (RFC 2047), which some mail libraries write.
     """
-    message = email.message.Message()
-    message["content-disposition"] = " ".join(_text(disposition).splitlines())
-    found = [value for name, value in message.get_params([], header="content-disposition") if name == "filename"]
+    header = " ".join(_text(disposition).splitlines())
+    try:
+        found = _names(header)
+    except (TypeError, ValueError):     # numbered and not numbered at once, or a number of thousands of digits
+        found = _names(_NUMBERED.sub(";", header)) or [""]
     # The library puts extended forms last, and they say more than the plain one, which is often an ASCII stand-in.
     for value in reversed(found):
         name = _extended(value) if isinstance(value, tuple) else _plain(value)
         if name:
             return name
     return "" if found else None
+
+
+def _names(header: str) -> list:
+    """Values of all forms of `filename`, decoded; (encoding, language, characters of one byte each) for an extended one."""
+    message = email.message.Message()
+    message["content-disposition"] = header
+    return [value for name, value in message.get_params([], header="content-disposition") if name == "filename"]
 
 
 def _text(data: bytes) -> str:

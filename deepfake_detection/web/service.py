@@ -258,8 +258,12 @@ class Service:
                 note = "; ".join(filter(None, (early[-1].get("note"), f"the report could not be made: {e}")))
                 return {**early[-1], "note": note}
             return failed(row["name"], str(e), model=self.model)
-        except (UserError, OSError) as e:
+        except UserError as e:
             return failed(row["name"], str(e), model=self.model)
+        except Exception as e:      # a bug or the system: this video's failure, and told, not the queue's end
+            log.exception("%s", video)
+            what = getattr(e, "strerror", None) or type(e).__name__
+            return failed(row["name"], f"the server failed on this video ({what}) (hint: upload it again; its log says more)", model=self.model)
 
     @staticmethod
     def _checked(result: dict) -> dict:
