@@ -61,7 +61,6 @@ def main(argv=None) -> int:
     os.umask(0o077)         # queue, uploads and reports are nobody else's
     secret = callback_secret(chosen, again=argv is None)
     token = access.read_secret(chosen.token_file, "access token", access.SHORTEST_TOKEN) if chosen.token_file else None
-    access.hide_memory()
     settings = {k: getattr(chosen, k) for k in ("sampling", "frames", "aggregate", "seed")}
     if chosen.model:
         settings["model"] = str(Path(chosen.model).absolute())
@@ -73,8 +72,9 @@ def main(argv=None) -> int:
         running = service.Service(config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)       # a service manager's stop is a stop like Ctrl-C
         try:
-            running.start()
+            access.hide_memory()
             connections.raise_file_limit()
+            running.start()
             host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
             print(f"open http://{host}:{listening.getsockname()[1]}  (Ctrl-C ends)", flush=True)
             uvicorn.Server(uvicorn.Config(app.create_app(running), log_level="warning", access_log=False, server_header=False, ws="none",
@@ -126,8 +126,8 @@ def names(chosen, listening: socket.socket, token: bool) -> tuple[str, ...]:
                         hint="name it: --name HOST, as in the address that browsers open")
     if not address.is_loopback and not token:
         logging.warning("listening beyond this computer without --token-file: whoever reaches it can upload, and see and delete every result")
-    own = () if address.is_unspecified else (f"[{address}]" if address.version == 6 else str(address), chosen.host)
-    return ("localhost", "127.0.0.1", "[::1]", *own, *chosen.name)
+    # Addresses as names are safe: a page that calls itself by a name of its own is what the check is against.
+    return ("localhost", "127.0.0.1", "[::1]", f"[{address}]" if address.version == 6 else str(address), chosen.host, *chosen.name)
 
 
 def listen(host: str, port: int) -> socket.socket:

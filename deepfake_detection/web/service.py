@@ -242,6 +242,8 @@ class Service:
         video = row["id"]
 
         def verdict(result: dict) -> None:
+            if early:       # once a video: each costs a write
+                return
             early.append(self._checked(result))
             try:
                 self.store.note(video, early[-1])       # for those who look; the end of the work writes it again

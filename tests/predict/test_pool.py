@@ -114,6 +114,23 @@ def test_an_end_is_an_end(code, words, hostile):
     assert words in result["error"]
 
 
+def test_a_verdict_may_come_before_its_report(hostile):
+    hostile("out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); out(good.replace(b'result', b'early').replace(b'0.75', b'0.5')); out(good)")
+    worker, seen = pool.Worker({}, time_limit_s=60), []
+    try:
+        assert worker.run(jobs("a")[0], early=seen.append)["p_real"] == 0.75
+        assert [r["p_real"] for r in seen] == [0.5] and seen[0]["video"] == "a"
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("early", [[], 1, None, {}, {**GOOD, "verdict": "PERHAPS"}], ids=["list", "number", "null", "empty", "no verdict"])
+def test_an_early_verdict_is_looked_at_too(early, hostile):
+    hostile(f"out({(json.dumps({'early': early}) + chr(10)).encode()!r}); out(good)")
+    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    assert "no answer" in result["error"]
+
+
 def test_a_worker_that_starts_and_says_nothing_is_given_up(hostile, monkeypatch):
     monkeypatch.setattr(pool, "START_S", 1.0)
     hostile("out(good)", "time.sleep(600)")
