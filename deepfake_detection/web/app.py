@@ -159,7 +159,7 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             problems.append(str(e))
         state = Health(status="; ".join(dict.fromkeys(problems)) or "ok", version=__version__, model=service.model, workers=config.workers,
                        threads=service.threads, queued=counts[QUEUED], running=counts[RUNNING], limit_bytes=config.limit_bytes,
-                       keep_seconds=config.keep_s)
+                       keep_seconds=config.keep_s, token=config.token is not None)
         return JSONResponse(state.model_dump(), 503 if problems else 200)
 
     return router

@@ -97,6 +97,7 @@ class Health(BaseModel):
     running: int | None
     limit_bytes: int
     keep_seconds: float
+    token: bool = Field(description="whether callers must show a token")
 
 
 class Problem(BaseModel):

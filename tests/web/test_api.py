@@ -197,3 +197,54 @@ def test_callbacks_end_to_end(start, tmp_path, tiny_model, clips):
     finally:
         platform.shutdown()
         platform.server_close()
+
+
+def test_version_1_has_rfc_3339_times_and_the_old_addresses_keep_theirs(server, clips):
+    import datetime
+    status, made = server.json("POST", "/api/v1/videos?name=one.mp4&explain=none", clips["fake"].read_bytes(), {"Content-Type": "application/octet-stream"})
+    assert status == 202
+    old = server.wait(made["id"])
+    new = server.json("GET", f"/api/v1/videos/{made['id']}")[1]
+    for name in ("created", "finished", "expires"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", new[name])
+        assert datetime.datetime.fromisoformat(new[name]).timestamp() == pytest.approx(old[name], abs=1e-3)
+    assert new["report"] == f"/api/v1/videos/{made['id']}/report" and old["report"] == f"/api/videos/{made['id']}/report"
+    assert server.json("GET", new["report"] + ".json")[1]["verdict"] == "FAKE"
+    assert {v["id"] for v in server.json("GET", "/api/v1/videos")[1]} == {v["id"] for v in server.json("GET", "/api/videos")[1]}
+    assert server.call("DELETE", f"/api/v1/videos/{made['id']}")[0] == 204
+
+
+@pytest.mark.parametrize("explain", ["lime", "", "gradcam", "NONE", "none;rm"])
+def test_what_cannot_be_asked_for_is_refused(server, explain):
+    assert server.call("POST", f"/api/v1/videos?explain={explain}", b"x")[0] == 422
+
+
+def test_a_report_without_explanation_is_asked_for_by_upload(server, clips):
+    """explain=none: no heat map is drawn, the report is there."""
+    sizes = {}
+    for explain in ("none", "occlusion"):
+        video = server.json("POST", f"/api/v1/videos?name=x.mp4&explain={explain}", clips["fake"].read_bytes(), {"Content-Type": "application/octet-stream"})[1]["id"]
+        server.wait(video)
+        sizes[explain] = len(server.call("GET", f"/api/v1/videos/{video}/report")[2])
+    assert 0 < sizes["none"] < sizes["occlusion"]
+
+
+def test_the_table_of_all_videos(server, clips):
+    import csv
+    import io
+    video = server.upload(clips["fake"], name="%3Dcmd%7C'a,b.mp4")[1]["id"]
+    server.wait(video)
+    status, headers, body = server.call("GET", "/api/v1/videos.csv")
+    row = next(r for r in csv.DictReader(io.StringIO(body.decode())) if r["id"] == video)
+    assert status == 200 and headers["content-type"].startswith("text/csv") and "attachment" in headers["content-disposition"]
+    assert row["name"] == "./=cmd|'a,b.mp4" and row["verdict"] == "FAKE" and row["state"] == "done" and row["finished"].endswith("+00:00")
+    assert float(row["p_fake"]) > 0.5
+
+
+@pytest.mark.parametrize("address", ["/api/v1/openapi.json", "/api/openapi.json"])
+def test_the_schema_states_units(server, address):
+    schema = server.json("GET", address)[1]
+    models = schema["components"]["schemas"]
+    assert "pixels" in models["Result"]["description"] and "seconds" in models["Person"]["properties"]["first_s"]["description"]
+    assert models["Video"]["properties"]["created"]["format"] == "date-time" and schema["paths"]["/api/videos"]["get"]["deprecated"]
+    assert not schema["paths"]["/api/v1/videos"]["get"].get("deprecated")

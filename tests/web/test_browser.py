@@ -104,6 +104,11 @@ def test_the_verdict_is_read_from_the_page(browser, judged):
     assert complaints(browser) == []
 
 
+def test_the_verdict_is_there_before_its_report(browser, judged):
+    """The card said so while the report was still being made: it was seen with the verdict and without a link."""
+    assert judged.get_attribute("data-early") == "yes"
+
+
 def test_the_report_opens(browser, server, judged):
     from selenium.webdriver.common.by import By
     judged.find_element(By.PARTIAL_LINK_TEXT, "Report").click()
@@ -145,6 +150,24 @@ def test_the_page_fits_and_is_readable(browser, server, judged, size, width, sch
     assert complaints(browser) == [] and foreign_requests(browser, server.address) == []
 
 
+def test_the_list_is_narrowed_and_saved(browser, server, judged):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+    look(browser, WIDE, "light")
+    browser.get(server.address)
+    wait(browser, lambda b: card(b, "no_face.mp4") and card(b, "two.mp4"), "the list")
+    shown = lambda: sorted(e.find_element(By.TAG_NAME, "h3").text for e in browser.find_elements(By.CSS_SELECTOR, "#list > li") if e.is_displayed())
+    wait(browser, lambda b: shown() == ["no_face.mp4", "two.mp4"], "both")
+    browser.find_element(By.ID, "find").send_keys("TWO")
+    assert shown() == ["two.mp4"] and "1 of 2" in browser.find_element(By.ID, "count").text
+    picture(browser, "page-narrowed", WIDE)
+    browser.find_element(By.ID, "find").clear()
+    Select(browser.find_element(By.ID, "which")).select_by_value("no-face")
+    assert shown() == ["no_face.mp4"]
+    href = browser.find_element(By.PARTIAL_LINK_TEXT, "CSV").get_attribute("href")
+    assert "two.mp4" in server.call("GET", href[len(server.address):])[2].decode()
+
+
 def test_by_keyboard_alone(browser, server, judged):
     """Tab reaches everything in order, with a visible focus; Enter deletes after asking."""
     from selenium.webdriver.common.by import By
@@ -183,3 +206,25 @@ def test_a_dropped_file_and_a_refused_one(browser, server, clips, judged):
     refused = wait(browser, lambda b: (c := card(b, "letter.mp4")) and "Not uploaded" in c.text and c, "a refusal")
     assert "not a" in refused.text.lower() and "the file is empty" in card(browser, "empty.mp4").text
     picture(browser, "page-refused", WIDE)
+
+
+def test_the_token_is_asked_for_on_the_page(browser, start, tmp_path_factory, tiny_model):
+    from selenium.webdriver.common.by import By
+    folder = tmp_path_factory.mktemp("token")
+    (folder / "token").write_text("correct-horse-battery")
+    server = start(folder / "store", tiny_model, "--workers", 1, "--token-file", folder / "token")
+    look(browser, PHONE, "dark")
+    browser.get(server.address + "/docs")
+    browser.find_element(By.ID, "token").send_keys("wrong-horse-battery\n")
+    wait(browser, lambda b: b.find_elements(By.ID, "wrong"), "no")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    assert min(contrast(browser, "p, h1, label, button, code")) >= 4.5
+    picture(browser, "login-phone-dark", PHONE)
+    browser.find_element(By.ID, "token").send_keys("correct-horse-battery\n")
+    wait(browser, lambda b: "API" in b.find_element(By.TAG_NAME, "h1").text, "the page that was asked for")
+    browser.get(server.address)
+    wait(browser, lambda b: b.find_element(By.ID, "logout").is_displayed(), "a way out")
+    assert browser.execute_script("return document.cookie") == "", "scripts do not see the session"
+    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    wait(browser, lambda b: b.find_elements(By.ID, "token"), "asked again")
+    complaints(browser)         # the refusals themselves are told there

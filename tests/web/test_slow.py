@@ -244,7 +244,7 @@ def test_requests_one_after_another_and_at_once_on_one_connection(small):
 
 def test_slow_uploads_take_no_place_in_the_queue(start, tmp_path, tiny_model, clips):
     """Six sockets at a byte now and then, a queue of five: a real upload is taken all the same. And 600 half-open requests besides."""
-    server = start(tmp_path / "store", tiny_model, "--workers", 1, "--queue", 5)
+    server = start(tmp_path / "store", tiny_model, "--workers", 1, "--queue", 5, "--explain", "none")
     slow = []
     try:
         for _ in range(6):

@@ -1,7 +1,7 @@
 // The page: uploads one file after the other, asks for the list while something is under way, and shows it.
 "use strict";
 
-const FAST_MS = 700, SLOW_MS = 8000;
+const FAST_MS = 700, SLOW_MS = 8000, API = "/api/v1";
 const $ = (id) => document.getElementById(id);
 const rows = new Map();          // id -> the elements of a video
 const known = new Map();         // id -> last seen state, to say aloud what is new
@@ -69,7 +69,7 @@ function next() {
   sending = true;
   const request = (upload.request = new XMLHttpRequest());
   const finish = (after) => { sending = false; after(); next(); };
-  request.open("POST", `/api/videos?name=${encodeURIComponent(upload.file.name)}`);
+  request.open("POST", `${API}/videos?name=${encodeURIComponent(upload.file.name)}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
   request.responseType = "json";
   upload.row.progress.hidden = false;
@@ -143,7 +143,7 @@ function deleteButton(row, id) {
     clearTimeout(sure);
     button.disabled = true;
     try {
-      const answer = await fetch(`/api/videos/${id}`, { method: "DELETE" });
+      const answer = await fetch(`${API}/videos/${id}`, { method: "DELETE" });
       if (answer.ok || answer.status === 404) {
         say(`${row.title.textContent} is deleted`);
         forget(id);
@@ -184,7 +184,14 @@ function show(video) {
     setText(row.meta, video.ahead ? `Waiting, ${plural(video.ahead, "video")} before it` : "Waiting for its turn");
   } else if (video.state === "running") {
     row.progress.value = Math.max(video.share, 0.03);
-    setText(row.meta, `${video.stage[0].toUpperCase()}${video.stage.slice(1)}…`);
+    const stage = `${video.stage[0].toUpperCase()}${video.stage.slice(1)}…`;
+    setText(row.meta, video.result ? `${facts(video.result)} · ${stage}` : stage);
+    if (video.result) {
+      verdict(row, video.result);
+      row.item.dataset.early = "yes";
+      if (!row.told) say(`${video.name}: ${video.result.verdict}; its report is being made`);
+      row.told = true;
+    }
   } else {
     finished(row, video);
   }
@@ -207,23 +214,31 @@ function finished(row, video) {
     row.meta.textContent = size(video.bytes);
     return;
   }
-  row.item.classList.add(r.verdict.toLowerCase().replace(" ", "-"));
-  row.badge.hidden = false;
-  row.badge.textContent = r.verdict;
-  row.text.hidden = false;
-  row.text.textContent = HEADLINES[r.verdict];
-  const parts = [];
-  if (r.p_fake !== null) {
-    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.interval ? ` (${span(r.interval)} over frames)` : ""));
-    parts.push(plural(r.people.length, "person").replace("persons", "people"));
-  }
-  parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`, `${r.seconds.toFixed(1)} s`);
-  row.meta.textContent = parts.join(" · ");
+  verdict(row, r);
+  row.meta.textContent = `${facts(r)} · ${r.seconds.toFixed(1)} s`;
   if (video.report) {
     link(row, "Report", video.report, true);
     link(row, "Save report", `${video.report}?download=true`);
     link(row, "JSON", `${video.report}.json`);
   }
+}
+
+function verdict(row, r) {
+  row.item.classList.add(r.verdict.toLowerCase().replace(" ", "-"));
+  row.badge.hidden = false;
+  setText(row.badge, r.verdict);
+  row.text.hidden = false;
+  setText(row.text, [HEADLINES[r.verdict], r.reason && `${r.reason[0].toUpperCase()}${r.reason.slice(1)}.`, r.note && `Note: ${r.note}.`].filter(Boolean).join(" "));
+}
+
+function facts(r) {
+  const parts = [];
+  if (r.p_fake !== null) {
+    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.frame_range ? ` (single frames ${span(r.frame_range)})` : r.interval ? ` (average over frames ${span(r.interval)})` : ""));
+    parts.push(plural(r.people.length, "person").replace("persons", "people"));
+  }
+  parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`);
+  return parts.join(" · ");
 }
 
 function forget(id) {
@@ -236,13 +251,24 @@ function forget(id) {
 
 function tidy() {
   $("empty").hidden = rows.size > 0 || $("uploads").children.length > 0;
+  $("filter").hidden = rows.size < 2;
+  // What is typed narrows the list; what is under way stays.
+  const name = $("find").value.trim().toLowerCase(), which = $("which").value;
+  let shown = 0;
+  for (const row of rows.values()) {
+    const fits = row.title.textContent.toLowerCase().includes(name) && (!which || row.item.classList.contains(which));
+    row.item.hidden = !$("filter").hidden && !fits;
+    shown += !row.item.hidden;
+  }
+  setText($("count"), $("filter").hidden || shown === rows.size ? "" : `${shown} of ${rows.size} shown`);
 }
 
 async function refresh() {
   clearTimeout(timer);
   let active = false;
   try {
-    const answer = await fetch("/api/videos");
+    const answer = await fetch(`${API}/videos?limit=1000`);
+    if (answer.status === 401) return location.reload();      // the session ended: the page asks for the token
     if (!answer.ok) throw new Error(answer.status);
     const videos = await answer.json();
     const list = $("list");
@@ -268,7 +294,8 @@ async function refresh() {
 
 async function about() {
   try {
-    const health = await (await fetch("/api/health")).json();
+    const health = await (await fetch(`${API}/health`)).json();
+    $("logout").hidden = !health.token;
     limitBytes = health.limit_bytes;
     $("terms").textContent = `Up to ${Math.round(limitBytes / 1e6)} MB each. The video stays on this server, is deleted as soon as it has its verdict, ` +
                              `and the report ${hours(health.keep_seconds)} later.`;
@@ -295,6 +322,8 @@ addEventListener("drop", (e) => {
   drop.classList.remove("over");
   enqueue(e.dataTransfer.files);
 });
+$("find").addEventListener("input", tidy);
+$("which").addEventListener("change", tidy);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 
 about();
