@@ -20,6 +20,7 @@ POINTS = 468
 #: crops end at the brows. What is not there is mirrored; on such crops the points lie on eyes, nose and mouth all the same.
 SIDE = 192
 AROUND = {"left": 0.25, "right": 0.25, "above": 0.45, "below": 0.25}
+NOTHING_AROUND = dict.fromkeys(AROUND, 0.0)
 
 #: From this score (a logit) on there is a face: of the real training faces 98.5 % have more, noise has less than 0.
 LEAST_SCORE = 5.0
@@ -54,11 +55,12 @@ class FaceMesh:
         self._input = self._network.get_input_details()[0]["index"]
         self._points, self._score = (d["index"] for d in sorted(self._network.get_output_details(), key=lambda d: -np.prod(d["shape"])))
 
-    def __call__(self, crop: np.ndarray) -> tuple[np.ndarray, float]:
+    def __call__(self, crop: np.ndarray, around: dict = AROUND) -> tuple[np.ndarray, float]:
         """The points of the face in a crop and the score that it is one.
 
         Args:
-            crop: uint8 RGB (H, W, 3), from the brows to the chin.
+            crop: uint8 RGB (H, W, 3), from the brows to the chin, or wider.
+            around: how much is shown around it, parts of its width and height.
 
         Returns:
             ((468, 2) float32, x and y as parts of width and height, NaN throughout where no face is seen; the score, a logit).
@@ -66,9 +68,9 @@ class FaceMesh:
         import cv2
 
         height, width = crop.shape[:2]
-        across, down = 1 + AROUND["left"] + AROUND["right"], 1 + AROUND["above"] + AROUND["below"]
+        across, down = 1 + around["left"] + around["right"], 1 + around["above"] + around["below"]
         scale = np.array([SIDE / across, SIDE / down])                      # px of the input for one crop
-        shift = np.array([AROUND["left"], AROUND["above"]]) * scale
+        shift = np.array([around["left"], around["above"]]) * scale
         matrix = np.array([[scale[0] / width, 0, shift[0]], [0, scale[1] / height, shift[1]]])
         shown = cv2.warpAffine(crop, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         self._network.set_tensor(self._input, shown[None].astype(np.float32) / 255)

@@ -49,6 +49,8 @@ REGIONS = {
 EXPRESSION = sorted({*mesh.LIPS, *mesh.INNER_LIPS, *mesh.JAW[5:-5]})
 STEADY = sorted({*mesh.LEFT_EYE, *mesh.RIGHT_EYE, *mesh.NOSE})
 REENACTED = ("face", "lower", "mouth")
+#: What live swaps cover.
+LIVE = ("face", "whole")
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 
@@ -126,18 +128,68 @@ class SelfBlender:
         mask = self._mask(wanted, face.shape[1::-1], REENACTED)
         return _blended(source, face, mask), mask
 
+    def live(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
+             other_points: np.ndarray | None = None) -> np.ndarray:
+        """A swap as live and trained swappers make them: the whole face down to the jaw comes out of a network of 96 to 256 px,
+        is colour-matched, perhaps sharpened, and laid in with a soft mask.
+
+        Args:
+            face, points, other, other_points: as of a call, with meshes; without `other` the face's own copy is laid in, slightly moved.
+
+        Returns:
+            uint8 RGB (H, W, 3).
+        """
+        rng = self._random
+        height, width = face.shape[:2]
+        size = np.array([width, height], np.float32)
+        points = _or_typical(points) * size
+        if other is None:
+            source = cv2.warpAffine(face, self._small_move(width, height, 0.6), (width, height), flags=cv2.INTER_LINEAR,
+                                    borderMode=cv2.BORDER_REFLECT_101)
+        else:
+            own_size = np.array([other.shape[1], other.shape[0]], np.float32)
+            source = self._align(other, _or_typical(other_points) * own_size, points, (width, height))
+        source = self._generated(source, float(np.ptp(points[:, 0])) / width)
+        mask = self._mask(points, (width, height), LIVE if len(points) == mesh.POINTS else ("face",), erode=rng.uniform(0, 0.05))
+        if rng.random() < 0.9:
+            source = match_colour(source, face, mask)
+        if rng.random() < 0.7:
+            gain, shift = rng.normal(1, 0.05, 3).astype(np.float32), rng.normal(0, 4, 3).astype(np.float32)
+            source = np.clip(source * gain + shift, 0, 255).astype(np.uint8)
+        return _blended(source, face, mask * rng.uniform(0.85, 1.0) if rng.random() < 0.3 else mask)
+
+    def _generated(self, image: np.ndarray, share: float) -> np.ndarray:
+        """What a generator of limited size leaves of a face that takes `share` of the picture's width: fewer pixels and smooth
+        skin, then perhaps sharpening or a little grain."""
+        rng = self._random
+        height, width = image.shape[:2]
+        # A face in the video has 60 to 400 px, the generator's 80 to 250: what is lost is their ratio, and the decoder's own blur.
+        part = float(np.clip(rng.uniform(0.3, 1.1), 0.3, 1.0))
+        x = image
+        if rng.random() < 0.5:
+            x = cv2.bilateralFilter(x, 7, float(rng.uniform(15, 45)), 3.0 * float(rng.uniform(0.6, 1.4)))
+        if rng.random() < 0.6:
+            x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.3)))
+        if part < 1:
+            x = cv2.resize(x, (round(width * part), round(height * part)), interpolation=cv2.INTER_AREA)
+            x = cv2.resize(x, (width, height), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])))
+        if rng.random() < 0.35:
+            amount = float(rng.uniform(0.4, 1.8))
+            x = cv2.addWeighted(x, 1 + amount, cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.8, 2.0))), -amount, 0)
+        return x
+
     def _align(self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         if len(points) == len(other_points) == mesh.POINTS:
             return bend(other, other_points, points, size)
         matrix = affine_fit(_five(other_points), _five(points))
         return cv2.warpAffine(other, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
-    def _small_move(self, width: int, height: int) -> np.ndarray:
-        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges), about the middle."""
+    def _small_move(self, width: int, height: int, part: float = 1.0) -> np.ndarray:
+        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges, of which `part` is used), about the middle."""
         rng = self._random
-        scale = rng.uniform(0.95, 1 / 0.95)
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-3, 3), scale)
-        matrix[:, 2] += rng.uniform(-0.03, 0.03) * width, rng.uniform(-0.015, 0.015) * height
+        scale = rng.uniform(1 - 0.05 * part, 1 / (1 - 0.05 * part))
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), part * rng.uniform(-3, 3), scale)
+        matrix[:, 2] += part * rng.uniform(-0.03, 0.03) * width, part * rng.uniform(-0.015, 0.015) * height
         return matrix
 
     def _restyle(self, image: np.ndarray) -> np.ndarray:
@@ -168,12 +220,13 @@ class SelfBlender:
             x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR)
         return x
 
-    def _mask(self, points: np.ndarray, size: tuple[int, int], names: tuple = ()) -> np.ndarray:
+    def _mask(self, points: np.ndarray, size: tuple[int, int], names: tuple = (), erode: float = 0.0) -> np.ndarray:
         """Where the source shows: float32 (H, W) in 0..1, an outline deformed elastically with a soft edge.
 
         Args:
             points: five or 468, in pixels.
             names: which regions of a mesh to choose from; none: all.
+            erode: drawn in by this part of the width before the edge is softened.
         """
         rng = self._random
         width, height = size
@@ -196,6 +249,8 @@ class SelfBlender:
         hull = cv2.convexHull(outline.astype(np.float32)).round().astype(np.int32)
         mask = np.zeros((height, width), np.float32)
         cv2.fillConvexPoly(mask, hull, 1.0)
+        if erode:
+            mask = cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=max(1, round(erode * width / 2)))
         if rng.random() < 0.7:
             mask = self._elastic(mask, width)
         # Two blurs with a threshold between them move the edge and set its softness apart, as the paper does.
