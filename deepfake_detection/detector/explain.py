@@ -234,7 +234,7 @@ def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[
     chosen = chosen_faces(prediction)
 
     def score(faces):
-        return detector.score(faces, trimmed=True)
+        return detector.score_seen(faces)
 
     out = []
     for number, (kind, face) in enumerate(chosen):

@@ -141,7 +141,7 @@ class Detector:
 
         Args:
             crops: uint8 RGB arrays (H, W, 3) of any size, cut with the model's margin (`faces.crops.crop_face`).
-            trimmed: the crops are what `seen_part` gives.
+            trimmed: the crops already end at the brows and the chin, and are looked at whole.
 
         Returns:
             one float in 0..1 a crop.
@@ -149,9 +149,16 @@ class Detector:
         return [float(p) for p in self._network.predict(list(crops), trimmed=trimmed)]
 
     def seen_part(self, crop):
-        """The part of a face crop that the network looks at (detector.json, `trim`): a view, uint8 RGB (h, W, 3)."""
-        from .runtime import trim
-        return trim(crop, self.config["trim"])
+        """The part of a face crop that the network looks at (detector.json): a view, uint8 RGB (h, w, 3)."""
+        from .runtime import trim, views_of
+        views = views_of(self.config)
+        return trim(crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")})
+
+    def score_seen(self, parts: Sequence) -> list[float]:
+        """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union must be the
+        whole crop."""
+        from .runtime import views_of
+        return self.score(parts, trimmed=len(views_of(self.config)) == 1)
 
     def warm(self) -> None:
         """Loads the face detector, so that the first video does not wait for it."""

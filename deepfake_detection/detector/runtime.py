@@ -3,8 +3,8 @@
     model = DetectorModel.load("models")
     p_real = model.predict(crops)           # uint8 RGB crops of any size, cut with model.config["margin"]; 1 real, 0 fake
 
-`models/detector.json` says how a crop becomes the network's input: the margin it must be cut with, what is then trimmed off above
-and below (`detector.data` says why), and the input size. The same file holds the calibration.
+`models/detector.json` says how a crop becomes the network's input: the margin it must be cut with, the windows of it that are looked
+at (`views`: the whole outline of the face, and from the brows to the chin), and the input size. The same file holds the calibration.
 """
 
 from __future__ import annotations
@@ -32,14 +32,25 @@ BATCH = 32
 
 
 def trim(crop: np.ndarray, cut: dict) -> np.ndarray:
-    """A face crop (H, W, 3), or the numbers of its rows (H,), without its upper and lower part: a view, at least one row.
+    """A face crop (H, W, 3), or the numbers of its rows (H,), without its outer parts: a view, at least one row and column.
 
     Args:
-        cut: {"top": part, "bottom": part} of the crop's height.
+        cut: {"top": part, "bottom": part} of the crop's height; "left" and "right", parts of its width, may be there.
     """
-    height = crop.shape[0]
-    top, bottom = round(height * cut["top"]), height - round(height * cut["bottom"])
-    return crop[min(top, height - 1):max(bottom, top + 1)]
+    rows = _kept(crop.shape[0], cut["top"], cut["bottom"])
+    if crop.ndim == 1 or not (cut.get("left") or cut.get("right")):
+        return crop[rows]
+    return crop[rows, _kept(crop.shape[1], cut["left"], cut["right"])]
+
+
+def _kept(side: int, before: float, after: float) -> slice:
+    start, end = round(side * before), side - round(side * after)
+    return slice(min(start, side - 1), max(end, start + 1))
+
+
+def views_of(config: dict) -> list[dict]:
+    """The windows of a crop that the network looks at, each a cut for `trim`: `views` of detector.json, or its one `trim`."""
+    return config.get("views") or [config["trim"]]
 
 
 class DetectorModel:
@@ -84,30 +95,39 @@ class DetectorModel:
 
         Args:
             crops: uint8 RGB (H, W, 3) of any size, cut with the margin of `config`.
-            trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are.
+            trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are, and are looked at whole.
 
         Returns:
             float32 (N,).
         """
-        raw = self.predict_raw(crops, trimmed=trimmed).astype(np.float64)
-        clipped = np.clip(raw, CLIP, 1 - CLIP)
-        logit = np.log(clipped) - np.log1p(-clipped)
+        logit = _logit(self.predict_raw(crops, trimmed=trimmed).astype(np.float64))
         return (1 / (1 + np.exp(-(logit / self._temperature + self._bias)))).astype(np.float32)
 
     def predict_raw(self, crops: Sequence[np.ndarray], *, trimmed: bool = False) -> np.ndarray:
-        """P(real) before calibration, float32 (N,). Arguments as `predict`."""
-        size, cut = self.config["input_size"], self.config["trim"]
+        """P(real) before calibration, float32 (N,): of one view the mean with its mirrored look, if `config` wants that; of several
+        views the mean of their logits. Arguments as `predict`."""
+        size, views = self.config["input_size"], views_of(self.config)
         scores = [np.zeros(0, np.float32)]
         for start in range(0, len(crops), BATCH):
-            faces = np.stack([network_input(_checked(c) if trimmed else trim(_checked(c), cut), size) for c in crops[start:start + BATCH]])
-            score = self._run(faces)
-            if self.config["flip"]:
-                score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+            some = [_checked(c) for c in crops[start:start + BATCH]]
+            if trimmed or len(views) == 1:
+                faces = np.stack([network_input(c if trimmed else trim(c, views[0]), size) for c in some])
+                score = self._run(faces)
+                if self.config["flip"]:
+                    score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
+            else:
+                looks = [self._run(np.stack([network_input(trim(c, view), size) for c in some])) for view in views]
+                score = (1 / (1 + np.exp(-np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)))).astype(np.float32)
             scores.append(score)
         return np.concatenate(scores)
 
     def _run(self, faces: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self._session.get_inputs()[0].name: faces})[0][:, 0]
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    clipped = np.clip(p, CLIP, 1 - CLIP)
+    return np.log(clipped) - np.log1p(-clipped)
 
 
 def _checked(crop: np.ndarray) -> np.ndarray:
