@@ -6,7 +6,7 @@
 Every number is made by what users run: videos through `deepfake_detection.Detector` (sampling, face finder, crop, ONNX network,
 calibration, rule), and the DFDC crops, which have no video, through the detector's runtime. Writes
 benchmarks/results/detector_tables.md and .json. Intervals: 95 %, resampling groups. Only validation material is read: the DFDC
-parts 35-39 and the FaceForensics++ groups of `detector.data.VAL_GROUPS`; never Celeb-DF.
+parts 35-39 and the FaceForensics++ groups of VAL_GROUPS; never Celeb-DF.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ VIDEO_CHANGES = {
     "darker, x 0.4": ("lutyuv=y='(val-16)*0.4+16'", 18),
 }
 
+#: FaceForensics++ groups that no training saw (recipes/index_2_0.py).
+VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
+
+#: What the runs of the published recipe, whose crops are tight, see of a crop with the margin of detector 1.4.
+TRIM = {"top": 0.19, "bottom": 0.09}
+
 #: The published MesoNet detectors: file -> architecture.
 MESONETS = {"Meso4_DF": "mesonet", "Meso4_F2F": "mesonet", "MesoInception_DF": "meso_inception", "MesoInception_F2F": "meso_inception"}
 
@@ -82,8 +88,6 @@ def main(argv=None) -> int:
 
 def val_clips(data: Path, *, quality: str | None = None) -> pd.DataFrame:
     """The validation clips of FaceForensics++ (`ffpp`) and its actors (`dfd`), with column `group` joined as in training."""
-    from deepfake_detection.detector.data import VAL_GROUPS
-
     clips = pd.read_csv(data / "clips.csv")
     clips = clips[clips.dataset.isin(["ffpp", "dfd"]) & clips.group.isin(VAL_GROUPS)]
     if quality:
@@ -278,8 +282,6 @@ def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | 
 def leave_one_out(options) -> dict:
     """Runs of train_detector.py with --without, by the name of their folder: `without-ffpp`, `without-dfdc`, and `short-all`, which
     saw everything for as long, to compare with."""
-    from deepfake_detection.detector.data import TRIM
-
     runs = {name: options.runs / name / "model.keras" for name in ("short-all", "without-ffpp", "without-dfdc")}
     there = {name: path for name, path in runs.items() if path.is_file()}
     if not there:
@@ -290,7 +292,6 @@ def leave_one_out(options) -> dict:
 
 def peers(options) -> dict:
     """The four published MesoNets, the published recipe and this detector on the same faces."""
-    from deepfake_detection.detector.data import TRIM
     from deepfake_detection.detector.runtime import DetectorModel
 
     model = DetectorModel.load(options.models, threads=options.workers)

@@ -3,7 +3,8 @@
     blend = SelfBlender(seed=1)
     fake = blend(face, points)                     # uint8 RGB (H, W, 3) -> uint8 RGB (H, W, 3)
     fake = blend(face, points, other, other_points) # another person's face blended in: a face swap
-    fake, mask = blend.reenacted(face, mesh, other_mesh)    # the face with another's expression
+    fake = blend.reenacted(face, mesh, other_mesh)  # the face with another's expression
+    fake = blend.live(face, mesh, other, other_mesh) # a swap as live and trained swappers lay it in
 
 Two slightly different copies of one face, a source and a target, are blended with a mask over the face (Shiohara & Yamasaki,
 "Detecting Deepfakes with Self-Blended Images", CVPR 2022). The copies differ in colour, sharpness or compression and in place; the
@@ -80,11 +81,6 @@ class SelfBlender:
         Returns:
             uint8 RGB (H, W, 3).
         """
-        return self.located(face, points, other, other_points)[0]
-
-    def located(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
-                other_points: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The blended fake, as a call gives it, and where it was blended: float32 (H, W), 0 outside the mask to 1 inside, whatever the ratio."""
         rng = self._random
         height, width = face.shape[:2]
         size = np.array([width, height], np.float32)
@@ -106,10 +102,10 @@ class SelfBlender:
             mask = cv2.warpAffine(mask, matrix, (width, height))
         if other is not None and rng.random() < 0.8:
             source = match_colour(source, target, mask)
-        return _blended(source, target, mask * rng.choice(RATIOS)), mask
+        return _blended(source, target, mask * rng.choice(RATIOS))
 
-    def reenacted(self, face: np.ndarray, points: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The face with the mouth and chin of another expression, re-rendered (as Face2Face and NeuralTextures do), and where it was blended.
+    def reenacted(self, face: np.ndarray, points: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """The face with the mouth and chin of another expression, re-rendered (as Face2Face and NeuralTextures do).
 
         Args:
             face: uint8 RGB (H, W, 3); not changed.
@@ -126,7 +122,7 @@ class SelfBlender:
         if rng.random() < 0.9:
             source = self._restyle(source)
         mask = self._mask(wanted, face.shape[1::-1], REENACTED)
-        return _blended(source, face, mask), mask
+        return _blended(source, face, mask)
 
     def live(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
              other_points: np.ndarray | None = None) -> np.ndarray:

@@ -167,12 +167,12 @@ def _start(yunet: str) -> None:
 
 def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
     """The faces of one file of the index: (row, image) each."""
-    import cv2
+    from ..faces import pictures
 
     if Path(job["file"]).suffix.lower() in VIDEOS:
         return [made for time_s, frame in _frames(job["file"], int(job["frames"] or 24))
                 if (made := _cut_frame(job, time_s, frame))]
-    image = cv2.imread(job["file"])
+    image = pictures.read(job["file"])
     if image is None:
         return []
     if job["window"] == "tight":

@@ -158,7 +158,7 @@ class Sampler:
         if kind == "swap":
             return blend(face, mesh, np.asarray(self._images[like]), self._meshes[like].astype(np.float32))
         if kind == "expression":
-            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(poses))].astype(np.float32))[0]
+            return blend.reenacted(face, mesh, self._meshes[int(rng.choice(poses))].astype(np.float32))
         if rng.random() < 0.4:
             return blend.live(face, mesh)
         return blend.live(face, mesh, np.asarray(self._images[like]), self._meshes[like].astype(np.float32))

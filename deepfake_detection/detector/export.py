@@ -16,17 +16,22 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_path, sha256, write_json
 from ..labels import FAKE, REAL
-from .data import MARGIN, TRIM, Cache
+from ..blending.faces import BOX, Faces
+from ..faces.crops import crop_face
+from ..training.judge import WIDE_MARGIN as MARGIN
+from ..training.judge import in_crop
 from .runtime import CONFIG, KERAS, ONNX
 
-NAME, VERSION = "faces-sbi-lite0", "1.4"
 OPSET = 17
 
-#: The two thresholds keep both kinds of error at this rate on the validation videos.
-ERROR_RATE = 0.10
+#: What the thresholds allow: untouched videos called FAKE, the worst error, and fakes called REAL.
+FAKE_RATE, ERROR_RATE = 0.03, 0.10
 
-#: A flipped second look is worth its time only if it lowers the validation log loss by this much.
-FLIP_GAIN = 0.003
+#: No source has more faces in the calibration.
+FACES_OF_A_SOURCE = 500
+
+#: The windows that are looked at: the whole crop, and from the brows to the chin.
+VIEWS = [{"top": 0.0, "bottom": 0.0, "left": 0.0, "right": 0.0}, in_crop(MARGIN)]
 
 
 def to_onnx(model, path: str | Path) -> None:
@@ -115,104 +120,89 @@ def _only_consumer(layer):
     return consumers[0] if len(consumers) == 1 else None
 
 
-def validation_scores(network: Path, cache: Cache, size: int, *, flip: bool = False, threads: int = 2):
-    """The validation split's faces with column `p_real` before calibration (the mean of both views with `flip`).
+def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
+    """The faces of `val` and `unseen` with column `p_real` before calibration, by the very files that predict.
 
     Args:
-        network: the ONNX file: what is calibrated is what predicts.
+        folder: of detector.onnx and detector.json.
     """
-    import onnxruntime
+    from ..training.judge import rows_to_judge
+    from .runtime import DetectorModel
 
-    from ..faces.crops import network_input
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
-
-    def run(faces):
-        return session.run(None, {"image": np.ascontiguousarray(faces)})[0][:, 0]
-
-    rows, predicted = cache.rows(split="val"), []
-    for start in range(0, len(rows), 32):
-        faces = np.stack([network_input(cache.images[i], size) for i in rows[start:start + 32]])
-        predicted.append((run(faces) + run(faces[:, :, ::-1])) / 2 if flip else run(faces))
-    return cache.table.iloc[rows].assign(p_real=np.concatenate(predicted).astype(np.float64))
+    model, boxes = DetectorModel.load(folder, threads=2), faces.table[list(BOX)].to_numpy(np.float64)
+    rows = rows_to_judge(faces, per_clip)
+    tight = faces.table.window.eq("tight").to_numpy()[rows]
+    predicted = np.zeros(len(rows))
+    for some, trimmed in ((rows[~tight], False), (rows[tight], True)):
+        crops = [cut_out(np.asarray(faces.images[row]), boxes[row], MARGIN) for row in some] if len(some) else []
+        predicted[tight == trimmed] = model.predict_raw(crops, trimmed=trimmed)
+    return faces.table.loc[rows].assign(p_real=predicted, real=faces.table.label.loc[rows].eq("real").astype(int))
 
 
-def calibrate(scores) -> dict:
-    """Calibration, rule and thresholds from the validation faces (`validation_scores`), as detector.json holds them.
+def cut_out(image: np.ndarray, box, margin: float) -> np.ndarray:
+    """What `faces.crops.crop_face` cuts, out of a picture that shows a little more (box: parts of the picture; NaN: all of it)."""
+    if not np.isfinite(box).all():
+        return image
+    side = np.array(image.shape[1::-1])
+    x0, y0, x1, y1 = (np.reshape(box, (2, 2)) * side).ravel()
+    return crop_face(image, (x0, y0, x1 - x0, y1 - y0), margin)
 
-    Faces are calibrated with both classes weighted alike, so that 0.5 means "as likely real as fake" and not the share of fakes in
-    some data set; one face of each DFDC video and eight of each clip, so that the clips' many alike faces do not decide alone.
-    The aggregation rule is the one with the least log loss on the clips. The thresholds are fitted on videos, each DFDC video (one
-    face) and each clip (the rule over its faces); reals called FAKE are kept within the error rate on the clips alone as well.
+
+def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR_RATE) -> dict:
+    """Calibration and thresholds from the faces of `validation_scores`, as detector.json holds them.
+
+    Every source weighs alike in the calibration (none has more than FACES_OF_A_SOURCE faces), and so do both classes, so that 0.5 means
+    "as likely real as fake". The thresholds are fitted on videos (the mean over their faces): at most `fake_rate` of the untouched
+    videos are called FAKE, of all sources together and of the unseen ones alone; at most `error_rate` of the fakes of each kind of
+    split are called REAL.
     """
-    from ..aggregation import RULES, CalibrationError, Thresholds, aggregate, fit_temperature, fit_thresholds
-    from ..metrics import log_loss
+    from ..aggregation import fit_temperature
 
-    scores = scores[scores.dataset.isin(["dfdc", "ffpp", "dfd", "ffpp_faces"])]
-    number = scores.groupby("video").cumcount()
-    thinned = scores[(number % 4 == 0) | (scores.dataset == "dfdc")]
-    calibration = fit_temperature(thinned.label.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
-    faces = scores.assign(p=calibration.apply(scores.p_real.to_numpy())).sort_values(["video", "time_s"], kind="stable")
-    clips = faces[faces.dataset.isin(["ffpp", "dfd"])]
-    losses = {}
-    for rule in RULES:
-        videos = [(part.label.iloc[0], aggregate(part.p.to_numpy(), rule)) for _, part in clips.groupby("video")]
-        y, p = (np.array(v) for v in zip(*videos))
-        losses[rule] = round(float(log_loss(y, p)), 4)
-    rule = min(losses, key=losses.get)
-    videos = [(part.label.iloc[0], aggregate(part.p.to_numpy(), rule), part.dataset.iloc[0] in ("ffpp", "dfd")) for _, part in faces.groupby("video")]
-    y, p, is_clip = (np.array(v) for v in zip(*videos))
-    thresholds = fit_thresholds(y, p, ERROR_RATE)
-    # Calling a real person FAKE is the worse mistake, so that rate is kept on the clips alone too, few as they are. (The other rate is
-    # not: the clips' worst fakes, NeuralTextures under strong compression, would make 43 % of all videos UNSURE.)
-    try:
-        on_clips = fit_thresholds(y[is_clip], p[is_clip], ERROR_RATE)
-        thresholds = Thresholds(min(thresholds.fake_below, on_clips.fake_below), thresholds.real_above)
-    except CalibrationError:
-        pass                        # too few clips to show such a rate
-    unsure = float(np.mean([thresholds.verdict(v) == "UNSURE" for v in p]))
-    return {"calibration": calibration.to_dict(), "aggregation": rule, "thresholds": thresholds.to_dict(),
-            "fitted_on": {"faces": len(thinned), "videos": len(y), "real_videos": int((y == REAL).sum()), "fake_videos": int((y == FAKE).sum()),
-                          "error_rate": ERROR_RATE, "unsure_share": round(unsure, 3), "clip_log_loss_by_rule": losses}}
+    thinned = scores.groupby("source", group_keys=False).apply(lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1))
+    calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
+    videos = scores.assign(p=calibration.apply(scores.p_real.to_numpy())).groupby("file").agg(
+        p=("p", "mean"), real=("real", "first"), split=("split", "first"), source=("source", "first"))
+    parts = [part for _, part in videos.groupby(videos.split + videos.source.eq("dfdc").map({True: "+", False: ""}))]
+    fake_below = min(_allowed(part.p[part.real == REAL].to_numpy(), fake_rate) for part in parts if (part.real == REAL).any())
+    real_above = max(1 - _allowed(1 - part.p[part.real == FAKE].to_numpy(), error_rate) for part in parts if (part.real == FAKE).any())
+    real_above = float(np.clip(np.nextafter(real_above, 2), fake_below, 1))
+    words = np.where(videos.p < fake_below, "FAKE", np.where(videos.p >= real_above, "REAL", "UNSURE"))
+    return {"calibration": calibration.to_dict(), "aggregation": "mean", "thresholds": {"fake_below": float(fake_below), "real_above": real_above},
+            "fitted_on": {"faces": len(thinned), "videos": len(videos), "real_videos": int((videos.real == REAL).sum()),
+                          "fake_videos": int((videos.real == FAKE).sum()), "untouched_called_fake": fake_rate, "fakes_called_real": error_rate,
+                          "unsure_share": round(float(np.mean(words == "UNSURE")), 3)}}
 
 
-def ship(model_path: Path, cache: Cache, out: Path, *, version: str = VERSION, training: dict | None = None) -> Path:
+def _allowed(p: np.ndarray, rate: float) -> float:
+    """The bound below which at most `rate` of these scores lie."""
+    return float(np.sort(p)[int(rate * len(p) + 1e-9)])
+
+
+def ship(model_path: Path, faces: Faces, out: Path, *, name: str = "own", version: str = "1.0", training: dict | None = None) -> Path:
     """Writes detector.keras, detector.onnx and detector.json into `out`; returns the path of the .keras file.
 
     Args:
-        model_path: a `.keras` file from `train.run`.
+        model_path: a `.keras` file from `training.pairs.run`.
+        faces: whose `val` and `unseen` faces calibrate it.
+        name, version: what the detector calls itself.
         training: what to say about the run in detector.json.
     """
     import keras
 
-    from ..aggregation import fit_temperature
-    from ..metrics import log_loss
     from ..training.train import freeze
 
     model = keras.models.load_model(model_path, compile=False)
     freeze(model, "none")           # what a run froze in its last part is frozen for that run only
-    size = model.input_shape[1]
     out.mkdir(parents=True, exist_ok=True)
     to_onnx(model, out / ONNX)
     with atomic_path(out / KERAS) as partial:
         model.save(partial)
-    plain, flipped = validation_scores(out / ONNX, cache, size), validation_scores(out / ONNX, cache, size, flip=True)
-
-    def loss(scores) -> float:
-        y, p = scores.label.to_numpy(), scores.p_real.to_numpy()
-        return float(log_loss(y, fit_temperature(y, p, balanced=True).apply(p)))
-
-    dfdc = plain.dataset.eq("dfdc").to_numpy()
-    gain = loss(plain[dfdc]) - loss(flipped[dfdc])
-    flip = gain > FLIP_GAIN
-    config = {"name": NAME, "version": version, "score": "p_real: 1 real, 0 fake", "input_size": size, "margin": MARGIN, "trim": TRIM,
-              "flip": bool(flip), "flip_gain_log_loss": round(gain, 5), **calibrate(flipped if flip else plain),
-              "detector": "yunet", "confidence": 0.6, "sampling": "even", "frames": 32,
-              "training": training or {},
+    config = {"name": name, "version": version, "score": "p_real: 1 real, 0 fake", "input_size": model.input_shape[1], "margin": MARGIN,
+              "trim": {"top": 0.0, "bottom": 0.0}, "views": VIEWS, "flip": True, "calibration": {"temperature": 1.0, "bias": 0.0},
+              "aggregation": "mean", "thresholds": {"fake_below": 0.5, "real_above": 0.5}, "detector": "yunet", "confidence": 0.6,
+              "sampling": "even", "frames": 32, "training": training or {},
               "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
               "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)}}
     write_json(out / CONFIG, config)
+    write_json(out / CONFIG, config | calibrate(validation_scores(out, faces)))
     return out / KERAS

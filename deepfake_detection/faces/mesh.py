@@ -1,4 +1,4 @@
-"""Dense face landmarks: 468 points of a face, for fakes that are made along its real outline (`detector.self_blending`).
+"""Dense face landmarks: 468 points of a face, for fakes that are made along its real outline (`blending.blend`).
 
     mesh = FaceMesh()
     points, score = mesh(crop)          # (468, 2) parts of width and height of the crop, and how sure the network is of a face

@@ -16,6 +16,11 @@ WIDE_MARGIN = 0.22
 VIEWS = ("wide", "tight")
 
 
+def in_crop(margin: float) -> dict:
+    """The tight window as a cut of a crop with this margin: parts of its sides, for `detector.runtime.trim`."""
+    return {edge: round((margin - part) / (1 + 2 * margin), 4) for edge, part in TIGHT.items()}
+
+
 def rows_to_judge(faces: Faces, per_clip: int = 8, tight_every: int = 1) -> np.ndarray:
     """Rows of `val` and `unseen`: up to `per_clip` faces of a video, spread over it, and every so-many-th tight crop."""
     table = faces.table[faces.table.split != "train"]

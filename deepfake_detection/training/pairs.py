@@ -245,3 +245,27 @@ def _Look(model, look, log: Path):
                 f.write(json.dumps(row) + "\n")
 
     return Look()
+
+
+def between(start: Path, end: Path, part: float, out: Path) -> Path:
+    """Writes the model whose weights are start + part (end - start), and returns `out`.
+
+    A network that was trained on from another loses some of what that one could on other material; a point between the two keeps
+    most of both (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Args:
+        start, end: `.keras` files of one architecture. The result has the input side of `end`.
+
+    Raises:
+        UserError: when the two are of different architectures.
+    """
+    import keras
+
+    first, last = (keras.models.load_model(path, compile=False) for path in (start, end))
+    a, b = first.get_weights(), last.get_weights()
+    if [w.shape for w in a] != [w.shape for w in b]:
+        raise UserError("these two models are of different architectures", file=start, hint="interpolate between a run and the .keras file it began with")
+    last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
+    with atomic_path(out) as partial:
+        last.save(partial)
+    return out

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "deepfake_detection"
 
 #: Lowest first; a room imports only from itself and from rooms before it. The base modules count as one room.
-ORDER = ["base", "video", "faces", "datasets", "metrics", "aggregation", "scores", "reports", "models", "training", "detector", "spark", "web"]
+ORDER = ["base", "video", "faces", "datasets", "metrics", "aggregation", "scores", "reports", "models", "blending", "training", "detector", "spark", "web"]
 #: What a room leaves out although it stands lower.
 NOT = {
     "datasets": {"faces"}, "metrics": {"video", "faces", "datasets"}, "aggregation": {"video", "faces", "datasets"},

@@ -1,24 +1,4 @@
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-
-@pytest.fixture(scope="session")
-def small_cache():
-    import synthetic
-
-    return synthetic.cache()
-
-
-@pytest.fixture(scope="session")
-def meshed_cache(small_cache):
-    import synthetic
-
-    return synthetic.with_meshes(small_cache)
-
 
 @pytest.fixture(scope="session")
 def shipped(project):

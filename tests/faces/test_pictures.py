@@ -83,8 +83,8 @@ folder = Path({str(tmp_path / "faces")!r})
 store = FaceStore(find_faces(folder), 32, workers=2)
 assert store.unreadable == ["real/bomb-000-00.png"], store.unreadable
 assert len(export.read_faces(folder, 32, 128, 1)) == 6
-from deepfake_detection.detector import data
-assert data._cut({{"kind": "still", "path": str(folder / "real/bomb-000-00.png")}}) == []
+from deepfake_detection.blending import faces
+assert faces._cut({{"file": str(folder / "real/bomb-000-00.png"), "window": "wide"}}) == []
 import resource
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -1,0 +1,84 @@
+"""What a batch holds: pairs through one window, of the training split alone, the same for the same seed and step."""
+
+import numpy as np
+import pytest
+
+from deepfake_detection.blending.faces import Faces
+from deepfake_detection.blending.sampler import SHARES, Sampler, Settings, alike
+
+PLAIN = Settings(size=64, degrade=False, copies=0)
+
+
+@pytest.fixture(scope="module")
+def sampler(cut_faces):
+    return Sampler(cut_faces, Settings(size=64))
+
+
+def test_a_batch_is_a_function_of_seed_and_step(sampler, cut_faces):
+    a, b = sampler(3), sampler(4)
+    assert a.shape == (2 * sampler.pairs + 6, 64, 64, 3) and a.dtype == np.uint8
+    assert sampler.pairs == sum(count for *_, count in SHARES)
+    np.testing.assert_array_equal(a, Sampler(cut_faces, Settings(size=64))(3))
+    assert (a != b).any() and (a != Sampler(cut_faces, Settings(size=64, seed=2))(3)).any()
+
+
+@pytest.mark.parametrize("split", ["val", "unseen"])
+def test_nothing_but_the_training_split_is_read(cut_faces, split):
+    images = cut_faces.images.copy()
+    images[cut_faces.rows(split=split)] = 255
+    changed = Faces(cut_faces.table, images, cut_faces.meshes)
+    for step in range(3):
+        np.testing.assert_array_equal(Sampler(cut_faces, PLAIN)(step), Sampler(changed, PLAIN)(step))
+
+
+def test_a_source_that_is_left_out_is_in_no_picture(cut_faces):
+    """Not as a base, not inside a swap."""
+    images = cut_faces.images.copy()
+    images[cut_faces.rows(source="utkface")] = 255
+    settings = Settings(size=64, degrade=False, copies=0, without=("utkface",))
+    for step in range(3):
+        np.testing.assert_array_equal(Sampler(cut_faces, settings)(step), Sampler(Faces(cut_faces.table, images, cut_faces.meshes), settings)(step))
+
+
+def test_both_of_a_pair_are_seen_through_one_window(cut_faces):
+    """A blend differs from its base inside the face and hardly at the rim of the picture."""
+    batch = Sampler(cut_faces, PLAIN)(0).astype(int)
+    pairs = batch.reshape(-1, 2, 64, 64, 3)[:9]
+    rim = np.abs(pairs[:, 0, :4] - pairs[:, 1, :4]).mean((1, 2, 3))
+    middle = np.abs(pairs[:, 0, 24:40, 24:40] - pairs[:, 1, 24:40, 24:40]).mean((1, 2, 3))
+    assert (middle > 0).all() and np.median(rim) < np.median(middle) / 2
+
+
+def test_a_fake_stands_beside_its_own_original(cut_faces):
+    """Each file gets a colour of its own: the two of a given pair show colours that belong together."""
+    table, images = cut_faces.table, cut_faces.images.copy()
+    files = {f: i for i, f in enumerate(sorted(set(table.file)))}
+    for row, file in enumerate(table.file):
+        images[row] = files[file]
+    sampler = Sampler(Faces(table, images, cut_faces.meshes), Settings(size=64, degrade=False, copies=0))
+    start = sum(count for kind, _, count in SHARES[:2])
+    batch = sampler(0).reshape(-1, 2, 64, 64, 3)
+    name = {i: f for f, i in files.items()}
+    for untouched, fake in batch[start:start + 4]:
+        a, b = name[int(untouched[32, 32, 0])], name[int(fake[32, 32, 0])]
+        assert a.endswith("_real.mp4") and b == a.replace("_real", "_fake")
+
+
+def test_copies_are_made_of_faces_of_the_batch(cut_faces):
+    batch = Sampler(cut_faces, Settings(size=64, degrade=False, copies=6))(0)
+    own = [batch[2 * i + i % 2] for i in range(6)]
+    assert [max(alike(copy, face) for copy in batch[-6:]) > 0.5 for face in own] == [True] * 6
+
+
+def test_without_the_wide_window_less_is_seen(cut_faces):
+    """White rims around the faces are seen through the wide window alone."""
+    images = cut_faces.images.copy()
+    for row in np.flatnonzero(cut_faces.table.window == "wide"):
+        images[row, :20], images[row, -20:], images[row, :, :20], images[row, :, -20:] = 255, 255, 255, 255
+    changed = Faces(cut_faces.table, images, cut_faces.meshes)
+
+    def white(wide):
+        batch = Sampler(changed, Settings(size=64, degrade=False, copies=0, wide=wide))(1).reshape(-1, 2, 64, 64, 3)[:16, 0]
+        return (batch > 250).all(-1).mean()
+
+    assert white(True) > 3 * white(False)
