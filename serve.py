@@ -105,7 +105,11 @@ def callback_secret(chosen, again: bool) -> str | None:
         os.write(write, given.encode())
         os.close(write)
         os.set_inheritable(read, True)
-        os.execv(sys.executable, [*sys.orig_argv, "--callback-secret-file", f"/dev/fd/{read}"])
+        try:
+            os.execv(sys.executable, [*sys.orig_argv, "--callback-secret-file", f"/dev/fd/{read}"])
+        except OSError as e:
+            os.close(read)
+            logging.warning("the callback secret can still be read in /proc/%d/environ (%s): give it by --callback-secret-file", os.getpid(), e.strerror)
     return given
 
 

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from .. import __version__, files
 from ..reports import html as report_html
 from . import access, callbacks, uploads
-from .schema import Health, Problem, Result, Video
+from .schema import Health, Problem, Report, Result, Video
 from .service import MOST_UPLOADS, MOST_UPLOADS_OF_ONE, Service
 from .store import DONE, QUEUED, RUNNING, Full, Unavailable, is_id, new_id
 
@@ -141,7 +141,8 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             headers["content-disposition"] = "attachment; filename*=UTF-8''" + urllib.parse.quote(f"{row['name']}.report.html", safe="")
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
-    @router.get("/videos/{id}/report.json", tags=["videos"], summary="The numbers behind the report", responses=missing)
+    @router.get("/videos/{id}/report.json", tags=["videos"], summary="The numbers behind the report",
+                responses={200: {"model": Report}, **missing})
     def report_json(id: str = video_id):
         found(id)
         path = store.report(id).with_suffix(".json")

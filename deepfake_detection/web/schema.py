@@ -36,7 +36,7 @@ class Person(BaseModel):
 
 
 class Result(BaseModel):
-    """The same object as in `predict.py --json`. Boxes, where there are any, are x, y, width and height in pixels of the upright frame."""
+    """The same object as in `predict.py --json`."""
     model_config = ConfigDict(extra="allow")
     video: Text
     verdict: Verdict | None = Field(None, description="REAL, FAKE, UNSURE or NO FACE")
@@ -52,9 +52,29 @@ class Result(BaseModel):
     note: Text = Field("", description="what is wrong with a file that could be judged all the same")
     reason: Text = Field("", description="why the verdict is UNSURE, in words")
     frame_range: Interval | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
-    stretches: Annotated[list[dict], Field(max_length=1000)] = Field([], description="parts in time that look altered: start_s, end_s, p_fake, person")
+    stretches: Annotated[list[dict], Field(max_length=1000)] = Field(
+        [], description="parts in time that look altered: start_s, end_s, p_fake, person")
     file: dict = Field({}, description="width, height (pixels), codec, fps, bitrate, bits_per_pixel, duration_s, bytes")
     warnings: Annotated[list[Text], Field(max_length=100)] = Field([], description="about the material, for people")
+
+
+class Face(BaseModel):
+    """One face in one frame."""
+    model_config = ConfigDict(extra="allow")
+    person: Text
+    frame: Count = Field(description="number among the frames looked at, from 0")
+    index: Count = Field(description="number of the frame in the video, from 0")
+    time_s: Seconds = Field(description="seconds from the start of the video")
+    p_real: Share = Field(description="calibrated probability that this face is real, 0..1")
+    box: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)] = Field(
+        description="x, y, width, height in pixels of the frame as it was looked at: upright, from its upper left corner, and scaled by the "
+                    "video's width (under 300 px x2, 300 to 1000 x1, 1001 to 1900 x0.5, wider x0.33)")
+    confidence: Share = Field(description="of the face detector")
+
+
+class Report(Result):
+    """What the report was made of, without its pictures: the result and every face."""
+    faces: list[Face] = []
 
 
 def checked(result: dict) -> dict:
@@ -75,7 +95,8 @@ class Video(BaseModel):
     id: str
     name: str
     bytes: int
-    state: str = Field(description="queued, running, done or failed; a running video with a result has its verdict, its report is being made")
+    state: str = Field(description="queued, running, done or failed; a running video with a result has its verdict, "
+                                   "its report is being made")
     share: float = Field(description="share of the work done, 0..1")
     stage: str = Field(description="what is being done, for people")
     ahead: int = Field(description="queued videos before this one")
