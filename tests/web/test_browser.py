@@ -228,3 +228,21 @@ def test_the_token_is_asked_for_on_the_page(browser, start, tmp_path_factory, ti
     browser.find_element(By.CSS_SELECTOR, "#logout button").click()
     wait(browser, lambda b: b.find_elements(By.ID, "token"), "asked again")
     complaints(browser)         # the refusals themselves are told there
+
+
+def test_a_server_killed_in_mid_work_and_started_again(browser, start, tmp_path_factory, tiny_model, clips):
+    """The page says that nobody answers, tries again by itself, and shows the verdict; nothing is uploaded twice."""
+    from selenium.webdriver.common.by import By
+    store = tmp_path_factory.mktemp("restart") / "store"
+    server = start(store, tiny_model, "--workers", 1)
+    look(browser, WIDE, "light")
+    browser.get(server.address)
+    browser.find_element(By.ID, "file").send_keys(str(clips["two"]))
+    wait(browser, lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state"), "it is taken")
+    server.stop(kill=True)
+    wait(browser, lambda b: b.find_element(By.ID, "offline").is_displayed(), "told that nobody answers")
+    picture(browser, "page-offline", WIDE)
+    again = start(store, tiny_model, "--workers", 1, "--port", server.port)
+    wait(browser, lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state") == "done", "the verdict")
+    assert not browser.find_element(By.ID, "offline").is_displayed() and len(again.json("GET", "/api/v1/videos")[1]) == 1
+    complaints(browser), foreign_requests(browser, server.address)      # what failed while nobody answered
