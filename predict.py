@@ -2,7 +2,8 @@
 
   python predict.py clip.mp4
   python predict.py folder --csv verdicts.csv --report reports
-  python predict.py --url https://example.org/clip.mp4 --json verdict.json
+  python predict.py https://example.org/clip.mp4 --json -
+  python predict.py clip.mp4 --report reports --annotate clip-annotated.mp4
 
 Prints a line a video: REAL, FAKE, UNSURE or NO FACE, the calibrated probability that it is fake, how far that varies over its frames,
 faces and frames used. Exit code 0: every video got a verdict or NO FACE; 1: some failed (their rows say why); 2: wrong usage.
@@ -12,6 +13,7 @@ What the words mean, and what they do not: docs/ and every report.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 
@@ -22,9 +24,10 @@ from deepfake_detection.errors import UserError
 
 def options():
     p = cli.parser(__doc__, data=False, out=False)
-    p.add_argument("videos", nargs="*", metavar="VIDEO|FOLDER", help="video files, or folders that are searched for them")
+    p.add_argument("videos", nargs="*", metavar="VIDEO|FOLDER|URL",
+                   help="video files, folders that are searched for them, or addresses (https://..., as --url)")
     p.add_argument("-p", "--path", action="append", default=[], metavar="VIDEO", help="a video; the same as naming it")
-    p.add_argument("--url", metavar="URL", help="a video on the web (needs yt-dlp)")
+    p.add_argument("--url", action="append", default=[], metavar="URL", help="a video on the web (needs yt-dlp)")
     p.add_argument("--model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
     p.add_argument("--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)")
     p.add_argument("--frames", type=cli.positive_int, metavar="N", help="how many frames a video at most (default: as the model says)")
@@ -39,19 +42,45 @@ def options():
                    help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)")
     p.add_argument("--time-limit", type=cli.positive_float, default=batch.TIME_LIMIT_S, metavar="S",
                    help="give up on a video after S seconds (default: %(default)s)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video; - writes it to standard output, and the lines to standard error")
     p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
-    p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video")
+    p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video, and an index page over them")
+    p.add_argument("--annotate", type=Path, metavar="FILE|DIR",
+                   help="write a copy of the video (H.264, without sound) with boxes, names and the score so far; for several videos a folder")
     p.add_argument("--explain", choices=("auto", "occlusion", "gradcam", "lime", "none"), default="auto",
                    help="what the report draws over the faces (default: %(default)s)")
     return p
 
 
+def fetched_videos(urls: list[str], alone: bool, stack: contextlib.ExitStack) -> tuple[list[str], dict[str, str]]:
+    """(paths of the videos of these addresses, why there is none by address).
+
+    Raises:
+        UserError: there is only one video, and it cannot be fetched.
+    """
+    paths, unread = [], {}
+    for url in urls:
+        from deepfake_detection.detector.fetch import fetched
+        try:
+            paths.append(str(stack.enter_context(fetched(url))))
+        except UserError as e:
+            if alone:
+                raise
+            paths.append(url)
+            unread[url] = f"{e.what} (hint: {e.hint})"
+    return paths, unread
+
+
 def main(argv=None) -> int:
     chosen = options().parse_args(argv)
-    paths = [*chosen.videos, *chosen.path]
-    if not paths and not chosen.url:
-        raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | --url URL; --help shows all options")
+    given = [*chosen.videos, *chosen.path]
+    paths = [p for p in given if not p.lower().startswith(("http://", "https://"))]
+    urls = list(dict.fromkeys([*(p for p in given if p not in paths), *chosen.url]))
+    if not paths and not urls:
+        raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | URL; --help shows all options")
+    for option in ("csv", "report", "annotate"):
+        if str(getattr(chosen, option)) == batch.STDOUT:
+            raise UserError(f"--{option} cannot go to standard output", hint="name a file or folder; --json - writes to standard output")
     settings = {name: getattr(chosen, name) for name in ("sampling", "frames", "max_seconds", "aggregate", "detector", "confidence",
                                                          "min_face_px", "scale", "min_share", "seed")}
     if chosen.scale not in (None, "published"):
@@ -61,16 +90,16 @@ def main(argv=None) -> int:
             raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
     if chosen.model:
         settings["model"] = str(Path(chosen.model).absolute())
+    to_stdout = str(chosen.json) == batch.STDOUT
+    say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
         videos = batch.find_videos(paths)
-        names = list(videos)
-        if chosen.url:
-            from deepfake_detection.detector.fetch import fetched
-            videos.append(str(stack.enter_context(fetched(chosen.url))))
-            names.append(chosen.url)
-        whole = batch.predict(videos, settings, names=names, workers=chosen.workers, json_file=chosen.json, csv_file=chosen.csv,
-                              report_folder=chosen.report, explain=chosen.explain, force=chosen.force, time_limit_s=chosen.time_limit)
-    for what, where in (("json", chosen.json), ("csv", chosen.csv), ("reports", chosen.report)):
+        fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, stack)
+        whole = batch.predict([*videos, *fetched], settings, names=[*videos, *urls], unread=unread, workers=chosen.workers, json_file=chosen.json,
+                              csv_file=chosen.csv, report_folder=chosen.report, annotate=chosen.annotate, explain=chosen.explain,
+                              force=chosen.force, time_limit_s=chosen.time_limit, searched=paths, say=say)
+    for what, where in (("json", None if to_stdout else chosen.json), ("csv", chosen.csv), ("reports", chosen.report and chosen.report / batch.INDEX),
+                        ("annotated", chosen.annotate)):
         if where:
             print(f"{what}: {where}", file=sys.stderr)
     return cli.EXIT_OK if whole else cli.EXIT_SOME_FAILED

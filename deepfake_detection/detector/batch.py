@@ -13,21 +13,29 @@ import io
 import json
 import os
 import queue
-import re
+import sys
 import threading
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
 from .. import files
 from ..errors import UserError
+from .outputs import INDEX, annotated_paths, report_names, report_paths, write_index  # noqa: F401  (for callers)
 from .pool import Died, Worker, limits_of
 
 #: Seconds that a video may take where nothing else is asked for: hours of video pass, a decoder that never ends does not.
 TIME_LIMIT_S = 3600.0
 
+#: What a job may ask for beside the verdict.
+OUTPUTS = ("report", "annotate")
+#: Videos of which a worker holds the faces until it explains them: bounds its memory (some 3 MB a video).
+KEPT = 16
+#: Largest file that a worker may write where it writes videos.
+VIDEO_BYTES = 16 << 30
+
 #: Columns of --csv. No times in it: a second run gives the same bytes.
 CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
-               "people", "people_p_real", "model", "settings", "error", "note")
+               "people", "people_p_real", "model", "settings", "error", "note", "report")
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[str]:
@@ -86,15 +94,16 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def csv_row(result: dict, settings: str) -> dict:
-    """The row of --csv for a result object."""
+def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
+    """The row of --csv for a result object. `report`: path of its page."""
     interval = result["interval"] or (None, None)
     number = lambda v: "" if v is None else f"{v:.6f}"
     return {"video": cell(result["video"]), "verdict": result["verdict"] or "", "p_real": number(result["p_real"]),
             "p_fake": number(result["p_fake"]), "interval_low": number(interval[0]), "interval_high": number(interval[1]),
             "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
             "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
-            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""), "note": cell(result.get("note") or "")}
+            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""), "note": cell(result.get("note") or ""),
+            "report": cell(report or "")}
 
 
 def cell(text: str) -> str:
@@ -180,6 +189,9 @@ class CsvFile:
         self.close()
 
     def close(self) -> None:
+        """Lets go of the file; a second time nothing happens: the lock may be the next run's by then."""
+        if self._lock.closed:
+            return
         if not self._handle.closed:
             self._handle.close()
         self.path.with_name(f".{self.path.name}.lock").unlink(missing_ok=True)
@@ -189,6 +201,9 @@ class CsvFile:
 def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float = TIME_LIMIT_S,
                limits: dict | None = None) -> Iterator[tuple[int, dict]]:
     """Yields (position in `jobs`, result object) as jobs are done, in any order.
+
+    A job that asks for a report or an annotated copy comes a second time when these are made; its "not_made" then says what could not
+    be. Verdicts come first: what is asked for beside them is made for up to KEPT videos of a worker at a time.
 
     Args:
         limits: of a worker; those of the web page (`pool.limits_of`) if None.
@@ -203,18 +218,33 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
     limits = limits_of(time_limit_s, threads=int(settings.get("threads", 1))) if limits is None else limits
     crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
 
-    def serve(worker: Worker) -> None:
+    def judged(worker: Worker, job: dict) -> dict:
         from .predictor import failed
+        try:
+            return worker.run(job)
+        except Died as e:
+            return failed(job["name"], str(e))
+
+    def serve(worker: Worker) -> None:
+        explained: list[tuple[int, dict]] = []        # judged by this worker, which still holds their faces
         try:
             while True:
                 try:
                     at, job = waiting.get_nowait()
                 except queue.Empty:
+                    job = None
+                if job is not None:
+                    asked = any(job.get(o) for o in OUTPUTS)
+                    result = judged(worker, {**job, **dict.fromkeys(OUTPUTS), "keep": asked})
+                    done.put((at, result))
+                    if asked and not result["error"]:
+                        explained.append((at, job))
+                if job is None or len(explained) == KEPT:
+                    for at, held in explained:
+                        done.put((at, judged(worker, held)))
+                    explained = []
+                if job is None:
                     return
-                try:
-                    done.put((at, worker.run(job)))
-                except Died as e:
-                    done.put((at, failed(job["name"], str(e))))
         except BaseException as e:      # a bug as well: who waits for the results must hear of it
             done.put((-1, e))
         finally:
@@ -235,10 +265,16 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
                 worker.stop()
                 continue
             threads.append(thread)
-        for _ in jobs:
+        judged_once: set[int] = set()
+        left = len(jobs)
+        while left:
             at, result = done.get()
             if isinstance(result, BaseException):
                 raise result
+            left -= 1
+            if at not in judged_once and not result["error"] and any(jobs[at].get(o) for o in OUTPUTS):
+                left += 1
+            judged_once.add(at)
             yield at, result
     finally:
         with contextlib.suppress(queue.Empty):      # an early end: what waits is not begun
@@ -262,91 +298,129 @@ def settings_text(settings: dict) -> str:
     return " ".join(f"{k}={v}" for k, v in sorted(changed.items())) or "defaults"
 
 
-def report_names(videos: list[str]) -> list[str]:
-    """A file name (without suffix) for each video's report: its stem, made distinct by the folders above where stems collide."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for video in videos:
-        parts = [re.sub(r"[^\w.+@ -]", "_", part).strip(". ") for part in Path(video).with_suffix("").parts]
-        parts = [p for p in parts if p] or ["video"]
-        name = next((c for n in range(1, len(parts) + 1) if (c := "-".join(parts[-n:])[-120:]) not in taken), None)
-        number = 2
-        while name is None or name in taken:
-            name, number = f"{parts[-1][:100]}-{number}", number + 1
-        taken.add(name)
-        names.append(name)
-    return names
-
-
 def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: Path | None = None, csv_file: Path | None = None,
-            report_folder: Path | None = None, explain: str = "auto", force: bool = False, time_limit_s: float = TIME_LIMIT_S,
-            names: list[str] | None = None, say: Callable[[str], None] = print) -> bool:
-    """Judges videos, prints a line each and writes what was asked for.
+            report_folder: Path | None = None, annotate: Path | None = None, explain: str = "auto", force: bool = False,
+            time_limit_s: float = TIME_LIMIT_S, names: list[str] | None = None, unread: dict[str, str] | None = None,
+            searched: Iterable[str] = (), say: Callable[[str], None] = print) -> bool:
+    """Judges videos, prints a line each and writes what was asked for: lines, rows and JSON first, then the explanations.
 
     Args:
         videos: paths, as `find_videos` gives them.
         settings: fields of `predictor.Settings`.
         json_file, csv_file, report_folder: outputs, or None. With `csv_file`, videos that have a row in it are not done again.
+            `json_file` may be "-", standard output.
+        annotate: file or folder of the annotated copies, see `outputs.annotated_paths`.
         explain: how the report explains: "auto", "occlusion", "gradcam", "lime" or "none".
         names: what to call the videos in the results (default: their paths).
+        unread: why there is no verdict, for videos (by name) that could not even be fetched.
+        searched: what the user named: files and folders.
         say: prints a line.
 
     Returns:
-        whether every video got a verdict or NO FACE.
+        whether every video got a verdict or NO FACE, and every report was made.
     """
     # A name of bytes that are no UTF-8 could be written into neither table: those bytes are shown as \xe9.
     names = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in (names or videos)]
     table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
-    done: dict[int, dict] = {}
     try:
-        if report_folder is not None:
-            try:
-                report_folder.mkdir(parents=True, exist_ok=True)
-            except OSError as e:
-                raise UserError(f"cannot write reports here ({e.strerror})", file=report_folder, hint="name another --report") from None
-        reports = [report_folder / f"{n}.html" for n in report_names(names)] if report_folder is not None else [None] * len(videos)
-        for folder in filter(None, (json_file and Path(json_file).parent, report_folder)):
-            files.remove_dead_partials(folder)
-        jobs, places = [], []
-        for at, (video, name, report) in enumerate(zip(videos, names, reports)):
+        reports = report_paths(report_folder, names)
+        copies = annotated_paths(annotate, videos, names, list(searched))
+        if json_file and str(json_file) != STDOUT:
+            files.remove_dead_partials(Path(json_file).parent)
+        jobs = []
+        for video, name, report, copy in zip(videos, names, reports, copies):
             # JSON needs the whole object, a report the file: with those a row in the table alone is not enough.
-            if table and cell(name) in table.done and not json_file and (report is None or report.exists()):
+            if table and cell(name) in table.done and not json_file and all(p is None or p.is_file() for p in (report, copy)):
                 continue
-            jobs.append({"video": os.path.abspath(video), "name": name, "report": str(report.absolute()) if report else None, "explain": explain})
-            places.append(at)
+            jobs.append({"video": os.path.abspath(video), "name": name, "explain": explain, "shown_report": report and str(report),
+                         "report": report and str(report.absolute()), "annotate": copy and str(copy.absolute())})
         if len(jobs) < len(videos):
             say(f"{len(videos) - len(jobs)} of {count(len(videos), 'video')} already in {csv_file}")
-        workers = min(workers, max(len(jobs), 1))
-        if workers == 1 and len(jobs) == 1:
-            settings = {**settings, "threads": os.cpu_count() or 1}
-        next_line = 0
-        for at, result in _progress(results_of(jobs, settings, workers, time_limit_s=time_limit_s), len(jobs)):
-            if table:
-                table.append(csv_row(result, table.settings))
-            done[at] = result
-            while next_line in done:
-                _write(say, line_of(done[next_line]), len(jobs))
-                next_line += 1
+        whole, failures = _run(jobs, settings, workers, table, json_file, time_limit_s, unread or {}, say)
         if table:
+            for name, report in zip(names, reports):
+                row = table.rows.get(cell(name))
+                if row and report is not None:
+                    row["report"] = cell(str(report)) if report.is_file() and not row["error"] else ""
             table.finish(names)
     finally:
         if table:
             table.close()
-    if json_file:
-        files.write_json(json_file, [done[i] for i in range(len(jobs))])
-    return not any(r["error"] for r in done.values())
+    if report_folder is not None:
+        write_index(report_folder, failures)
+    return whole
 
 
-def _progress(results: Iterator, total: int) -> Iterator:
-    if total < 2:
+def _run(jobs: list[dict], settings: dict, workers: int, table: CsvFile | None, json_file: Path | None, time_limit_s: float,
+         unread: dict[str, str], say: Callable[[str], None]) -> tuple[bool, list[dict]]:
+    """Judges `jobs`; says a line, appends a row each; writes the JSON as soon as the last verdict is there.
+
+    Returns:
+        whether all is well, and the result objects of the videos without a verdict.
+    """
+    from .predictor import failed
+    done: dict[int, dict] = {at: failed(job["name"], unread[job["name"]]) for at, job in enumerate(jobs) if job["name"] in unread}
+    whole, next_line = not done, 0
+
+    def tell(at: int) -> None:
+        nonlocal next_line
+        if table:
+            table.append(csv_row(done[at], table.settings, jobs[at]["shown_report"] if not done[at]["error"] else None))
+        while next_line in done:
+            _write(say, line_of(done[next_line]), len(jobs))
+            next_line += 1
+        if json_file and len(done) == len(jobs):
+            _write_json(json_file, [done[i] for i in range(len(jobs))])
+
+    for at in sorted(done):
+        tell(at)
+    todo = [at for at in range(len(jobs)) if at not in done]
+    workers = min(workers, max(len(todo), 1))
+    if workers == 1 and len(todo) == 1:
+        settings = {**settings, "threads": os.cpu_count() or 1}
+    limits = limits_of(time_limit_s, threads=int(settings.get("threads", 1)))
+    if any(job["annotate"] for job in jobs):
+        limits["file_bytes"] = VIDEO_BYTES
+    results = results_of([jobs[at] for at in todo], settings, workers, time_limit_s=time_limit_s, limits=limits)
+    steps = len(todo) * (2 if any(job.get(o) for job in jobs for o in OUTPUTS) else 1)
+    for place, result in _progress(results, len(todo), steps):
+        at = todo[place]
+        problems = result.get("not_made") or ([f"the report could not be made: {result['error']}"] if at in done and result["error"] else [])
+        whole = whole and not result["error"] and not problems
+        for problem in problems:
+            _write(say, f"{shown(jobs[at]['name'])}  {problem}", len(jobs))
+        if at not in done:
+            done[at] = result
+            tell(at)
+    if json_file and not jobs:
+        _write_json(json_file, [])
+    return whole, [done[at] for at in sorted(done) if done[at]["error"]]
+
+
+#: In place of a file's name: standard output.
+STDOUT = "-"
+
+
+def _write_json(path: Path, objects: list[dict]) -> None:
+    if str(path) != STDOUT:
+        files.write_json(path, objects)
+        return
+    sys.stdout.write(json.dumps(objects, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _progress(results: Iterator, videos: int, steps: int) -> Iterator:
+    if videos < 2:
         return results
     from tqdm import tqdm
-    return tqdm(results, total=total, unit="video", desc="predict", dynamic_ncols=True)
+    return tqdm(results, total=steps, unit="video" if steps == videos else "step", desc="predict", dynamic_ncols=True, disable=None)
 
 
 def _write(say: Callable[[str], None], line: str, total: int) -> None:
     if total < 2 or say is not print:
         say(line)
+        sys.stdout.flush()      # read by a program, a line must not wait for the explanation that follows
     else:
         from tqdm import tqdm
         tqdm.write(line)  # stdout, without tearing the bar on stderr
+        sys.stdout.flush()

@@ -8,23 +8,26 @@ A map is a float32 array (H, W), positive where the part speaks for FAKE, negati
 - gradcam: Selvaraju et al. 2017, from models/detector.keras; imports TensorFlow (about 5 s).
 - lime: Ribeiro et al. 2016, with the LIME package on superpixels, as the published project did; the slowest.
 
-Every map is checked by deletion (Petsiuk et al. 2018): the fifth of the face that it marks most is blurred away, and the change is
-compared with blurring the same shape in other places. A map that does no better than chance is shown as not confirmed.
+Every map is checked by deletion (Petsiuk et al. 2018): the fifth of the face that it marks most for the face's own side (FAKE, or REAL)
+is blurred away, and the change is compared with blurring the same shape in random places. A map that marks nothing, changes little or
+does no better than chance is not drawn: then "no place stands out".
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
+import functools
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Callable
 
 import cv2
 import numpy as np
 
-from .. import files
+from .. import files, labels
 from ..errors import UserError
 
 METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
@@ -33,27 +36,40 @@ METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
 GRID = 9
 #: Share of the face that the check blurs away, and in how many other places.
 CHECKED_SHARE, CONTROLS = 0.2, 8
+#: Value of a map below which a place is not marked.
+LEAST_MARK = 0.15
 #: Change of the logit below which a map is not confirmed whatever chance does: 0.2 is five points of a hundred around a half.
 LEAST_CHANGE = 0.2
 #: LIME's samples of superpixels.
 LIME_SAMPLES = 300
 
 
+#: What the check finds, in a word. Only a confirmed map is drawn.
+CONFIRMED, UNCONFIRMED, NOTHING = "confirmed", "unconfirmed", "nothing"
+
+
 @dataclass(frozen=True)
 class Check:
-    """What blurring the marked part of the face does to p_fake, against blurring the same shape elsewhere.
+    """What blurring the marked part of the face does to p_fake, against blurring the same shape in random places.
 
     Attributes:
         p_fake: of the untouched face.
         marked: with the marked fifth blurred away.
         elsewhere: mean with the same shape moved to other places.
-        confirmed: the marked part changes the logit in the stated direction, by LEAST_CHANGE or more and more than every other place tried.
+        sign: FAKE or REAL: the side that the face is on, for which the map was checked.
+        word: CONFIRMED: the marked part changes the logit in the stated direction, by LEAST_CHANGE or more and more than every other place
+            tried; NOTHING: nothing is marked, or hiding it changes less; UNCONFIRMED: other places change as much.
     """
 
     p_fake: float
     marked: float
     elsewhere: float
-    confirmed: bool
+    sign: str
+    word: str
+
+    @property
+    def confirmed(self) -> bool:
+        return self.word == CONFIRMED
 
 
 def logit_fake(p_real) -> np.ndarray:
@@ -162,12 +178,14 @@ def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 
     """
     blurred = _blurred(face)
     before = float(score([face])[0])
-    sign = 1 if before < 0.5 else -1
+    sign, word = (1, labels.VERDICT_FAKE) if before < 0.5 else (-1, labels.VERDICT_REAL)
     signed = values * sign
-    # Exactly that share of the pixels, also where many are equal.
+    # At most that share of the pixels, exactly it also where many are equal, and only what is marked at all.
     marked = np.zeros(signed.size, np.float32)
     marked[np.argsort(-signed, axis=None, kind="stable")[:round(share * signed.size)]] = 1
-    marked = marked.reshape(signed.shape)
+    marked = marked.reshape(signed.shape) * (signed > LEAST_MARK)
+    if not marked.any():
+        return Check(1 - before, 1 - before, 1 - before, word, NOTHING)
     random = np.random.default_rng(seed)
     # Turned and moved copies have the same area and shape; those that cover the marked part least say most.
     moved = [np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1)) for _ in range(4 * controls)]
@@ -176,7 +194,8 @@ def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 
     soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
     after = np.asarray(score([_hide(face, blurred, m) for m in soft]), np.float64)
     moves = sign * (logit_fake(before) - logit_fake(after))
-    return Check(1 - before, float(1 - after[0]), float(1 - after[1:].mean()), bool(moves[0] >= LEAST_CHANGE and moves[0] > moves[1:].max()))
+    found = NOTHING if moves[0] < LEAST_CHANGE else CONFIRMED if moves[0] > moves[1:].max() else UNCONFIRMED
+    return Check(1 - before, float(1 - after[0]), float(1 - after[1:].mean()), word, found)
 
 
 def explainer(method: str, detector) -> tuple[str, Callable | None]:
@@ -197,33 +216,41 @@ def explainer(method: str, detector) -> tuple[str, Callable | None]:
     raise UserError(f"unknown explanation {method!r}", hint=f"choose one of {', '.join(METHODS)}")
 
 
-def chosen_faces(prediction, *, suspicious: int = 3, normal: int = 3) -> list[tuple[str, object]]:
+def chosen_faces(prediction, *, decider: int = 2, others: int = 1) -> list[tuple[str, object]]:
     """The faces that the report shows: ("suspicious" | "normal", FaceScore), the deciding person's first.
 
-    The lowest and the highest p_real of each well-seen person, not next to each other in time while there are others.
+    The lowest and the highest p_real of each well-seen person among the faces that count: `decider` each of the one who decides,
+    `others` each of two more people. Not next to each other in time while there are others.
     """
     out = []
-    for person in [p for p in prediction.people if p.well_seen][:3]:
+    for place, person in enumerate([p for p in prediction.people if p.well_seen][:3] or prediction.people[:1]):
         own = [f for f in prediction.faces if f.person == person.id]
-        gap = (own[-1].time_s - own[0].time_s) / (4 * suspicious) if len(own) > 2 * suspicious else 0.0
-        few = len(own) < suspicious + normal
-        low = _spread(sorted(own, key=lambda f: f.p_real), (len(own) + 1) // 2 if few else suspicious, gap)
-        high = _spread(sorted((f for f in own if f not in low), key=lambda f: -f.p_real), normal, gap)
+        own = [f for f in own if getattr(f, "votes", True)] or own
+        most = decider if place == 0 else others
+        gap = (own[-1].time_s - own[0].time_s) / (4 * most) if len(own) > 2 * most else 0.0
+        low = _spread(sorted(own, key=lambda f: f.p_real), min(most, (len(own) + 1) // 2), gap)
+        high = _spread(sorted((f for f in own if not any(f is t for t in low)), key=lambda f: -f.p_real), most, gap)
         out += [("suspicious", f) for f in low] + [("normal", f) for f in high]
     return out
+
+
+def slim(prediction):
+    """The prediction with the crops of `chosen_faces` only: what a report needs, of bounded memory."""
+    shown = {id(face) for _, face in chosen_faces(prediction)}
+    return replace(prediction, faces=tuple(f if id(f) in shown else replace(f, crop=None) for f in prediction.faces))
 
 
 def _spread(faces: list, most: int, gap: float) -> list:
     taken: list = []
     for wanted in (gap, -1.0):
         for face in faces:
-            if len(taken) < most and face not in taken and all(abs(face.time_s - t.time_s) > wanted for t in taken):
+            if len(taken) < most and not any(face is t for t in taken) and all(abs(face.time_s - t.time_s) > wanted for t in taken):
                 taken.append(face)
     return taken
 
 
 def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[float, str], None] | None = None) -> list[dict]:
-    """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map".
+    """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map" (None: not drawn).
 
     Raises:
         UserError: see `explainer`.
@@ -233,8 +260,8 @@ def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[
     size = int(detector.config["input_size"])
     chosen = chosen_faces(prediction)
 
-    def score(faces):
-        return detector.score_seen(faces)
+    def score(faces, flip=None):
+        return detector.score_seen(faces, flip=flip)
 
     out = []
     for number, (kind, face) in enumerate(chosen):
@@ -245,10 +272,12 @@ def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[
                  "p_fake": 1 - face.p_real, "method": name, "face": data_uri(_shown(seen)), "map": None, "check": None}
         if explain:
             square = network_input(seen, size)
-            values = explain(square, score)
-            result = check(square, values, score, seed=detector.settings.seed)
-            entry["map"] = data_uri(overlay(_shown(seen), values))
-            entry["check"] = {"p_fake": result.p_fake, "marked": result.marked, "elsewhere": result.elsewhere, "confirmed": result.confirmed}
+            # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as the verdict did.
+            values = explain(square, functools.partial(score, flip=False))
+            found = check(square, values, score, seed=detector.settings.seed)
+            if found.confirmed:
+                entry["map"] = data_uri(overlay(_shown(seen), values, found.sign))
+            entry["check"] = {**asdict(found), "confirmed": found.confirmed}
         out.append(entry)
     return out
 
@@ -260,13 +289,14 @@ def _shown(crop: np.ndarray, side: int = 224) -> np.ndarray:
                       interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The map over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by colour-blind eyes), strength by opacity."""
+def overlay(image: np.ndarray, values: np.ndarray, sign: str) -> np.ndarray:
+    """What a map marks for `sign` over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by colour-blind eyes),
+    strength by opacity. What speaks for the other side is not drawn: only this side was checked."""
     values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) * 0.85 + 20
-    colour = np.where(values > 0, np.float32([240, 90, 10]), np.float32([20, 110, 240]))
-    strength = np.clip(np.abs(values) - 0.15, 0, 1) / 0.85 * 0.8
-    return (grey * (1 - strength) + colour * strength).round().clip(0, 255).astype(np.uint8)
+    factor, colour = (1, [240, 90, 10]) if sign == labels.VERDICT_FAKE else (-1, [20, 110, 240])
+    strength = np.clip(values * factor - LEAST_MARK, 0, 1) / (1 - LEAST_MARK) * 0.8
+    return (grey * (1 - strength) + np.float32(colour) * strength).round().clip(0, 255).astype(np.uint8)
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -278,15 +308,26 @@ def data_uri(image: np.ndarray) -> str:
 
 
 def report_data(prediction, detector, *, name: str, method: str = "auto", progress=None) -> dict:
-    """Everything the report says, as JSON values; pictures are data URIs in `evidence`."""
+    """Everything the report says, as JSON values; pictures are data URIs in `evidence` and `frame`."""
     from .. import __version__
+    from ..reports import track_record
+    from .annotate import frame_picture
+    from .outputs import file_name
     source = Path(prediction.video)
-    return {**prediction.to_json(), "video": name,
-            "file": {**prediction.file, "bytes": source.stat().st_size, "sha256": files.sha256(source), "duration_s": prediction.duration_s},
-            "faces": [f.to_json() for f in prediction.faces],
-            "thresholds": detector.thresholds.to_dict(), "settings": prediction.settings,
-            "program": f"deepfake_detection {__version__}", "evaluation": detector.config.get("evaluation"),
-            "evidence": evidence_of(prediction, detector, method, progress)}
+    about = dict(prediction.file) or {"bytes": source.stat().st_size, "duration_s": prediction.duration_s}
+    folder = Path(detector.settings.model)
+    table = track_record.load(detector.config, folder if folder.is_dir() else folder.parent)
+    return {**prediction.to_json(), "video": file_name(name), "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "file": {**about, "sha256": files.sha256(source)},
+            "faces": [{**f.to_json(), "size_px": _size_px(f)} for f in prediction.faces],
+            "thresholds": detector.thresholds.to_dict(), "settings": prediction.settings, "program": f"deepfake_detection {__version__}",
+            "track_record": track_record.sentences(table, prediction.verdict, about, detector.model, detector.thresholds.to_dict()),
+            "frame": frame_picture(prediction, detector), "evidence": evidence_of(prediction, detector, method, progress)}
+
+
+def _size_px(face) -> float:
+    """Shorter side of a face in pixels of the source video; of the frame that was judged where the source's is not known."""
+    return float(face.quality.get("size_px") or min(face.box[2:]))
 
 
 def write_report(prediction, detector, path: str | Path, *, name: str, method: str = "auto", progress=None) -> None:
@@ -295,6 +336,6 @@ def write_report(prediction, detector, path: str | Path, *, name: str, method: s
     data = report_data(prediction, detector, name=name, method=method, progress=progress)
     path = Path(path)
     page = html.video_report(data)
-    without = {**data, "evidence": [{k: v for k, v in e.items() if k not in ("face", "map")} for e in data["evidence"]]}
+    without = {**{k: v for k, v in data.items() if k != "frame"}, "evidence": [{k: v for k, v in e.items() if k not in ("face", "map")} for e in data["evidence"]]}
     files.write_json(path.with_suffix(".json"), without)
     files.write_text(path, page)

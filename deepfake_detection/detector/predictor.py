@@ -136,17 +136,18 @@ class Detector:
         name = f"{self.config.get('name', 'detector')} {self.config.get('version', '')}".strip()
         return f"{name} ({digest[:8]})" if digest else name
 
-    def score(self, crops: Sequence, *, trimmed: bool = False) -> list[float]:
+    def score(self, crops: Sequence, *, trimmed: bool = False, flip: bool | None = None) -> list[float]:
         """Calibrated p_real of face crops, each judged alone.
 
         Args:
             crops: uint8 RGB arrays (H, W, 3) of any size, cut with the model's margin (`faces.crops.crop_face`).
             trimmed: the crops already end at the brows and the chin, and are looked at whole.
+            flip: look at the mirrored face too; None: as the model says, which is what a verdict is made of.
 
         Returns:
             one float in 0..1 a crop.
         """
-        return [float(p) for p in self._network.predict(list(crops), trimmed=trimmed)]
+        return [float(p) for p in self._network.predict(list(crops), trimmed=trimmed, flip=flip)]
 
     def seen_part(self, crop):
         """The part of a face crop that the network looks at (detector.json): a view, uint8 RGB (h, w, 3)."""
@@ -154,11 +155,11 @@ class Detector:
         views = views_of(self.config)
         return trim(crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")})
 
-    def score_seen(self, parts: Sequence) -> list[float]:
+    def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
         """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union must be the
         whole crop."""
         from .runtime import views_of
-        return self.score(parts, trimmed=len(views_of(self.config)) == 1)
+        return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)
 
     def warm(self) -> None:
         """Loads the face detector, so that the first video does not wait for it."""

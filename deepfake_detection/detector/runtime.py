@@ -90,20 +90,21 @@ class DetectorModel:
         options.log_severity_level = 3
         return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]), config)
 
-    def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False) -> np.ndarray:
+    def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
         """Calibrated P(real) of face crops, each judged alone: neither order nor number changes a score.
 
         Args:
             crops: uint8 RGB (H, W, 3) of any size, cut with the margin of `config`.
             trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are, and are looked at whole.
+            flip: look at the mirrored face too, with one view; None: as `config` says, which is what a verdict is made of.
 
         Returns:
             float32 (N,).
         """
-        logit = _logit(self.predict_raw(crops, trimmed=trimmed).astype(np.float64))
+        logit = _logit(self.predict_raw(crops, trimmed=trimmed, flip=flip).astype(np.float64))
         return (1 / (1 + np.exp(-(logit / self._temperature + self._bias)))).astype(np.float32)
 
-    def predict_raw(self, crops: Sequence[np.ndarray], *, trimmed: bool = False) -> np.ndarray:
+    def predict_raw(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
         """P(real) before calibration, float32 (N,): of one view the mean with its mirrored look, if `config` wants that; of several
         views the mean of their logits. Arguments as `predict`."""
         size, views = self.config["input_size"], views_of(self.config)
@@ -113,7 +114,7 @@ class DetectorModel:
             if trimmed or len(views) == 1:
                 faces = np.stack([network_input(c if trimmed else trim(c, views[0]), size) for c in some])
                 score = self._run(faces)
-                if self.config["flip"]:
+                if self.config["flip"] if flip is None else flip:
                     score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
             else:
                 looks = [self._run(np.stack([network_input(trim(c, view), size) for c in some])) for view in views]

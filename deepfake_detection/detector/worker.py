@@ -7,7 +7,8 @@ secrets or the results. This one is started by `detector.pool` with an environme
 sets its own limits (`video.sandbox`), loads the model, says that it is ready and then works on what it is sent. It ends when its
 stdin closes or its parent dies: a parent that is killed leaves no worker behind.
 
-In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method}
+In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method, "annotate": path of a video or null,
+      "keep": true to keep what was found for a later job with the same video, which then makes the report}
 Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ...
       {"early": {...}} (the verdict, before the report is made, if one is) ... {"result": {...}}
 """
@@ -60,15 +61,20 @@ def main(argument: str) -> int:
                           "hint": "is it a detector's folder?"}})
         return 2
     send({"ready": detector.model})
+    kept: dict = {}
     while True:
         job = jobs.get()
         if job_cpu_s is not None:
             sandbox.limit_cpu_from_now(job_cpu_s)
-        send({"result": work(detector, job, send)})
+        send({"result": work(detector, job, send, kept)})
 
 
-def work(detector, job: dict, send) -> dict:
-    """One video. Returns the JSON object of its result; what is wrong with the file is in `error`."""
+def work(detector, job: dict, send, kept: dict) -> dict:
+    """One video. Returns the JSON object of its result; what is wrong with the file is in `error`.
+
+    Args:
+        kept: predictions of jobs with "keep", by video.
+    """
     import time
 
     import cv2
@@ -76,20 +82,16 @@ def work(detector, job: dict, send) -> dict:
     from .predictor import failed
     start = time.perf_counter()
     try:
-        prediction = detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
-        result = prediction.to_json()
-        result["video"] = job["name"]
-        if job.get("report"):
+        prediction = kept.pop(job["video"], None) or detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
+        result = {**prediction.to_json(), "video": job["name"]}
+        if job.get("keep"):
+            from .explain import slim
+            kept[job["video"]] = slim(prediction)
+        elif job.get("report") or job.get("annotate"):
             send({"early": {**result, "seconds": round(time.perf_counter() - start, 3)}})
-            from .explain import write_report
-            try:
-                write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto",
-                             progress=lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
-            except (UserError, OSError, MemoryError) as e:      # the verdict stands without it
-                why = e.what if isinstance(e, UserError) else getattr(e, "strerror", None) or "no memory"
-                result["note"] = "; ".join(filter(None, (result["note"], f"the report could not be made: {why}")))
-        result["seconds"] = round(time.perf_counter() - start, 3)
-        return result
+            if problems := make_outputs(detector, prediction, job, send):
+                result = {**result, "note": "; ".join(filter(None, [result["note"], *problems])), "not_made": problems}
+        return {**result, "seconds": round(time.perf_counter() - start, 3)}
     except UserError as e:
         # The name the person gave, never the path the upload lies at.
         return failed(job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model)
@@ -98,6 +100,32 @@ def work(detector, job: dict, send) -> dict:
             raise
         return failed(job["name"], "needs more memory than a worker may take (hint: is it a real video?)",
                       seconds=time.perf_counter() - start, model=detector.model)
+
+
+#: What the outputs of a job are called.
+WORDS = {"report": "report", "annotate": "annotated video"}
+
+
+def make_outputs(detector, prediction, job: dict, send) -> list[str]:
+    """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict stands without."""
+    import cv2
+
+    from .annotate import write_annotated
+    from .explain import write_report
+    made = {"report": lambda tell: write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto", progress=tell),
+            "annotate": lambda tell: write_annotated(prediction, detector, job["annotate"], progress=tell)}
+    problems = []
+    for what, make in made.items():
+        if not job.get(what):
+            continue
+        try:
+            make(lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
+        except (UserError, OSError, MemoryError, cv2.error) as e:
+            if isinstance(e, cv2.error) and not sandbox.out_of_memory(e):
+                raise
+            why = e.what if isinstance(e, UserError) else getattr(e, "strerror", None) or "it needs more memory than a worker may take"
+            problems.append(f"the {WORDS[what]} could not be made: {why}")
+    return problems
 
 
 if __name__ == "__main__":

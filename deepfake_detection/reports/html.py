@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .. import labels
+from .people import person_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -53,39 +54,71 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest // 10:02d}.{rest % 10}"
 
 
+def bitrate(value: float) -> str:
+    """Bits a second for people: 1.4 Mbit/s."""
+    return f"{value / 1e6:.1f}\u00a0Mbit/s" if value >= 1e6 else f"{value / 1e3:.0f}\u00a0kbit/s"
+
+
 def size(count: int) -> str:
     """Bytes for people: 3.4 MB."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
-def timeline(points: list[tuple[float, float]], duration: float, thresholds: dict, label: str) -> str:
-    """Inline SVG of p_fake (0 at the bottom, 1 at the top) over time; stretches to the width it is given.
+def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *, decided: bool = True) -> str:
+    """Inline SVG of the fake probability (0 at the bottom, 1 at the top) over time; stretches to the width it is given.
 
     Coordinates are thousandths of the width and height; strokes do not scale, so a point (a stroke of no length with round ends)
     stays round at any width.
 
     Args:
-        points: (time in s, p_fake) in time order.
+        faces: of one person in time order: "time_s", "p_real", "votes".
         duration: seconds that the width stands for.
         label: what a screen reader says.
+        decided: points take the colour of their zone; without, where the whole is UNSURE whatever single frames say, none.
     """
-    duration = max(duration, points[-1][0], 1e-9)
-    spots = [(1000 * t / duration, 1000 * (1 - p), t, p) for t, p in points]
-    fake_top, real_top = 1000 * thresholds["fake_below"], 1000 * thresholds["real_above"]   # p_fake = 1 - p_real, and y grows down
+    duration = max(duration, faces[-1]["time_s"], 1e-9)
+    spots = [(1000 * f["time_s"] / duration, 1000 * f["p_real"], f) for f in faces]     # p_fake = 1 - p_real, and y grows down
+    fake_top, real_top = 1000 * thresholds["fake_below"], 1000 * thresholds["real_above"]
     # A line is drawn only where the face was seen without a gap.
-    steps = sorted(b[0] - a[0] for a, b in zip(points, points[1:]))
+    steps = sorted(b["time_s"] - a["time_s"] for a, b in zip(faces, faces[1:]))
     gap = 3 * steps[len(steps) // 2] if steps else 0
     line, last = [], None
-    for x, y, t, _ in spots:
-        line.append(f"{'L' if last is not None and t - last <= gap else 'M'}{x:.1f} {y:.1f}")
-        last = t
-    dots = "".join(f'<path class="dot {_zone(1 - p, thresholds)}" d="M{x:.1f} {y:.1f}h0"><title>{clock(t)}: {percent(p)}</title></path>'
-                   for x, y, t, p in spots)
+    for x, y, face in spots:
+        line.append(f"{'L' if last is not None and face['time_s'] - last <= gap else 'M'}{x:.1f} {y:.1f}")
+        last = face["time_s"]
+    dots = "".join(f'<path class="dot {_zone(f["p_real"], thresholds) if decided and f.get("votes", True) else "no-face"}" d="M{x:.1f} {y:.1f}h0">'
+                   f'<title>{clock(f["time_s"])}: {percent(1 - f["p_real"])}{"" if f.get("votes", True) else ", not counted"}</title></path>' for x, y, f in spots)
+    marks = "".join(f'<rect class="stretch" x="{1000 * a / duration:.1f}" y="970" width="{max(1000 * (b - a) / duration, 4):.1f}" height="30"/>'
+                    for a, b in stretches(faces, thresholds))
     return (f'<svg class="plot" viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{_escape(label)}">'
             f'<rect class="zone-fake" x="0" y="0" width="1000" height="{fake_top:.1f}"/>'
             f'<rect class="zone-unsure" x="0" y="{fake_top:.1f}" width="1000" height="{real_top - fake_top:.1f}"/>'
             f'<rect class="zone-real" x="0" y="{real_top:.1f}" width="1000" height="{1000 - real_top:.1f}"/>'
-            f'<path class="line" d="{"".join(line)}"/>{dots}</svg>')
+            f'<path class="bound" d="M0 {fake_top:.1f}H1000M0 {real_top:.1f}H1000"/><path class="line" d="{"".join(line)}"/>{marks}{dots}</svg>')
+
+
+def stretches(faces: list[dict], thresholds: dict) -> list[tuple[float, float]]:
+    """(first, last second) of every run of two or more frames that count, one after the other, in the FAKE zone."""
+    runs: list[list[float]] = []
+    before = None
+    for face in (f for f in faces if f.get("votes", True)):
+        suspicious = face["p_real"] < thresholds["fake_below"]
+        if suspicious and before:
+            runs[-1].append(face["time_s"])
+        elif suspicious:
+            runs.append([face["time_s"]])
+        before = suspicious
+    return [(run[0], run[-1]) for run in runs if len(run) > 1]
+
+
+def zone_names(thresholds: dict) -> str:
+    """Inline SVG beside the chart: the words of the zones and the probabilities that part them (144 units high, as the chart)."""
+    fake, real = 144 * thresholds["fake_below"], 144 * thresholds["real_above"]
+    words = "".join(f'<text class="word" x="54" y="{(top + bottom) / 2 + 3.5:.1f}">{word}</text>'
+                    for word, top, bottom in ((labels.VERDICT_FAKE, 0, fake), (labels.VERDICT_UNSURE, fake, real), (labels.VERDICT_REAL, real, 144)) if bottom - top > 24)
+    bounds = "".join(f'<text x="54" y="{y + 3.5:.1f}">{100 * (1 - share):.0f} %</text>'
+                     for y, share in ((fake, thresholds["fake_below"]), (real, thresholds["real_above"])))
+    return f'<svg class="zones" viewBox="0 0 56 144" aria-hidden="true">{words}{bounds}</svg>'
 
 
 def gauge(p_fake: float, interval, thresholds: dict) -> str:
@@ -111,11 +144,12 @@ def _escape(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment():
+def environment():
+    """The templates, with the filters of this page."""
     import jinja2
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, span=span, clock=clock, size=size)
+    environment.filters.update(percent=percent, span=span, clock=clock, size=size, bitrate=bitrate)
     return environment
 
 
@@ -131,6 +165,44 @@ def policy() -> str:
     return f"default-src 'none'; style-src {style()[1]}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
+#: Words for where a map was not drawn or how its check came out; the rest is `checked`.
+_METHODS = {"occlusion": "each part of a face is blurred in turn and the change of the score is noted (occlusion)", "gradcam": "Grad-CAM", "lime": "LIME on superpixels"}
+
+
+def checked(check: dict) -> tuple[str, str]:
+    """(word, sentence) for the caption of a face: what the check of its map says, in words for people who know no statistics."""
+    if check["word"] == "confirmed":
+        colour = "orange" if check["sign"] == labels.VERDICT_FAKE else "blue"
+        move = "falls" if check["marked"] < check["p_fake"] else "rises"
+        return "Heat map: confirmed", (f"When the {colour} part is blurred, the fake probability {move} from {percent(check['p_fake'])} to {percent(check['marked'])}. "
+                             f"When as much is blurred in other, random places it is {percent(check['elsewhere'])} on average.")
+    if check["word"] == "unconfirmed":
+        return "Heat map: unconfirmed", ("Blurring what the network seemed to look at most changed the score no more than blurring random other places, so no map is drawn.")
+    return "No place stands out", f"No single part of this face speaks for {check['sign']}: blurring any of them changes the score little, so no map is drawn."
+
+
+def people_of(data: dict, duration: float) -> list[dict]:
+    """What the report says of each person, in the order of the data (the one who decides first)."""
+    from markupsafe import Markup
+    thresholds, out = data["thresholds"], []
+    for person in data["people"]:
+        own = [f for f in data["faces"] if f["person"] == person["id"]]
+        name = person_name(person["id"])
+        shots = [e for e in data["evidence"] if e["person"] == person["id"]]
+        runs = stretches(own, thresholds)
+        low, high = min(1 - f["p_real"] for f in own), max(1 - f["p_real"] for f in own)
+        label = (f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
+                 f"single frames between {percent(low)} and {percent(high)}" + ("; suspicious " + ", ".join(f"{clock(a)} to {clock(b)}" for a, b in runs) if runs else ""))
+        by_reason = person["verdict"] == labels.VERDICT_UNSURE and _zone(person["p_real"], thresholds) != "unsure"
+        sizes = sorted(f["size_px"] for f in own if f.get("size_px"))
+        out.append({**person, "name": name, "picture": shots[0]["face"] if shots else None, "p_fake": 1 - person["p_real"], "seen": len(own),
+                    "reason": person.get("reason", ""), "range": person.get("frame_range") or person["interval"], "single": bool(person.get("frame_range")),
+                    "plot": Markup(timeline(own, duration, thresholds, label, decided=not by_reason)), "runs": [] if by_reason else runs,
+                    "sizes": (round(sizes[0]), round(sizes[-1])) if sizes else None, "faces": own,
+                    "evidence": [{**e, "told": checked(e["check"]) if e["check"] else None} for e in shots]})
+    return out
+
+
 def video_report(data: dict) -> str:
     """The page.
 
@@ -143,21 +215,13 @@ def video_report(data: dict) -> str:
     from markupsafe import Markup
     verdict, thresholds = data["verdict"], data["thresholds"]
     duration = max([data["file"]["duration_s"] or 0.0, *(f["time_s"] for f in data["faces"])], default=0.0)
-    people = []
-    for number, person in enumerate(data["people"], 1):
-        own = [f for f in data["faces"] if f["person"] == person["id"]]
-        name = f"Person {number}" if len(data["people"]) > 1 else "The person"
-        picture = next((e["face"] for e in data["evidence"] if e["person"] == person["id"]), None)
-        label = (f"Fake probability of {name.lower()} over time: {len(own)} frames from {clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
-                 f"between {percent(min(1 - f['p_real'] for f in own))} and {percent(max(1 - f['p_real'] for f in own))}")
-        people.append({**person, "name": name, "picture": picture, "p_fake": 1 - person["p_real"], "seen": len(own),
-                       "plot": Markup(timeline([(f["time_s"], 1 - f["p_real"]) for f in own], duration, thresholds, label)),
-                       "evidence": [e for e in data["evidence"] if e["person"] == person["id"]], "faces": own})
+    people = people_of(data, duration)
     css, _ = style()
-    checked = [e["check"] for e in data["evidence"] if e["check"]]
-    return _environment().get_template("report.html").render(
-        data=data, verdict=verdict, headline=HEADLINES[verdict], people=people, css=Markup(css), policy=policy(), duration=duration,
-        gauge=Markup(gauge(data["p_fake"], data["interval"], thresholds)) if data["p_fake"] is not None else "",
-        priors=[(prior, at_prior(data["p_fake"], prior)) for prior in PRIORS] if data["p_fake"] is not None else [],
-        confirmed=sum(c["confirmed"] for c in checked), checked=len(checked), method=data["evidence"][0]["method"] if data["evidence"] else "none",
-        labels=labels)
+    checks = [e["check"] for e in data["evidence"] if e["check"]]
+    method = data["evidence"][0]["method"] if data["evidence"] else "none"
+    shown = [p for p in people if p["well_seen"] and p["evidence"]] or people[:1]
+    return environment().get_template("report.html").render(
+        data=data, verdict=verdict, headline=HEADLINES[verdict], people=shown, others=[p for p in people if p not in shown], css=Markup(css), policy=policy(),
+        duration=duration, gauge=Markup(gauge(data["p_fake"], data.get("frame_range") or data["interval"], thresholds)) if data["p_fake"] is not None else "",
+        zones=Markup(zone_names(thresholds)), priors=[(prior, at_prior(data["p_fake"], prior)) for prior in PRIORS] if data["p_fake"] is not None else [],
+        confirmed=sum(c["word"] == "confirmed" for c in checks), checked=len(checks), method=_METHODS.get(method), labels=labels)

@@ -50,7 +50,56 @@ def test_a_map_that_marks_something_else_is_not_confirmed(seed):
     wrong[40:60, 30:60] = np.random.default_rng(seed).uniform(0.5, 1, (20, 30))
     assert not explain.check(face, wrong, score).confirmed
     flat = lambda faces: np.full(len(faces), 0.2)
-    assert not explain.check(face, explain.occlusion(face, flat), flat).confirmed
+    assert explain.check(face, explain.occlusion(face, flat), flat).word == explain.NOTHING
+
+
+@pytest.mark.parametrize("sign, word", [(1, "nothing"), (-1, "confirmed")])
+def test_a_map_that_has_nothing_of_the_sign_marks_no_place(sign, word):
+    """A face judged FAKE whose map holds only what speaks for REAL: nothing of it may be drawn, or called confirmed."""
+    face, score = face_with_patch(22, 22)
+    values = -sign * np.abs(explain.occlusion(face, score))
+    found = explain.check(face, values, score)
+    assert (found.sign, found.word) == ("FAKE", word) and (found.marked == found.p_fake) == (word == "nothing")
+    drawn = explain.overlay(face, values, found.sign).astype(int)
+    assert (np.ptp(drawn, axis=2).max() > 40) == (word == "confirmed")
+
+
+@pytest.mark.parametrize("word, sign, said, not_said", [
+    ("confirmed", "FAKE", "When the orange part is blurred, the fake probability falls from 92 % to 41 %", "no map"),
+    ("confirmed", "REAL", "When the blue part is blurred", "orange"),
+    ("unconfirmed", "FAKE", "so no map is drawn", "orange"), ("nothing", "REAL", "No single part of this face speaks for REAL", "blue")])
+def test_the_check_in_words(word, sign, said, not_said):
+    head, sentence = html.checked({"p_fake": 0.92, "marked": 0.41, "elsewhere": 0.88, "sign": sign, "word": word})
+    sentence = sentence.replace("\u00a0", " ")
+    assert said in sentence and not_said not in sentence and (head == "No place stands out") == (word == "nothing")
+
+
+def test_a_map_is_drawn_where_it_is_confirmed_and_nowhere_else(report):
+    page, data = report
+    drawn = sum(e["check"]["word"] == "confirmed" for e in data["evidence"])
+    assert page.count('alt="The same face in grey') == drawn == page.count("Heat map: confirmed")
+
+
+def test_the_report_names_the_file_and_nothing_of_this_machine(detector, clips, tmp_path):
+    explain.write_report(detector.predict(clips["two"]), detector, tmp_path / "r.html", name=str(clips["two"]))
+    page, data = (tmp_path / "r.html").read_text(), json.loads((tmp_path / "r.json").read_text())
+    for text in (page, json.dumps(data)):
+        assert str(clips["two"].parent) not in text and "two.mp4" in text
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", data["made"]) and data["made"] in page
+    assert "320 × 200 px" in page and "mpeg4" in page and "bit/s" in page
+    # One numbering: the ids of the JSON are the numbers of the names.
+    for person in data["people"]:
+        assert f"Person {person['id'][1:]}" in page and re.search(rf'alt="A frame of the video[^"]*Person {person["id"][1:]}', page)
+
+
+def test_suspicious_stretches_and_zones():
+    faces = [{"time_s": float(t), "p_real": p, "votes": v} for t, (p, v) in enumerate([(0.1, True), (0.2, True), (0.9, True), (0.1, True), (0.5, True), (0.1, False), (0.2, True), (0.1, True)])]
+    bounds = {"fake_below": 0.3, "real_above": 0.7}
+    assert html.stretches(faces, bounds) == [(0.0, 1.0), (6.0, 7.0)]
+    plot = html.timeline(faces, 8.0, bounds, "over time")
+    assert plot.count('class="stretch"') == 2 and plot.count("dot fake") == 5 and plot.count("dot no-face") == 1 and plot.count("not counted") == 1
+    assert "dot fake" not in html.timeline(faces, 8.0, bounds, "over time", decided=False)
+    assert "30 %" in html.zone_names(bounds) and "70 %" in html.zone_names(bounds)
 
 
 def test_lime_agrees():
@@ -94,7 +143,7 @@ def test_unknown_method(detector):
 def report(detector, clips, tmp_path_factory):
     """(page, data) of the two-person clip, under a name that tries to break out."""
     path = tmp_path_factory.mktemp("report") / "two.html"
-    explain.write_report(detector.predict(clips["two"]), detector, path, name='<script>alert(1)</script>".mp4')
+    explain.write_report(detector.predict(clips["two"]), detector, path, name='<script>alert(1)<b>".mp4')
     return path.read_text(), json.loads(path.with_suffix(".json").read_text())
 
 
@@ -113,7 +162,7 @@ def test_the_page_is_one_file_that_loads_and_runs_nothing(report):
 
 def test_the_page_says_what_was_found(report, detector):
     page, data = report
-    assert page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 * 8
+    assert page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 + 6       # each person, each face, and the frame
     for words in ("FAKE", "Person 1", "Person 2", "Fake probability", "not a proof", detector.model, "SHA-256", data["file"]["sha256"], "prefers-color-scheme:dark", "@media print"):
         assert words in page, words
     assert [p["verdict"] for p in data["people"]] == ["FAKE", "REAL"]

@@ -1,13 +1,17 @@
 """predict.py: lines, tables, exit codes, and going on after a kill."""
 
+import base64
 import csv
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,16 @@ def rows_of(path):
         return list(csv.DictReader(f))
 
 
+def without_reports(path) -> bytes:
+    """The table as a run without --report leaves it."""
+    import io
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, batch.CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "report": ""} for row in rows_of(path))
+    return out.getvalue().encode()
+
+
 def test_one_line_a_video_and_exit_code_1(run, folder):
     done, _ = run
     assert done.returncode == 1, done.stderr
@@ -71,12 +85,92 @@ def test_csv_is_in_input_order_and_agrees_with_json(run):
 
 
 def test_reports_are_written_for_what_was_judged(run):
-    assert sorted(p.name for p in (run[1] / "reports").iterdir()) == ["_1+1.html", "_1+1.json", "fa_ke _x_.html", "fa_ke _x_.json", "nobody.html", "nobody.json"] or \
-        sorted(p.suffix for p in (run[1] / "reports").iterdir()) == [".html"] * 3 + [".json"] * 3
+    reports = run[1] / "reports"
+    assert sorted(p.suffix for p in reports.iterdir() if p.stem != "index") == [".html"] * 3 + [".json"] * 3
+    rows = rows_of(run[1] / "v.csv")
+    assert [bool(r["report"]) for r in rows] == [True, True, False, True]
+    assert all(Path(r["report"]).is_file() for r in rows if r["report"])
+
+
+def test_the_index_has_a_row_for_every_video_and_loads_nothing(run):
+    page = (run[1] / "reports" / "index.html").read_text()
+    assert [page.count(f'data-verdict="{word}"') for word in ("REAL", "FAKE", "NO FACE", "ERROR")] == [1, 1, 1, 1]
+    links = re.findall(r'href="([^"]+)"', page)
+    assert len(links) == 3 and all((run[1] / "reports" / urllib.parse.unquote(link)).is_file() for link in links)
+    assert str(run[1]) not in page and "http:" not in page and "https:" not in page and "default-src 'none'" in page.replace("&#39;", "'")
+    script = re.search(r"<script>(.*?)</script>", page, re.S)[1]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in page.replace("&#43;", "+")
+
+
+def test_the_verdict_comes_before_the_explanation(clips, tiny_model, tmp_path):
+    """Lines, rows and JSON of all videos are there when the first report is begun."""
+    command = [sys.executable, str(PROJECT / "predict.py"), str(clips["real"]), str(clips["fake"]), "--model", str(tiny_model), "--frames", "3", "--workers", "1",
+               "--report", str(tmp_path / "r"), "--csv", str(tmp_path / "v.csv"), "--json", str(tmp_path / "v.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        words = [process.stdout.readline().split("  ")[1] for _ in range(2)]
+        reports = list((tmp_path / "r").glob("*.html"))
+        assert words == ["REAL", "FAKE"] and len(reports) < 2 and len(rows_of(tmp_path / "v.csv")) == 2
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert len(list((tmp_path / "r").glob("*.html"))) == 3 and len(json.loads((tmp_path / "v.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("what", ["report", "annotate"])
+def test_a_report_that_cannot_be_made_costs_no_verdict(clips, tiny_model, tmp_path, what):
+    target = tmp_path / ("r/real.html" if what == "report" else "r/real.mp4")
+    target.mkdir(parents=True)
+    (target / "in the way").write_text("")
+    done = predict(clips["real"], "--model", tiny_model, "--frames", 2, f"--{what}", tmp_path / "r", "--csv", tmp_path / "v.csv")
+    assert done.returncode == 1 and "REAL" in done.stdout and "could not be made" in done.stdout and "Traceback" not in done.stderr
+    row, = rows_of(tmp_path / "v.csv")
+    assert row["verdict"] == "REAL" and not row["error"] and not row["report"]
+
+
+def test_json_to_standard_output(clips, tiny_model):
+    done = predict(clips["real"], clips["broken"], "--model", tiny_model, "--frames", 2, "--json", "-")
+    assert [o["verdict"] for o in json.loads(done.stdout)] == ["REAL", None] and done.returncode == 1
+    assert "REAL" in done.stderr and "ERROR" in done.stderr
+
+
+@pytest.mark.parametrize("target, word", [pytest.param("out.mp4", "h264", id="file"), pytest.param("folder", "h264", id="folder")])
+def test_annotated_copy(clips, tiny_model, tmp_path, target, word):
+    import av
+    done = predict(clips["two"], "--model", tiny_model, "--frames", 4, "--annotate", tmp_path / target)
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / target if target.endswith(".mp4") else tmp_path / target / "two.mp4"
+    with av.open(str(made)) as out, av.open(str(clips["two"])) as source:
+        stream = out.streams.video[0]
+        assert stream.codec_context.name == word and not out.streams.audio
+        frames, originals = ([f.to_ndarray(format="rgb24") for f in c.decode(video=0)] for c in (out, source))
+    assert len(frames) == len(originals) and frames[0].shape == originals[0].shape
+    # The frame around the altered face (right) is orange, the other one's blue: read where the plain grey ground was.
+    import numpy as np
+    strongest = lambda x0, x1, c: max(int((f[20:170, x0:x1, c].astype(int) - f[20:170, x0:x1, 2 - c]).max()) for f in frames)
+    assert strongest(160, 320, 0) > 90 and strongest(0, 160, 2) > 60
+    assert not [p for p in made.parent.iterdir() if p != made]
+
+
+def test_annotated_copies_of_a_folder(folder, tiny_model, tmp_path):
+    done = predict(folder, "--model", tiny_model, "--frames", 2, "--annotate", tmp_path / "a")
+    assert done.returncode == 1 and sorted(p.name for p in (tmp_path / "a").iterdir()) == ["_1+1.mp4", "fa_ke _x_.mp4", "nobody.mp4"]
+
+
+@pytest.mark.parametrize("target, word", [("self", "never written to"), ("inside", "among the videos"), ("one.mp4", "name a folder"), ("out.avi", "not .avi")])
+def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, target, word):
+    (tmp_path / "in").mkdir()
+    videos = [shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")] + ([shutil.copy(clips["fake"], tmp_path / "in" / "fake.mp4")] if target == "one.mp4" else [])
+    before = {p: p.read_bytes() for p in (tmp_path / "in").iterdir()}
+    path = {"self": videos[0], "inside": tmp_path / "in"}.get(target, tmp_path / target)
+    done = predict(*([tmp_path / "in"] if target == "inside" else videos), "--model", tiny_model, "--annotate", path)
+    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
+    assert {p: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
 
 
 def test_resume_repairs_a_half_row_and_gives_the_same_bytes(run, folder, tiny_model, tmp_path):
-    whole = (run[1] / "v.csv").read_bytes()
+    whole = without_reports(run[1] / "v.csv")
     lines = whole.splitlines(keepends=True)
     table = tmp_path / "v.csv"
     table.write_bytes(b"".join(lines[:2]) + lines[2][:17])          # header, one row, and a row cut by a kill
@@ -98,11 +192,11 @@ def test_killed_in_the_middle_goes_on(folder, run, tiny_model, tmp_path):
     process.stdout.close()
     assert 1 <= len(rows_of(table)) <= 4
     subprocess.run(command, capture_output=True)
-    assert table.read_bytes() == (run[1] / "v.csv").read_bytes()
+    assert table.read_bytes() == without_reports(run[1] / "v.csv")
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ((), "no video given"), (("nowhere.mp4",), "no such file"), (("--bogus", "x"), "unrecognized"), (("--fram", "3", "x"), "unrecognized"),
+    (("x", "--csv", "-"), "standard output"), ((), "no video given"), (("nowhere.mp4",), "no such file"), (("--bogus", "x"), "unrecognized"), (("--fram", "3", "x"), "unrecognized"),
     (("--frames", "0", "x"), "1 or more"), (("--url", "file:///etc/passwd"), "not an http"), (("--scale", "big", str(PROJECT / "predict.py")), "not a scale")])
 def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path):
     done = predict(*arguments, cwd=tmp_path)
@@ -171,8 +265,8 @@ def test_find_videos(tmp_path, folder):
 
 
 def test_report_names_are_safe_and_distinct():
-    names = batch.report_names(["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv"])
-    assert len(set(names)) == 6 and all("/" not in n and not n.startswith(".") for n in names) and names[0] == "x" and names[1] == "b-x"
+    names = batch.report_names(["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"])
+    assert len({n.lower() for n in names}) == 9 and "index" not in names and all(len(n.encode()) <= 200 for n in names) and all("/" not in n and not n.startswith(".") for n in names) and names[0] == "x" and names[1] == "b-x"
 
 
 @pytest.mark.parametrize("text, safe", [("a.mp4", "a.mp4"), ("=1+1.mp4", "./=1+1.mp4"), ("-x", "./-x"), ("@x", "./@x"), ("+x", "./+x"), ("", "")])
@@ -205,6 +299,10 @@ def test_url_from_a_local_server(clips, tiny_model, tmp_path):
         done = predict("--url", f"{address}/fake.mp4", "--model", tiny_model, "--frames", 3, "--json", tmp_path / "v.json")
         assert done.returncode == 0, done.stderr
         assert json.loads((tmp_path / "v.json").read_text())[0]["verdict"] == "FAKE" and f"{address}/fake.mp4" in done.stdout
+        # An address is taken where a file is, and one that cannot be had costs its own row only.
+        mixed = predict(f"{address}/fake.mp4?key=secret", f"{address}/none.mp4", clips["real"], "--model", tiny_model, "--frames", 3, "--report", tmp_path / "r")
+        assert [line.split("  ")[1] for line in mixed.stdout.splitlines()] == ["REAL", "FAKE", "ERROR"] and mixed.returncode == 1
+        assert all("secret" not in p.read_text() for p in (tmp_path / "r").iterdir() if p.is_file())
         missing = predict("--url", f"{address}/none.mp4", "--model", tiny_model)
         assert missing.returncode == 2 and "cannot download" in missing.stderr and "Traceback" not in missing.stderr
     finally:

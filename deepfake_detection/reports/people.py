@@ -1,0 +1,11 @@
+"""What people in a video are called: one numbering in the lines, the tables, the JSON, the report and the annotated video."""
+
+from __future__ import annotations
+
+import re
+
+
+def person_name(id: str) -> str:
+    """"p2" -> "Person 2"; another id is a name already."""
+    number = re.fullmatch(r"p(\d+)", id)
+    return f"Person {number[1]}" if number else id
