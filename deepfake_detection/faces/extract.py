@@ -53,6 +53,7 @@ class FrameFaces:
         faces: by descending confidence; pixels of the resized frame.
         crops: uint8 (H, W, 3) RGB of each face, margin included.
         size: (width, height) of the resized frame.
+        looks: `tracks.look` of each detected face; none for carried ones.
     """
 
     frame: int
@@ -61,6 +62,7 @@ class FrameFaces:
     faces: list[Face]
     crops: list[np.ndarray]
     size: tuple[int, int]
+    looks: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass
@@ -112,7 +114,7 @@ def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLIS
             if memory is not None:
                 faces = memory.fill(faces)
             crops = [cv2.cvtColor(crop_face(frame.image, f, margin), cv2.COLOR_BGR2RGB) for f in faces]
-            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height))
+            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks)
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

@@ -1,6 +1,7 @@
 """Who is who in a video: faces of one person are linked over the frames by place and looks, never by their number in a frame.
 
-Linking is causal: a frame's people are decided by that frame and earlier ones, so carry-over never uses the future.
+Linking (`Linker`) is causal: a frame's people are decided by that frame and earlier ones, so carry-over never uses the future.
+`merge` then joins broken tracks with the whole video in view.
 """
 
 from __future__ import annotations
@@ -139,6 +140,69 @@ def link(frames: list[list[Face]], crops: list[list[np.ndarray]] | None = None) 
     """
     linker = Linker()
     return [linker.update(faces, None if crops is None else [look(c) for c in crops[i]]) for i, faces in enumerate(frames)]
+
+
+#: Tracks whose nearest looks are closer than this are one person, wherever they are; where the one ends beside the other's begin,
+#: `NEAR_LOOK` is enough. Of 103 clips the first and the last third of one person are nearer than .21 in 99 %, of 198 pairs of
+#: different people 99 % are further than .34, but people of one scene (the same light) come as near as .22.
+SAME_TRACK_LOOK, NEAR_LOOK = 0.20, 0.28
+#: Near: so many frames apart at most, and moved or grown by less than this (`_place_distance`).
+NEAR_FRAMES, NEAR_PLACE = 3, 1.0
+
+
+def merge(frames: list[list[Face]], looks: list[list[np.ndarray]]) -> list[list[Face]]:
+    """Joins tracks of one person that cuts, crossings and gaps have broken. Looks at the whole video, so it is not for carry-over.
+
+    Two tracks that share a frame are two people. Of the others the pair with the nearest looks is joined first.
+
+    Args:
+        frames: linked faces of each frame in time order; looks: `look` of each.
+
+    Returns:
+        the same structure with `person` set anew: "p1", "p2", ... by first appearance.
+    """
+    tracks: dict[str, list[tuple[int, Face, np.ndarray]]] = {}
+    for number, (faces, seen) in enumerate(zip(frames, looks)):
+        for face, look_of in zip(faces, seen):
+            tracks.setdefault(face.person, []).append((number, face, look_of))
+    away = {frozenset(pair): _nearest_looks(*(np.stack([entry[2] for entry in _thinned(tracks[name])]) for name in pair))
+            for pair in itertools.combinations(tracks, 2)}
+    name_of = {name: name for name in tracks}
+    while pair := _nearest_tracks(tracks, away):
+        kept, joined = pair
+        tracks[kept] = sorted(tracks[kept] + tracks.pop(joined), key=lambda entry: entry[0])
+        for other in tracks:
+            if other != kept:
+                away[frozenset((kept, other))] = min(away[frozenset((kept, other))], away[frozenset((joined, other))])
+        name_of = {old: kept if now == joined else now for old, now in name_of.items()}
+    order = {name: f"p{i + 1}" for i, name in enumerate(dict.fromkeys(name_of.values()))}
+    return [[replace(face, person=order[name_of[face.person]]) for face in faces] for faces in frames]
+
+
+def _nearest_tracks(tracks: dict, away: dict) -> tuple[str, str] | None:
+    """The two tracks that are most surely one person; None when no two are."""
+    best, found = 1.0, None
+    for (a, first), (b, second) in itertools.combinations(tracks.items(), 2):
+        looks = away[frozenset((a, b))]
+        if looks >= NEAR_LOOK * best or {n for n, _, _ in first} & {n for n, _, _ in second}:
+            continue
+        before, after = (first, second) if first[-1][0] < second[0][0] else (second, first)
+        near = 0 < after[0][0] - before[-1][0] <= NEAR_FRAMES and _place_distance(before[-1][1], after[0][1]) < NEAR_PLACE
+        distance = looks / (NEAR_LOOK if near else SAME_TRACK_LOOK)
+        if distance < best:
+            best, found = distance, (a, b)
+    return found
+
+
+def _nearest_looks(a: np.ndarray, b: np.ndarray) -> float:
+    """The least `look_distance` between two sets of looks, (N, D) and (M, D)."""
+    hellinger = np.sqrt(np.maximum(0, 1 - a[:, :256] @ b[:, :256].T))
+    return float(((hellinger + 4 * np.abs(a[:, None, 256:] - b[None, :, 256:]).mean(-1)) / 2).min())
+
+
+def _thinned(track: list, most: int = 8) -> list:
+    """At most `most` entries of a track, evenly: bounds the work in videos with many frames."""
+    return track if len(track) <= most else [track[i * (len(track) - 1) // (most - 1)] for i in range(most)]
 
 
 def people(frames: list[list[Face]], times_s: Sequence[float]) -> list[dict]:
