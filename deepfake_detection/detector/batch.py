@@ -65,7 +65,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[str]:
 
 
 def line_of(result: dict) -> str:
-    """The line that a person reads: name, verdict, fake probability with its interval over frames, faces, frames used."""
+    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason, faces, frames used."""
     name = shown(result["video"])
     if result["error"]:
         return f"{name}  ERROR  {result['error']}"
@@ -73,8 +73,11 @@ def line_of(result: dict) -> str:
     if result["p_fake"] is None:
         return f"{name}  {result['verdict']}  {frames}"
     text = f"{name}  {result['verdict']}  fake probability {result['p_fake']:.3f}"
-    if result["interval"]:
-        text += f" ({result['interval'][0]:.3f} to {result['interval'][1]:.3f} over frames)"
+    single = result.get("frame_range")
+    if single:
+        text += f" (average; single frames {single[0]:.3f} to {single[1]:.3f})"
+    if result.get("reason"):
+        text += f"  {result['reason']}"
     people = result["people"]
     text += f"  {count(len(people), 'face')}  {frames}"
     if len(people) > 1:

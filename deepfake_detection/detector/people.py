@@ -6,8 +6,9 @@ what the file does not name has the defaults of `faces.quality.Bounds` and `Deci
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
-from typing import Callable, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -22,12 +23,19 @@ class Decision:
     """How people become a verdict; fields of detector.json's "decision".
 
     Attributes:
-        min_faces: faces that must vote before a person decides; fewer in clips with fewer frames, see `needed`.
-        min_share: a person decides with at least this share of the votes of the person with most.
+        min_faces: faces that must vote before a video is judged (all of them where fewer frames are looked at), and before
+            another person is judged.
+        min_vote_share: share of the frames with a face in which one must vote.
+        min_share: a person is well seen with at least this share of the votes of the person with most.
+        stretch_two, stretch_three: a person's two or three faces in a row look altered when each is below 0.5 and their p_real
+            (mean of the logits) below this.
     """
 
     min_faces: int = 3
+    min_vote_share: float = 0.25
     min_share: float = 0.2
+    stretch_two: float = 0.15
+    stretch_three: float = 0.25
 
     @classmethod
     def from_dict(cls, values: dict | None) -> "Decision":
@@ -52,28 +60,110 @@ class Verdict:
     stretches: tuple[Stretch, ...] = ()
 
 
-def judge(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, *, seed: int = 1) -> Verdict:
+def judge(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, *, frames: int | None = None,
+          seed: int = 1) -> Verdict:
     """The verdict on the faces of a video.
 
+    The largest face that votes in each frame decides; the person who is that in most frames comes first. Another well-seen person
+    who looks FAKE, or a stretch that does, makes UNSURE of REAL. Where too few faces vote the verdict is UNSURE, and p_real that
+    of all faces.
+
     Args:
-        faces: in time order, with `person`, `votes` and `reason`.
-        rule: from a person's faces to the person's score (`aggregation.RULES`).
+        faces: in time order, with `person`, `votes`, `reason` and `fault`.
+        rule: from faces to a score (`aggregation.RULES`).
+        frames: frames looked at; None: those with a face.
         seed: of the interval's resampling.
     """
     if not faces:
         return Verdict(labels.VERDICT_NO_FACE, None)
+    largest = _largest_of_each_frame([f for f in faces if f.votes])
+    with_face = len({f.frame for f in faces})
+    enough = len(largest) >= max(min(decision.min_faces, frames or with_face), decision.min_vote_share * with_face)
+    deciding = largest if enough else _largest_of_each_frame(faces)
+    people = _people(faces, thresholds, decision, rule, seed)
+    led = Counter(f.person for f in deciding)
+    people.sort(key=lambda p: (-led[p.id], not p.well_seen, p.p_real, p.id))
+    p_real = RULES[rule](np.array([f.p_real for f in deciding]))
+    stretches = _stretches(faces, people, thresholds, decision)
+    if enough:
+        verdict, reason = _with_doubts(thresholds.verdict(p_real), people, stretches, thresholds)
+    else:
+        dumb = [f for f in faces if not f.votes]
+        verdict = labels.VERDICT_UNSURE
+        reason = quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb]) or "a face is seen too briefly"
+    scores = [f.p_real for f in deciding]
+    return Verdict(verdict, float(p_real), tuple(people), reason, fake_interval(scores, RULES[rule], seed=seed), frame_range(scores), stretches)
+
+
+def _with_doubts(verdict: str, people: list[Person], stretches: tuple[Stretch, ...], thresholds: Thresholds) -> tuple[str, str]:
+    """(verdict, reason): what speaks against a REAL makes it UNSURE."""
+    if verdict == labels.VERDICT_FAKE:
+        return verdict, ""
+    others = [p.id for p in people[1:] if p.well_seen and p.verdict == labels.VERDICT_FAKE]
+    doubts = [f"another person looks altered ({', '.join(others)})"] if others else []
+    doubts += [s.text for s in stretches[:2]]
+    if verdict == labels.VERDICT_UNSURE and not others:
+        doubts = [between(thresholds)]
+    return (labels.VERDICT_UNSURE if doubts else verdict), "; ".join(doubts)
+
+
+def between(thresholds: Thresholds) -> str:
+    """What UNSURE means where nothing is wrong with the picture."""
+    low, high = 100 * (1 - thresholds.real_above), 100 * (1 - thresholds.fake_below)
+    return f"the average lies between {low:.0f} and {high:.0f} %, where this detector does not decide"
+
+
+def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
+    largest: dict[int, FaceScore] = {}
+    for face in faces:
+        held = largest.get(face.frame)
+        if held is None or face.box[2] * face.box[3] > held.box[2] * held.box[3]:
+            largest[face.frame] = face
+    return list(largest.values())
+
+
+def _people(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int) -> list[Person]:
+    """Everybody with a face that votes or with `min_faces` faces; a few bad pictures are nobody, unless there is nothing else."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
+    own = {name: seen for name, seen in own.items() if len(seen) >= decision.min_faces or any(f.votes for f in seen)} or own
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
     scores = {name: np.array([f.p_real for f in seen]) for name, seen in counted.items()}
-    people = [_person(s, own[s.person], counted[s.person], thresholds, RULES[rule], seed)
-              for s in person_scores(scores, rule, min_frames=decision.min_faces, min_share=decision.min_share)]
-    people.sort(key=lambda p: (not p.well_seen, p.p_real, p.id))
-    first = people[0]
-    return Verdict(first.verdict, first.p_real, tuple(people), first.reason, first.interval, first.frame_range)
+    most = max(sum(f.votes for f in seen) for seen in own.values())
+    out = []
+    for s in person_scores(scores, rule, min_frames=decision.min_faces, min_share=decision.min_share):
+        seen, votes = own[s.person], sum(f.votes for f in own[s.person])
+        well_seen = votes > 0 and votes >= max(min(decision.min_faces, most), decision.min_share * most)
+        verdict = thresholds.verdict(s.p_real)
+        reason = "" if verdict != labels.VERDICT_UNSURE else between(thresholds)
+        if not votes:
+            verdict = labels.VERDICT_UNSURE
+            reason = quality.reason([f.fault for f in seen], [f.quality["size_px"] for f in seen])
+        values = [f.p_real for f in counted[s.person]]
+        out.append(Person(id=s.person, p_real=s.p_real, interval=fake_interval(values, RULES[rule], seed=seed), verdict=verdict,
+                          first_s=seen[0].time_s, last_s=seen[-1].time_s, frames=len(seen), well_seen=well_seen,
+                          faces_that_vote=votes, frame_range=frame_range(values), reason=reason))
+    return out
 
 
-def _person(score, seen: list[FaceScore], counted: list[FaceScore], thresholds: Thresholds, rule: Callable, seed: int) -> Person:
-    p_real = [f.p_real for f in counted]
-    return Person(id=score.person, p_real=score.p_real, interval=fake_interval(p_real, rule, seed=seed),
-                  verdict=thresholds.verdict(score.p_real), first_s=seen[0].time_s, last_s=seen[-1].time_s, frames=len(seen),
-                  well_seen=score.well_seen, faces_that_vote=sum(f.votes for f in seen), frame_range=frame_range(p_real))
+def _stretches(faces: Sequence[FaceScore], people: list[Person], thresholds: Thresholds, decision: Decision) -> tuple[Stretch, ...]:
+    """Runs of faces that look altered, of everybody; a well-seen person who looks FAKE throughout is no stretch."""
+    times = sorted({f.time_s for f in faces})
+    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.0      # a frame stands for the time around it
+    throughout = {p.id for p in people if p.well_seen and p.verdict == labels.VERDICT_FAKE}
+    out = []
+    for name in dict.fromkeys(f.person for f in faces):
+        own = [f for f in faces if f.person == name and f.votes]
+        if name in throughout or len(own) < 2:
+            continue
+        p = np.clip([f.p_real for f in own], 1e-3, 1 - 1e-3)
+        logit = np.log(p) - np.log1p(-p)
+        altered = np.zeros(len(own), bool)
+        for length, bound in ((2, decision.stretch_two), (3, decision.stretch_three)):
+            for i in range(len(own) - length + 1):
+                # Each of them on the fake side: one extreme frame among good ones is noise.
+                if logit[i:i + length].max() < 0 and logit[i:i + length].mean() < np.log(bound / (1 - bound)):
+                    altered[i:i + length] = True
+        for run in np.split(np.arange(len(own)), np.flatnonzero(np.diff(altered)) + 1):
+            if altered[run[0]]:
+                out.append(Stretch(max(own[run[0]].time_s - half, 0.0), own[run[-1]].time_s + half, float(1 - p[run].mean()), name))
+    return tuple(sorted(out, key=lambda s: s.start_s))

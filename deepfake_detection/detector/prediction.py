@@ -28,6 +28,7 @@ class FaceScore:
         quality: what was measured of the picture (`faces.quality.Quality`), plain numbers.
         votes: whether the picture is good enough for this face to count.
         reason: "" or why it does not vote, e.g. "too small (28 px)".
+        fault: "" or the same as a key of `faces.quality.FAULTS`.
     """
 
     person: str
@@ -41,6 +42,7 @@ class FaceScore:
     quality: dict = field(repr=False, default_factory=dict)
     votes: bool = True
     reason: str = ""
+    fault: str = ""
 
     def to_json(self) -> dict:
         return {"person": self.person, "frame": self.frame, "index": self.index, "time_s": self.time_s, "p_real": self.p_real,

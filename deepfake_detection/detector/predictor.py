@@ -207,23 +207,25 @@ class Detector:
 
     def _scored(self, frames: list, scores: list[float], source_width: int) -> list[FaceScore]:
         """FaceScores in time order from frames with their linked faces, crops and the crops' scores."""
-        from ..faces import quality
+        from ..faces import quality, tracks
         from ..faces.crops import widen
         values, out = iter(scores), []
-        for frame in frames:
+        linked = tracks.merge([frame.faces for frame in frames], [frame.looks for frame in frames])
+        for frame, faces in zip(frames, linked):
             scale = frame.size[0] / source_width if source_width else 1.0
-            for face, crop in zip(frame.faces, frame.crops):
+            for face, crop in zip(faces, frame.crops):
                 measured = quality.measure(face, crop, widen(face, self.resolved["margin"], *frame.size)[:2], frame.size, scale)
                 fault = self.bounds.fault(measured)
                 out.append(FaceScore(person=face.person, frame=frame.frame, index=frame.index, time_s=float(frame.time_s),
                                      p_real=next(values), box=face.box, confidence=float(face.confidence), crop=crop,
-                                     quality=measured.to_json(), votes=not fault, reason=quality.words(fault, measured.size_px)))
+                                     quality=measured.to_json(), votes=not fault, reason=quality.words(fault, measured.size_px), fault=fault))
         return out
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
         from . import people
-        found = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"], seed=self.settings.seed)
+        found = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"], frames=len(frames),
+                             seed=self.settings.seed)
         return Prediction(video=video, verdict=found.verdict, p_real=found.p_real,
                           p_fake=None if found.p_real is None else 1.0 - found.p_real, interval=found.interval,
                           frame_range=found.frame_range, reason=found.reason, people=found.people, stretches=found.stretches,

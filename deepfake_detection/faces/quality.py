@@ -2,7 +2,7 @@
 
 What is measured needs the detection (box, five points, confidence) and the pixels inside the box, nothing else. Occlusion is not
 measured: five points that are always given do not tell it; a face that is much covered shows in the detector's confidence alone.
-The bounds lie in `models/detector.json` ("quality"); `benchmarks/face_quality.py` chooses and tables them.
+`models/detector.json` ("quality") may state other bounds; what they rest on is in `docs/reliability.md`.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Quality:
 class Bounds:
     """What a face needs to vote; fields of detector.json's "quality". Measures as in `Quality`."""
 
-    min_size_px: float = 32.0
+    min_size_px: float = 40.0
     min_inside: float = 0.75
     max_yaw: float = 50.0
-    max_pitch: float = 45.0
-    min_sharpness: float = 0.0
-    min_brightness: float = 25.0
+    max_pitch: float = 40.0
+    min_sharpness: float = 0.07
+    min_brightness: float = 30.0
     min_contrast: float = 8.0
     max_blown_out: float = 0.35
-    min_confidence: float = 0.7
+    min_confidence: float = 0.8
 
     @classmethod
     def from_dict(cls, values: dict | None) -> "Bounds":

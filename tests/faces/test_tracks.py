@@ -135,3 +135,28 @@ def test_each_person_is_carried():
 def test_refuses_nonsense(arguments):
     with pytest.raises(ValueError):
         tracks.Memory(*arguments)
+
+
+@pytest.mark.parametrize("looks, shares_a_frame, people", [
+    pytest.param((0.0, 0.0), False, 1, id="same-look-after-a-gap"),
+    pytest.param((0.0, 1.0), False, 2, id="another-look"),
+    pytest.param((0.0, 0.0), True, 2, id="twins-in-one-frame"),
+])
+def test_merge_joins_broken_tracks(looks, shares_a_frame, people):
+    def vector(kind):
+        v = np.zeros(448, np.float32)
+        v[int(kind * 5)] = 1
+        v[256:] = kind
+        return v
+
+    def face(name, x):
+        return Face(x, 10, 50, 50, 0.9, ((0, 0),) * 5, person=name)
+
+    frames = [[face("p1", 0)], [face("p1", 0)], [], [face("p2", 500)], [face("p2", 500)]]
+    seen = [[vector(looks[0])], [vector(looks[0])], [], [vector(looks[1])], [vector(looks[1])]]
+    if shares_a_frame:
+        frames[1].append(face("p2", 500))
+        seen[1].append(vector(looks[1]))
+    merged = tracks.merge(frames, seen)
+    names = {f.person for faces in merged for f in faces}
+    assert names == {f"p{i + 1}" for i in range(people)} and [len(f) for f in merged] == [len(f) for f in frames]

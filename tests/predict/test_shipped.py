@@ -21,10 +21,9 @@ def test_the_altered_one_of_two_is_named(shipped, sample, side):
     got = shipped.predict(clip)
     assert len(got.people) == 2 and all(p.well_seen for p in got.people)
     middle = {p.id: statistics.median(f.box[0] + f.box[2] / 2 for f in got.faces if f.person == p.id) for p in got.people}
-    most_fake, other = (p.id for p in got.people)
+    most_fake, other = (p.id for p in sorted(got.people, key=lambda p: p.p_real))
     assert (middle[most_fake] < middle[other]) == (side == "left")
-    # The video is as fake as that person.
-    assert got.p_real == got.people[0].p_real
+    assert got.verdict in ("FAKE", "UNSURE") and next(p for p in got.people if p.id == most_fake).verdict == "FAKE"
     # Altered, the one on the right is more fake than either of the two untouched. The one on the left is called FAKE in the untouched
     # shot too, by 1.2 and 1.3 alike (models/README.md says so), so there is nothing to compare.
     if side == "right":
