@@ -1,4 +1,8 @@
-"""Outputs that are either whole or absent, links instead of copies, and a lock for a folder."""
+"""Outputs that are either whole or absent, links instead of copies, and a lock for a folder.
+
+A data set may come from anyone, and our locks and unfinished files may lie in its folder. So nothing that already stands under such a
+name is ever opened for writing: a link there could lead to any file of the user.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ import os
 import platform
 import re
 import shutil
+import stat
 from pathlib import Path
-from typing import Any, Iterator
+from typing import IO, Any, Iterator
 
 from .errors import UserError
 
@@ -34,12 +39,24 @@ def _host() -> str:
     return hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 
+def create(path: str | Path) -> None:
+    """Makes a new, empty file.
+
+    Raises:
+        FileExistsError: something stands under this name, be it a link that leads nowhere.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a path to write to; renames it to `path` when the block ends well, removes it when it does not."""
+    """Yields the path of a new, empty file to write to; renames it to `path` when the block ends well, removes it when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
+    _remove(partial)
+    # Made here, so that whoever writes opens a file of ours and never follows a link that somebody laid under this name.
+    create(partial)
     try:
         yield partial
         os.replace(partial, path)
@@ -54,18 +71,18 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     partial.mkdir()
     try:
         yield partial
-        if path.exists():
+        if os.path.lexists(path):
             # os.replace cannot replace a folder that is not empty: move the old one aside first, under a partial name, so that
             # a kill between the two renames leaves rubbish that remove_partials() knows, never a half-filled `path`.
             old = partial.with_name(partial.name + "-old")
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
             os.replace(path, old)
             os.replace(partial, path)
-            shutil.rmtree(old)
+            _remove(old)
         else:
             os.replace(partial, path)
     except BaseException:
@@ -73,11 +90,19 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def _remove(path: Path) -> None:
+    """Removes a file, a folder with all in it, or a link (never what it leads to), if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_partials(folder: str | Path) -> int:
     """Removes what killed runs left in `folder` (not below it). Call it while holding the folder's lock. Returns how many."""
     count = 0
     for entry in Path(folder).glob(f".*{_PARTIAL}*"):
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+        _remove(entry)
         count += 1
     return count
 
@@ -88,7 +113,8 @@ def remove_dead_partials(folder: str | Path) -> int:
     for entry in Path(folder).glob(f".*{_PARTIAL}{_host()}-*"):
         pid = re.search(r"-(\d+)(?!.*-\d)", entry.name)
         if pid and not _alive(int(pid[1])):
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):      # another run clears up too
+                _remove(entry)
             count += 1
     return count
 
@@ -143,10 +169,58 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def source_stamp(path: str | Path) -> dict:
-    """What tells whether a source file is the one an output was made from: size in bytes and modification time in ns."""
-    stat = os.stat(path)
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+def source_stamp(path: str | Path, *, content: bool = True) -> dict:
+    """What tells whether a source file is the one an output was made from: size in bytes, modification time in ns and SHA-256.
+
+    Size and time say little: `cp -p`, rsync and archives keep the time of what they copy. So `same_source` goes by the content.
+
+    Args:
+        content: read the file for its hash; without, `sha256` is empty.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file (a pipe would wait for ever).
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
+        info = os.fstat(f.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        digest = hashlib.file_digest(f, "sha256").hexdigest() if content else ""
+    return {"bytes": info.st_size, "mtime_ns": info.st_mtime_ns, "sha256": digest}
+
+
+def same_source(path: str | Path, stamp: Any) -> bool:
+    """Whether the file's content is that of `stamp` (of `source_stamp`, as it was read from a record).
+
+    Raises:
+        OSError: see `source_stamp`.
+    """
+    if not isinstance(stamp, dict) or not stamp.get("sha256") or os.stat(path).st_size != stamp.get("bytes"):
+        return False
+    return source_stamp(path)["sha256"] == stamp["sha256"]
+
+
+def open_lock(path: str | Path) -> IO[bytes]:
+    """The file `path`, made if it is not there and locked until it is closed (the lock dies with the process). Never written to.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        OSError: it cannot be made; it is a link (ELOOP), or no regular file (EINVAL).
+    """
+    while True:
+        # No O_TRUNC, and O_NONBLOCK because a pipe laid under this name would wait for its other end.
+        handle = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
+        try:
+            opened = os.fstat(handle.fileno())
+            if not stat.S_ISREG(opened.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(path))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(opened, os.stat(path, follow_symlinks=False)):
+                    return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()      # its last holder removed it between our opening and our lock: that lock holds nobody off
 
 
 @contextlib.contextmanager
@@ -154,18 +228,26 @@ def folder_lock(folder: str | Path, stage: str) -> Iterator[None]:
     """Holds `<folder>/.<stage>.lock` so that two runs never write to one folder at once. The lock dies with the process.
 
     Raises:
-        UserError: when another run holds it, or the folder cannot be written.
+        UserError: when another run holds it, the folder cannot be written, or something else stands under the lock's name.
     """
     folder = Path(folder)
+    lock = folder / f".{stage}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / f".{stage}.lock", "w")
+        handle = open_lock(lock)
+    except BlockingIOError:
+        raise UserError(f"another run of {stage} is writing to this folder", file=folder,
+                        hint="wait until it ends, or choose another folder with --out") from None
     except OSError as e:
+        if odd := odd_lock(e, lock):
+            raise odd from None
         raise UserError(f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --out") from None
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another run of {stage} is writing to this folder", file=folder,
-                            hint="wait until it ends, or choose another folder with --out") from None
         yield
+
+
+def odd_lock(error: OSError, lock: Path) -> UserError | None:
+    """The UserError for what `open_lock` refused to touch; None for any other error (no permission, no room)."""
+    if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
+        return None
+    return UserError("a link, or what is no plain file, stands where our lock should be", file=lock, hint="it is not ours: look at it, then remove it")

@@ -47,7 +47,7 @@ find_python() {
 make_environment() {
   local venv="${DEEPFAKE_VENV:-$ROOT/.venv}" python stamp file
   PY="$venv/bin/python"
-  exec 9>"$venv.lock" || die "cannot write beside $venv" "set DEEPFAKE_VENV to a folder that you may write"
+  exec 9>>"$venv.lock" || die "cannot write beside $venv" "set DEEPFAKE_VENV to a folder that you may write"
   command -v flock >/dev/null 2>&1 && flock 9      # two runs at once: the second waits for the first one's installs
   if ! { [ -x "$PY" ] && python_is_right "$PY" && "$PY" -m pip --version >/dev/null 2>&1; }; then
     python="$(find_python)" || exit 2

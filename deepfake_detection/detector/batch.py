@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -33,9 +34,9 @@ KEPT = 16
 #: Largest file that a worker may write where it writes videos.
 VIDEO_BYTES = 16 << 30
 
-#: Columns of --csv. No times in it: a second run gives the same bytes.
+#: Columns of --csv. No times of ours in it: a second run gives the same bytes. The last three are the video's (`files.source_stamp`).
 CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
-               "people", "people_p_real", "model", "settings", "error", "note", "report")
+               "people", "people_p_real", "model", "settings", "error", "note", "report", "bytes", "mtime", "sha256")
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[str]:
@@ -98,7 +99,7 @@ def count(n: int, noun: str) -> str:
 
 
 def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
-    """The row of --csv for a result object. `report`: path of its page."""
+    """The row of --csv for a result object. `report`: path of its page; the result's `source` tells later whether the file is the same."""
     interval = result["interval"] or (None, None)
     number = lambda v: "" if v is None else f"{v:.6f}"
     return {"video": cell(result["video"]), "verdict": result["verdict"] or "", "p_real": number(result["p_real"]),
@@ -106,7 +107,13 @@ def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
             "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
             "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
             "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""), "note": cell(result.get("note") or ""),
-            "report": cell(report or "")}
+            "report": cell(report or ""), **_stamp_cells(result.get("source"))}
+
+
+def _stamp_cells(stamp: dict | None) -> dict:
+    if not stamp:
+        return {"bytes": "", "mtime": "", "sha256": ""}
+    return {"bytes": stamp["bytes"], "mtime": f"{stamp['mtime_ns'] / 1e9:.6f}", "sha256": stamp["sha256"]}
 
 
 def cell(text: str) -> str:
@@ -127,23 +134,31 @@ class CsvFile:
     """
 
     def __init__(self, path: Path, settings: str, *, force: bool = False):
-        import fcntl
         self.path, self.settings = Path(path), settings
+        lock = _lock_of(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # The lock is a file of its own: the table is replaced by a rename at the end.
-            self._lock = open(self.path.with_name(f".{self.path.name}.lock"), "w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = files.open_lock(lock)
         except BlockingIOError:
             raise UserError("another run is writing to this table", file=path, hint="wait until it ends, or name another --csv") from None
         except OSError as e:
+            if odd := files.odd_lock(e, lock):
+                raise odd from None
             raise UserError(f"cannot write here ({e.strerror})", file=path, hint="name another --csv") from None
+        try:
+            self._begin(force)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _begin(self, force: bool) -> None:
         files.remove_dead_partials(self.path.parent)
         self.rows: dict[str, dict] = {} if force else self._read()
-        # Videos that failed are tried again; the others stand.
+        # Videos that failed are tried again; the others stand, as long as their file is the same (`stands`).
         self.done = {name: row for name, row in self.rows.items() if not row["error"]}
         self._write(self.done.values())
-        self._handle = open(self.path, "a", encoding="utf-8", newline="")
+        self._handle = open(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC), "w", encoding="utf-8", newline="")
 
     def _read(self) -> dict[str, dict]:
         if not self.path.exists():
@@ -175,6 +190,16 @@ class CsvFile:
             f.flush()
             os.fsync(f.fileno())
 
+    def stands(self, name: str, video: str | Path) -> bool:
+        """Whether the row of `name` is there, without an error, and of the content that the file has now."""
+        row = self.done.get(cell(name))
+        if row is None or not row["sha256"].strip():
+            return False
+        try:
+            return files.same_source(video, {"bytes": int(row["bytes"]), "sha256": row["sha256"]})
+        except (OSError, ValueError):
+            return False
+
     def append(self, row: dict) -> None:
         """Adds a row and waits until the disk has it."""
         text = io.StringIO(newline="")
@@ -193,12 +218,47 @@ class CsvFile:
 
     def close(self) -> None:
         """Lets go of the file; a second time nothing happens: the lock may be the next run's by then."""
-        if self._lock.closed:
-            return
         if not self._handle.closed:
             self._handle.close()
-        self.path.with_name(f".{self.path.name}.lock").unlink(missing_ok=True)
-        self._lock.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if not self._lock.closed:
+            _lock_of(self.path).unlink(missing_ok=True)
+            self._lock.close()
+
+
+def _lock_of(table: Path) -> Path:
+    """The lock is a file of its own, because the table is replaced by a rename at the end. Any name of 255 bytes can have one."""
+    name = f".{table.name}.lock"
+    if len(os.fsencode(name)) > 255:
+        name = f".{hashlib.sha1(os.fsencode(table.name)).hexdigest()}.lock"
+    return table.with_name(name)
+
+
+def _judged(worker: Worker, job: dict) -> dict:
+    """The job's result object; with `stamp` asked for and a verdict, its `source` is the stamp of the file that was judged.
+
+    Read afterwards, so that a file which is refused at once costs no reading of its gigabytes; none if it changed meanwhile.
+    """
+    from .predictor import failed
+    before = _stamp(job["video"], content=False) if job.get("stamp") else None
+    try:
+        result = worker.run({k: v for k, v in job.items() if k != "stamp"})
+    except Died as e:
+        return failed(job["name"], str(e))
+    if before and not result["error"]:
+        after = _stamp(job["video"])
+        if after and all(after[k] == before[k] for k in ("bytes", "mtime_ns")):
+            result["source"] = after
+    return result
+
+
+def _stamp(video: str, *, content: bool = True) -> dict | None:
+    try:
+        return files.source_stamp(video, content=content)
+    except OSError:
+        return None
 
 
 def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float = TIME_LIMIT_S,
@@ -221,13 +281,6 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
     limits = limits_of(time_limit_s, threads=int(settings.get("threads", 1))) if limits is None else limits
     crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
 
-    def judged(worker: Worker, job: dict) -> dict:
-        from .predictor import failed
-        try:
-            return worker.run(job)
-        except Died as e:
-            return failed(job["name"], str(e))
-
     def serve(worker: Worker) -> None:
         explained: list[tuple[int, dict]] = []        # judged by this worker, which still holds their faces
         try:
@@ -238,13 +291,13 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
                     job = None
                 if job is not None:
                     asked = any(job.get(o) for o in OUTPUTS)
-                    result = judged(worker, {**job, **dict.fromkeys(OUTPUTS), "keep": asked})
+                    result = _judged(worker, {**job, **dict.fromkeys(OUTPUTS), "keep": asked})
                     done.put((at, result))
                     if asked and not result["error"]:
                         explained.append((at, job))
                 if job is None or len(explained) == KEPT:
                     for at, held in explained:
-                        done.put((at, judged(worker, held)))
+                        done.put((at, _judged(worker, {**held, "stamp": False})))
                     explained = []
                 if job is None:
                     return
@@ -333,10 +386,11 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
         jobs = []
         for video, name, report, copy in zip(videos, names, reports, copies):
             # JSON needs the whole object, a report the file: with those a row in the table alone is not enough.
-            if table and cell(name) in table.done and not json_file and all(p is None or p.is_file() for p in (report, copy)):
+            if table and not json_file and all(p is None or p.is_file() for p in (report, copy)) and table.stands(name, video):
                 continue
             jobs.append({"video": os.path.abspath(video), "name": name, "explain": explain, "shown_report": report and str(report),
-                         "report": report and str(report.absolute()), "annotate": copy and str(copy.absolute())})
+                         "report": report and str(report.absolute()), "annotate": copy and str(copy.absolute()),
+                         "stamp": table is not None})
         if len(jobs) < len(videos):
             say(f"{len(videos) - len(jobs)} of {count(len(videos), 'video')} already in {csv_file}")
         whole, failures = _run(jobs, settings, workers, table, json_file, time_limit_s, unread or {}, say)
@@ -369,6 +423,7 @@ def _run(jobs: list[dict], settings: dict, workers: int, table: CsvFile | None, 
         nonlocal next_line
         if table:
             table.append(csv_row(done[at], table.settings, jobs[at]["shown_report"] if not done[at]["error"] else None))
+        done[at].pop("source", None)        # of the row only
         while next_line in done:
             _write(say, line_of(done[next_line]), len(jobs))
             next_line += 1

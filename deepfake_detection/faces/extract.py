@@ -19,7 +19,7 @@ from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED, Account
 from ..video.containers import MOST_PIXELS
 from ..video.decode import Frame, FrameReader
 from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,
-                            settings_of as frame_settings, video_stamp)
+                            settings_of as frame_settings, is_same_video, must_be_no_link, stamp_after, video_stamp)
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
@@ -244,7 +244,7 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
                                 **{k: result[k] for k in ("frames", "frames_with_face", "faces")})
                 bar.update()
         for task in tasks:
-            if task.folder.is_dir():
+            if task.folder.is_dir() and not task.folder.is_symlink():
                 remove_partials(task.folder)
     return account
 
@@ -269,11 +269,14 @@ class _Lazy:
 
 def _crop_one(lazy: _Lazy, task: _Task) -> dict:
     settings = lazy.settings
-    source = _source_of(task)
+    must_be_no_link(task.folder)
     target = task.folder / FACES
-    made = {"settings": settings.as_json(), "source": source}
+    must_be_no_link(target)
+    made = {"settings": settings.as_json(), "source": _source_of(task)}
+    before = video_stamp(task.video, content=False) if task.video is not None else None
     record = _read_json(target / SETTINGS_FILE)
-    if not task.force and record is not None and all(record.get(k) == v for k, v in made.items()) and _whole(target, record):
+    if not task.force and record is not None and record.get("settings") == made["settings"] and _whole(target, record) \
+            and _same_source(task, made["source"], record.get("source")):
         return record
     if task.folder.is_dir():
         remove_partials(task.folder)
@@ -303,6 +306,8 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
                                       crop=widen(face, settings.margin, *found.size)))
                 counts["faces"] += 1
         boxes.write_boxes(partial / boxes.FILE_NAME, rows)
+        if before is not None:
+            made["source"]["video"]["source"] = stamp_after(task.video, before)
         note = reader.note if reader is not None else (read_record(task.folder) or {}).get("note", "")
         record = {**made, **counts, "note": note}
         (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -322,7 +327,15 @@ def _source_of(task: _Task) -> dict:
             raise UserError("the record of the frames is broken", file=task.folder / RECORD,
                             hint="run 00_convert_video_to_image.py with --force")
         return {"frames": {k: parsed.get(k) for k in ("settings", "source")}}
-    return {"video": {"settings": frame_settings(task.sampling, task.scale), "source": video_stamp(task.video)}}
+    return {"video": {"settings": frame_settings(task.sampling, task.scale)}}
+
+
+def _same_source(task: _Task, now: dict, recorded) -> bool:
+    """Whether the faces were made from what is there now; of a video its content counts."""
+    if task.video is None:
+        return recorded == now
+    video = recorded.get("video") if isinstance(recorded, dict) else None
+    return isinstance(video, dict) and video.get("settings") == now["video"]["settings"] and is_same_video(task.video, video.get("source"))
 
 
 def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
 from ..video import workers
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
-from ..video.frames import FACES, LOCK, MARKED_FACES
+from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from . import boxes, pictures
 from .boxes import Face
 from .extract import SETTINGS_FILE
@@ -77,12 +77,15 @@ def mark_faces(manifest, frames: Path, *, radius: int | None = None, worker_coun
                     account.add(task.title, OK if result else NO_FACE, faces=result)
                 bar.update()
         for task in tasks:
-            remove_partials(task.folder)
+            if not task.folder.is_symlink():
+                remove_partials(task.folder)
     return account
 
 
 def _mark_one(task: _Task) -> int:
     source, target = task.folder / FACES, task.folder / MARKED_FACES
+    for folder in (task.folder, target):
+        must_be_no_link(folder)
     try:
         made = {"faces": json.loads((source / SETTINGS_FILE).read_text(encoding="utf-8")), "radius": task.radius}
     except ValueError:

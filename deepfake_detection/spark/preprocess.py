@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 from ..errors import UserError
-from ..files import folder_lock, source_stamp, write_json
+from ..files import create, folder_lock, source_stamp, write_json
 from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from . import session
 
@@ -83,7 +83,9 @@ def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> li
         row = {name: line[name] for name in _FROM_MANIFEST} | {"error": line["error"], "stamp": None}
         if not row["error"]:
             try:
-                row["stamp"] = source_stamp(data / row["video"])
+                # Not the content, which the driver would read of the whole archive. But no program can set st_ctime: whatever is
+                # put in a file's place has another, also where size and modification time were kept (cp -p, rsync).
+                row["stamp"] = source_stamp(data / row["video"], content=False) | {"ctime_ns": os.stat(data / row["video"]).st_ctime_ns}
             except OSError as e:
                 row["error"] = f"cannot read the file ({e.strerror})"
         rows.append(row)
@@ -113,8 +115,11 @@ def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dic
         return
     chosen = Settings(**settings)
     marker = target.with_name(f".{target.stem}.started")
-    isolated = marker.exists()
-    marker.touch()
+    isolated = False
+    try:
+        create(marker)
+    except FileExistsError:
+        isolated = True
     partial = target.with_name(f".{target.stem}.partial-{socket.gethostname()}-{uuid.uuid4().hex}")
     accounts = []
     try:

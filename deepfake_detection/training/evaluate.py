@@ -126,10 +126,10 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
 
 
 def faces_digest(faces) -> str:
-    """What tells whether a list of faces is the one results were made from: a hash of names and sizes in bytes."""
+    """What tells whether a list of faces is the one results were made from: a hash of names and contents."""
     digest = hashlib.sha256()
     for name, path in zip(faces.names, faces.paths()):
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        digest.update(f"{name}\0{files.sha256(path)}\0".encode())
     return digest.hexdigest()[:16]
 
 

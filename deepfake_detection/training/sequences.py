@@ -235,7 +235,7 @@ def feature_store(pixels: SequenceStore, extractor, folder: Path, *, batch_size:
             block = used[start:start + FEATURE_BLOCK]
             digest = hashlib.sha256()
             for i in block:
-                digest.update(f"{faces.names[i]}\0{paths[i].stat().st_size}\0{paths[i].stat().st_mtime_ns}\0".encode())
+                digest.update(f"{faces.names[i]}\0{files.sha256(paths[i])}\0".encode())
             path = folder / f"{digest.hexdigest()[:24]}.npy"
             values = _cached(path, (len(block), width))
             if values is None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, source_stamp
+from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, same_source, source_stamp
 from . import workers
 from .account import ERROR, NO_FRAMES, OK, SKIPPED, Account
 from .decode import FrameReader
@@ -126,12 +126,12 @@ def read_frames_table(folder: Path):
 
 
 def _convert_one(task: _Task) -> dict:
-    wanted = {"settings": settings_of(task.sampling, task.scale), "source": video_stamp(task.video)}
-    record = read_record(task.folder)
-    if not task.force and record is not None and all(record.get(k) == v for k, v in wanted.items()) \
-            and len(_pictures(task.folder, task.title)) == record["frames"]:
-        return record
+    wanted, before = {"settings": settings_of(task.sampling, task.scale)}, video_stamp(task.video, content=False)
     _must_be_ours(task.folder, task.title)
+    record = read_record(task.folder)
+    if not task.force and record is not None and record.get("settings") == wanted["settings"] \
+            and len(_pictures(task.folder, task.title)) == record.get("frames") and is_same_video(task.video, record.get("source")):
+        return record
     try:
         with atomic_dir(task.folder) as partial:
             reader = FrameReader(task.video, task.sampling, scale=task.scale)
@@ -142,6 +142,8 @@ def _convert_one(task: _Task) -> dict:
                     raise UserError("cannot write a frame", file=name, hint="is the disk full?")
                 lines.append(f"{frame.number},{frame.index},{frame.time_s:.3f}")
             info = reader.info
+            if reader.yielded:
+                wanted["source"] = stamp_after(task.video, before)
             record = {**wanted, "frames": reader.yielded, "fps": info.fps, "width": info.width, "height": info.height,
                       "frame_count": info.frame_count, "duration_s": info.duration_s, "note": reader.note}
             if not reader.yielded:
@@ -171,12 +173,36 @@ class _Unchanged(Exception):
     """The frames are those that stand."""
 
 
-def video_stamp(video: Path) -> dict:
+def video_stamp(video: Path, *, content: bool = True) -> dict:
     """`files.source_stamp` of a video; UserError when it cannot be read."""
     try:
-        return source_stamp(video)
+        return source_stamp(video, content=content)
     except OSError as e:
-        raise UserError(f"cannot read the video ({e.strerror})", file=video, hint="check the path and its permissions") from None
+        raise _unreadable(video, e) from None
+
+
+def is_same_video(video: Path, stamp: dict | None) -> bool:
+    """`files.same_source` of a video; UserError when it cannot be read."""
+    try:
+        return same_source(video, stamp)
+    except OSError as e:
+        raise _unreadable(video, e) from None
+
+
+def stamp_after(video: Path, before: dict) -> dict:
+    """The stamp of a video that has been decoded, for the record: of the file whose stamp was `before` (without its content).
+
+    Raises:
+        UserError: it cannot be read, or became another one meanwhile.
+    """
+    stamp = video_stamp(video)
+    if any(stamp[k] != before[k] for k in ("bytes", "mtime_ns")):
+        raise UserError("the video changed while it was read", file=video, hint="run the stage again when it is whole")
+    return stamp
+
+
+def _unreadable(video: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the video ({error.strerror})", file=video, hint="check the path and its permissions")
 
 
 def _pictures(folder: Path, title: str) -> list[str]:
@@ -193,6 +219,7 @@ def _same_frames(new: Path, old: Path, title: str) -> bool:
 
 def _must_be_ours(folder: Path, title: str) -> None:
     """Refuses to replace a folder that holds anything but what stages 00 to 01b write: it is the user's."""
+    must_be_no_link(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -202,6 +229,13 @@ def _must_be_ours(folder: Path, title: str) -> None:
         if name not in pictures and name not in (TABLE, RECORD, FACES, MARKED_FACES) and ".partial-" not in name:
             raise UserError(f"this folder holds {name!r}, which is none of our files, so it is left alone", file=folder,
                             hint="choose another folder with --frames-out")
+
+
+def must_be_no_link(folder: Path) -> None:
+    """Refuses a title's folder that is a link: a data set could lead us through it to any folder of the user."""
+    if folder.is_symlink():
+        raise UserError("the folder of this title is a link, so it is left alone", file=folder,
+                        hint="remove the link, or choose another folder with --frames-out (--frames)")
 
 
 def _keep_faces(old: Path, new: Path) -> None:

@@ -146,3 +146,152 @@ def test_partials_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
     assert files.remove_dead_partials(tmp_path) == 2
     assert mine.exists() and other.exists(), "a living process, and another machine"
     assert not any(p.exists() for p in gone)
+
+
+# --- a data set may be anyone's: nothing that stands under the name of a lock or of an unfinished file is written through -----------
+def _symlink(path, precious):
+    path.symlink_to(precious)
+
+
+def _relative(path, precious):
+    path.symlink_to(os.path.relpath(precious, path.parent))
+
+
+def _chain(path, precious):
+    (path.parent / "hop").symlink_to(precious)
+    path.symlink_to("hop")
+
+
+def _hard_link(path, precious):
+    os.link(precious, path)
+
+
+def _nowhere(path, precious):
+    path.symlink_to(precious.with_name("new.txt"))
+
+
+def _pipe(path, precious):
+    os.mkfifo(path)
+
+
+def _folder(path, precious):
+    path.mkdir()
+    (path / "mine.txt").write_text("mine")
+
+
+PLANTED = [pytest.param(make, id=make.__name__.strip("_")) for make in (_symlink, _relative, _chain, _hard_link, _nowhere, _pipe, _folder)]
+
+
+@pytest.fixture
+def precious(tmp_path):
+    path = tmp_path / "home" / "precious.txt"
+    path.parent.mkdir()
+    path.write_text("years of work")
+    yield path
+    assert path.read_text() == "years of work"
+    assert names(path.parent) == ["precious.txt"], "nothing was made through a link that led nowhere"
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_a_planted_lock_is_never_written_through(tmp_path, precious, plant):
+    data = tmp_path / "data"
+    data.mkdir()
+    plant(data / ".frames.lock", precious)
+    if plant is _hard_link:          # a plain file: locked, and left as it is
+        with files.folder_lock(data, "frames"):
+            pass
+        return
+    with pytest.raises(UserError, match="where our lock should be") as e:
+        with files.folder_lock(data, "frames"):
+            pytest.fail("held a lock that is none")
+    assert e.value.hint and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+@pytest.mark.parametrize("write", [
+    pytest.param(lambda path: files.write_text(path, "ours"), id="file"),
+    pytest.param(lambda path: _made(path), id="folder")])
+def test_a_planted_partial_file_is_never_written_through(tmp_path, precious, plant, write):
+    data = tmp_path / "data"
+    data.mkdir()
+    plant(files.partial_name(data / "out.csv"), precious)
+    write(data / "out.csv")
+    assert not files.partial_name(data / "out.csv").is_symlink()
+
+
+def test_an_output_that_is_a_link_is_replaced_itself(tmp_path, precious):
+    for name, write in (("t.csv", lambda p: files.write_text(p, "ours")), ("d", lambda p: _made(p))):
+        (tmp_path / name).symlink_to(precious.parent if name == "d" else precious)
+        write(tmp_path / name)
+        assert not (tmp_path / name).is_symlink()
+
+
+def _made(path):
+    with files.atomic_dir(path) as partial:
+        (partial / "f").write_text("ours")
+
+
+def test_a_lock_is_never_truncated(tmp_path):
+    (tmp_path / ".x.lock").write_text("content")
+    with files.folder_lock(tmp_path, "x"):
+        pass
+    assert (tmp_path / ".x.lock").read_text() == "content"
+
+
+def test_a_lock_that_its_holder_removed_holds_nobody_off_and_is_not_ours(tmp_path, monkeypatch):
+    """The holder removes its lock file between our opening it and our locking it: then we lock the new one, not the ghost."""
+    import fcntl
+
+    path, flock, first = tmp_path / ".x.lock", fcntl.flock, []
+
+    def removed_meanwhile(handle, how):
+        if not first:
+            first.append(path.unlink())
+        return flock(handle, how)
+    monkeypatch.setattr(files.fcntl, "flock", removed_meanwhile)
+    with files.open_lock(path) as handle:
+        assert os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+        with pytest.raises(BlockingIOError):
+            files.open_lock(path)
+
+
+# --- is it still the same file? ---------------------------------------------------------------------------------------------------
+def _same(path):
+    pass
+
+
+def _other_same_size_and_time(path):
+    stat = os.stat(path)
+    path.write_bytes(b"B" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def _renamed_over(path):
+    other = path.with_name("other")
+    other.write_bytes(b"B" * path.stat().st_size)
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    os.replace(other, path)
+
+
+@pytest.mark.parametrize("change, same", [
+    pytest.param(_same, True, id="untouched"), pytest.param(lambda p: os.utime(p, (1, 1)), True, id="touched"),
+    pytest.param(lambda p: p.chmod(0o600), True, id="mode"), pytest.param(_other_same_size_and_time, False, id="cp -p"),
+    pytest.param(_renamed_over, False, id="rsync"), pytest.param(lambda p: p.write_bytes(b"longer" * 9), False, id="other size")])
+def test_a_source_is_known_by_its_content(tmp_path, change, same):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(b"A" * 30)
+    stamp = files.source_stamp(path)
+    change(path)
+    assert files.same_source(path, stamp) is same
+
+
+@pytest.mark.parametrize("stamp", [None, {}, [], {"bytes": 30, "mtime_ns": 1}, {"bytes": 30, "sha256": ""}])
+def test_a_stamp_of_an_older_version_is_no_proof(tmp_path, stamp):
+    (tmp_path / "v.mp4").write_bytes(b"A" * 30)
+    assert files.same_source(tmp_path / "v.mp4", stamp) is False
+
+
+def test_a_pipe_is_no_source(tmp_path):
+    os.mkfifo(tmp_path / "p")
+    with pytest.raises(OSError):
+        files.source_stamp(tmp_path / "p")

@@ -308,3 +308,50 @@ def test_url_from_a_local_server(clips, tiny_model, tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _row(path, video, error=""):
+    """A table of one row, as an earlier run left it."""
+    from deepfake_detection import files
+    result = {"video": str(video), "verdict": "REAL", "p_real": 0.9, "p_fake": 0.1, "interval": None, "frames_decoded": 4, "frames_with_face": 4,
+              "people": [], "model": "m", "error": error, "source": files.source_stamp(video)}
+    table = batch.CsvFile(path, "s")
+    table.append(batch.csv_row(result, "s"))
+    table.finish([str(video)])
+
+
+@pytest.mark.parametrize("change, stands", [
+    pytest.param(lambda v: None, True, id="untouched"), pytest.param(lambda v: os.utime(v, (1, 1)), True, id="touched"),
+    pytest.param(lambda v: v.write_bytes(b"a fake of another size"), False, id="other size"),
+    pytest.param(lambda v: (lambda s: (v.write_bytes(b"x" * s.st_size), os.utime(v, ns=(s.st_atime_ns, s.st_mtime_ns))))(v.stat()), False, id="cp -p"),
+    pytest.param(lambda v: v.unlink(), False, id="gone")])
+def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"a video, as it were")
+    _row(tmp_path / "v.csv", video)
+    change(video)
+    table = batch.CsvFile(tmp_path / "v.csv", "s")
+    try:
+        assert table.stands(str(video), video) is stands
+    finally:
+        table.close()
+
+
+def test_a_second_close_leaves_the_next_runs_lock(tmp_path):
+    first = batch.CsvFile(tmp_path / "v.csv", "s")
+    first.close()
+    second = batch.CsvFile(tmp_path / "v.csv", "s")
+    first.close()
+    with pytest.raises(UserError, match="another run"):
+        batch.CsvFile(tmp_path / "v.csv", "s")
+    second.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["v.csv"]
+
+
+@pytest.mark.parametrize("name", ["v.csv", "x" * 251 + ".csv"], ids=["short", "255 bytes"])
+def test_a_planted_lock_of_a_table_is_never_written_through(tmp_path, name):
+    (tmp_path / "precious.txt").write_text("years of work")
+    batch._lock_of(tmp_path / name).symlink_to("precious.txt")
+    with pytest.raises(UserError, match="where our lock should be"):
+        batch.CsvFile(tmp_path / name, "s")
+    assert (tmp_path / "precious.txt").read_text() == "years of work"

@@ -200,3 +200,30 @@ def test_interrupt_and_go_on_gives_the_same_bytes(project, tmp_path):
         assert script(project, *options, "--frames-out", tmp_path / folder).returncode == 0
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
     assert not list((tmp_path / "stopped").glob(".*partial*"))
+
+
+def _replaced_like_rsync(path, other):
+    """Another video of the same size and time."""
+    stat, data = path.stat(), other.read_bytes()
+    size = max(stat.st_size, len(data))
+    path.write_bytes(data.ljust(size, b"\0"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_video_replaced_at_the_same_size_and_time_is_converted_again(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    write_video(data / "v.mp4", pattern(31, 96, 64, seed=5))
+    other = write_video(tmp_path / "other.mp4", pattern(31, 96, 64, seed=6))
+    size = max(p.stat().st_size for p in (data / "v.mp4", other))
+    (data / "v.mp4").write_bytes((data / "v.mp4").read_bytes().ljust(size, b"\0"))       # rubbish after the end changes nothing
+    rows = rows_of(data, ["v.mp4"])
+    convert(data, tmp_path / "out", rows)
+    before = (tmp_path / "out" / "v" / "v-000.png").read_bytes()
+    _replaced_like_rsync(data / "v.mp4", other)
+    convert(data, tmp_path / "out", rows)
+    assert (tmp_path / "out" / "v" / "v-000.png").read_bytes() != before
+    os.utime(data / "v.mp4", (1, 1))                                     # touched only: what stands, stands
+    record = (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns
+    convert(data, tmp_path / "out", rows)
+    assert (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns == record
