@@ -4,7 +4,7 @@
     python evaluate.py scores.csv --out results                       # a row a face: video, label, group, ..., p_real
     python evaluate.py results/cnn_preds_values.json --out results    # as stage 03 writes it
     python evaluate.py ours.csv --compare theirs.csv --out results    # which of two is better on the same videos?
-    python evaluate.py preds.json --manifest results/split_dataset/split_manifest.csv    # groups and datasets from a list
+    python evaluate.py preds.json --manifest results/split_manifest.csv    # groups and datasets from a list
 
 Prints the tables and writes evaluation.json, evaluation.csv (a row for each dataset, manipulation and rule), ROC.png,
 Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy and TPR at 5 % FPR

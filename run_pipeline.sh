@@ -16,7 +16,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 . "$ROOT/scripts/setup.sh"
 
 data="$ROOT/train_sample_videos" out="$PWD" frames="" marking=1
-common=() s00=() s03=() s04=() own_weights=0 own_model=0
+common=() layout=() s00=() s03=() s04=() own_weights=0 own_model=0
 while [ $# -gt 0 ]; do
   option="$1"; value="${2-}"
   case "$option" in                                # --name=value as well as --name value
@@ -34,7 +34,8 @@ while [ $# -gt 0 ]; do
     --data) data="$value" ;;
     --out) out="$value" ;;
     --frames-out) frames="$value" ;;
-    --layout|--workers|--seed) common+=("$option" "$value") ;;
+    --layout) layout=("$option" "$value") ;;           # of the stages that read the data folder
+    --workers|--seed) common+=("$option" "$value") ;;
     --max-videos|--max-seconds|--sampling) s00+=("$option" "$value") ;;
     --model) s03+=("$option" "$value"); own_model=1 ;;
     --weights) s03+=("$option" "$value"); own_weights=1 ;;
@@ -71,12 +72,13 @@ stage() {
 }
 
 where=(--data "$data" --out "$out")
-stage 00_convert_video_to_image.py "${where[@]}" --frames-out "$frames" ${common[@]+"${common[@]}"} ${s00[@]+"${s00[@]}"}
-stage 01a_crop_faces_mtcnn.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-[ $marking = 0 ] || stage 01b_mark_landmarks.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-stage 02_prepare_dataset.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-stage 03_train_cnn.py "${where[@]}" ${common[@]+"${common[@]}"} ${s03[@]+"${s03[@]}"}
-stage 03a_load_model.py "${where[@]}" ${common[@]+"${common[@]}"}
+read=("${where[@]}" ${layout[@]+"${layout[@]}"})
+stage 00_convert_video_to_image.py "${read[@]}" --frames-out "$frames" ${common[@]+"${common[@]}"} ${s00[@]+"${s00[@]}"}
+stage 01a_crop_faces_mtcnn.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
+[ $marking = 0 ] || stage 01b_mark_landmarks.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
+stage 02_prepare_dataset.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
+stage 03_train_cnn.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"} ${s03[@]+"${s03[@]}"}
+stage 03a_load_model.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
 stage 04_mapreduce_video_preds.py "${where[@]}" ${common[@]+"${common[@]}"} ${s04[@]+"${s04[@]}"}
 
 cat <<END

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Iterator
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..video import is_video_name
 
 #: What the stages write into a folder of results. A dataset may lie in the same folder (`--out` = `--data`).
@@ -32,9 +33,9 @@ def is_output(folder: str | Path) -> bool:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, links to folders included, our own outputs not."""
+    """Names of the folders in a folder, links to folders included, our own outputs and what cannot be read (`lost+found`) not."""
     # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
-    return [e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path)]
+    return [e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path) and _readable(Path(e.path))]
 
 
 def videos_in(folder: Path) -> list[str]:
@@ -58,6 +59,26 @@ def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
         for name in videos_in(data / here):
             yield here / name
         pending += [here / name for name in reversed(subfolders(data / here))]
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        os.scandir(folder).close()
+        os.stat(folder / ".")           # listed, but not to be entered
+    except OSError as e:
+        _say_skipped(folder, e)
+        return False
+    return True
+
+
+_told: set[str] = set()
+
+
+def _say_skipped(folder: Path, error: OSError) -> None:
+    """Once a run, on stderr: `lost+found`, or a folder of another user, is no reason to stop, and none to be silent."""
+    if str(folder) not in _told:
+        _told.add(str(folder))
+        print(f"note: skipped, this folder cannot be read ({error.strerror}): {printable(str(folder))}", file=sys.stderr)
 
 
 def has_video(data: Path, start: str = ".") -> bool:

@@ -292,3 +292,67 @@ def test_real_trees(shared):
     assert all(wanted[f]["manipulation"].startswith(found[f].manipulation) for f in wanted)
     pairs = {(found[f].group, wanted[f]["group"]) for f in wanted}
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+@pytest.mark.parametrize("value", ["NaN", '"nan"', '"None"', '""', "null"])
+def test_what_pandas_writes_for_nothing_is_nothing(tmp_path, value):
+    entry = '{"label": "%s", "original": ' + value + ', "identity": ' + value + "}"
+    found = rows(dfdc(tmp_path, '{"a.mp4": ' + entry % "REAL" + ', "f.mp4": ' + entry % "FAKE" + "}", "a.mp4", "f.mp4"))
+    assert [(r.label, r.error, r.original) for r in found.values()] == [("REAL", "", ""), ("FAKE", "", "")]
+
+
+@pytest.mark.parametrize("key", ["a.MP4", "A.mp4", "a", "a.avi", " a.mp4"])
+def test_a_key_that_differs_from_its_file_in_suffix_or_case(tmp_path, key):
+    found = rows(dfdc(tmp_path, {key: REAL, "f.mp4": {"label": "FAKE", "original": key}}, "a.mp4", "f.mp4"))
+    assert {v: (r.label, r.error) for v, r in found.items()} == {"a.mp4": ("REAL", ""), "f.mp4": ("FAKE", "")}
+    assert found["f.mp4"].original == "a" and found["f.mp4"].group == found["a.mp4"].group
+
+
+def test_a_key_that_may_mean_two_files_names_none(tmp_path):
+    found = rows(dfdc(tmp_path, {"a": REAL}, "a.mp4", "a.mov"))
+    assert found["a"].error == "missing file" and found["a.mp4"].label == found["a.mov"].label == ""
+
+
+def test_two_keys_for_one_file_are_its_error(tmp_path):
+    table = read_manifest(dfdc(tmp_path, {"A.mp4": REAL, "a": {"label": "FAKE"}}, "a.mp4"))
+    assert list(table["video"]) == ["a.mp4"] and "more than once" in table["error"].item() and list(table["label"]) == [""]
+
+
+@pytest.mark.parametrize("content", [
+    pytest.param({"label": {"a.mp4": "REAL", "f.mp4": "FAKE"}, "original": {"a.mp4": None, "f.mp4": "a.mp4"}}, id="by columns"),
+    pytest.param({"filename": {"0": "a.mp4", "1": "f.mp4"}, "label": {"0": "REAL", "1": "FAKE"}, "original": {"0": float("nan"), "1": "a.mp4"}},
+                 id="numbered rows")])
+def test_a_table_by_columns_keeps_its_labels(tmp_path, content):
+    found = rows(dfdc(tmp_path, content, "a.mp4", "f.mp4"))
+    assert {v: (r.label, r.error, r.original) for v, r in found.items()} == {"a.mp4": ("REAL", "", ""), "f.mp4": ("FAKE", "", "a")}
+
+
+@pytest.mark.parametrize("line", ["1\tYouTube-real/00001.mp4", "1   YouTube-real/00001.mp4", "1,YouTube-real/00001.mp4", "1 ./YouTube-real/00001.mp4",
+                                  "1\tYouTube-real\\00001.mp4", "1 YouTube-real/00001.mp4\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_celebdf_list_that_went_through_a_spreadsheet(tmp_path, line, encoding):
+    plant(tmp_path, *CELEB)
+    (tmp_path / "List_of_testing_videos.txt").write_bytes((line + "\n").encode(encoding))
+    found = rows(tmp_path)
+    assert {v for v, r in found.items() if r.split == "test"} == {"YouTube-real/00001.mp4"}
+    assert not any(r.error for r in found.values())
+
+
+def test_celebdf_list_that_names_no_video_makes_none_a_training_video(tmp_path):
+    plant(tmp_path, *CELEB)
+    (tmp_path / "List_of_testing_videos.txt").write_text("id0_0000.mp4\n")
+    with pytest.raises(UserError, match="no line of this list"):
+        read_manifest(tmp_path)
+
+
+def test_an_unreadable_subfolder_is_skipped_with_a_word(tmp_path, monkeypatch, capsys):
+    plant(tmp_path, "a.mp4", "lost+found/b.mp4")
+    scandir = os.scandir
+
+    def denied(path):
+        if os.path.basename(path) == "lost+found":        # root may read everything, so the answer is made
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+    monkeypatch.setattr(os, "scandir", denied)
+    assert set(rows(tmp_path)) == {"a.mp4"}
+    assert capsys.readouterr().err.count("lost+found") == 1

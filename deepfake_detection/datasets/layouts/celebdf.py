@@ -66,8 +66,15 @@ def _test_list(data: Path) -> dict[str, tuple[str, int]]:
     if not path.is_file():
         return {}
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    raw = path.read_bytes()
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))                  # as Windows' editors may save it
+    for number, line in enumerate(raw.decode("utf-16" if wide else "utf-8-sig", "replace").splitlines(), 1):
         if line.strip():
-            label, _, video = line.strip().partition(" ")
-            found[video.strip()] = ({"1": "REAL", "0": "FAKE"}.get(label, ""), number)
+            # One space as published; tabs, several spaces or commas where the list went through a spreadsheet.
+            label, _, video = re.sub(r"[\s,;]+", " ", line.strip(), count=1).partition(" ")
+            video = video.strip().strip('"').replace("\\", "/").removeprefix("./")
+            found[video] = ({"1": "REAL", "0": "FAKE"}.get(label, ""), number)
+    if found and not any(PurePosixPath(video).parts[:1] and PurePosixPath(video).parts[0] in _LABELS for video in found):
+        raise UserError("no line of this list names a video of this data set", file=path,
+                        hint="a line is `<1 real|0 fake> <folder/name.mp4>`; without the list all videos are of no set")
     return found

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
+from ...video import SUFFIXES
 from .. import scan
 from . import Row, check_present
 
@@ -43,7 +46,7 @@ def matches(data: Path) -> bool:
 class _Object(dict):
     """A JSON object that remembers which of its keys came more than once."""
 
-    def __init__(self, pairs):
+    def __init__(self, pairs=()):
         super().__init__(pairs)
         seen, repeated = set(), {}
         for key, _ in pairs:
@@ -78,6 +81,65 @@ def read_metadata(path: Path) -> tuple[dict, str]:
     return content, text
 
 
+def by_video(content: _Object) -> _Object:
+    """The entries by video, of a table that was written by columns as pandas does: {"label": {"a.mp4": "FAKE"}, "original": {...}}."""
+    columns = {key for key, value in content.items() if isinstance(value, dict)}
+    if not columns & {"label", "is_fake"} or len(columns) != len(content) or any(isinstance(v, dict) for c in content.values() for v in c.values()):
+        return content
+    table = _Object()
+    table.repeated = [key for column in content.values() for key in column.repeated]
+    for column, values in content.items():
+        for key, value in values.items():
+            if key not in table:
+                table[key] = _Object()
+            table[key][column] = value
+    name = next((c for c in ("file", "filename", "name", "video", "index") if c in columns), None)
+    if name is not None:                              # numbered rows, with the file's name in a column
+        named = _Object((str(entry.get(name, key)), entry) for key, entry in table.items())
+        named.repeated = [key for key, n in Counter(str(e.get(name)) for e in table.values()).items() if n > 1]
+        return named
+    return table
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def _stem(name: str) -> str:
+    stem, dot, suffix = _folded(name).rpartition(".")
+    return stem if dot and "." + suffix in SUFFIXES else _folded(name)
+
+
+def _files_of(content: _Object, present: list[str]) -> _Object:
+    """The entries under the names of the files there, where a key differs from the only file it can mean in case or suffix.
+
+    Two keys for one file make it one that is listed more than once. Originals are named in the same way.
+    """
+    exact, by_name, by_stem = set(present), defaultdict(list), defaultdict(list)
+    for name in present:
+        by_name[_folded(name)].append(name)
+        by_stem[_stem(name)].append(name)
+
+    def meant(name: str, *, free: bool) -> str:
+        if name in exact or unsafe(name.strip()):
+            return name
+        for found in (by_name[_folded(name)], by_stem[_stem(name)]):
+            found = [n for n in found if not (free and n in content)]       # a file that has an entry of its own is not meant
+            if found:
+                return found[0] if len(found) == 1 else name
+        return name
+
+    names = {key: meant(key, free=True) for key in content}
+    result = _Object()
+    for key, entry in content.items():
+        if isinstance(entry, _Object) and isinstance(entry.get("original"), str):
+            entry["original"] = names.get(entry["original"]) or meant(entry["original"], free=False)
+        result[names[key]] = entry
+    several = [file for file, n in Counter(names.values()).items() if n > 1]
+    result.repeated = [names[key] for key in content.repeated] + several
+    return result
+
+
 def rows(data: Path) -> list[Row]:
     parts = _parts(data)
     if not parts:
@@ -91,14 +153,21 @@ def rows(data: Path) -> list[Row]:
         except UserError as e:
             if len(parts) == 1:
                 raise
-            content, text, broken = {}, "", f"{folder / _FILE}: {e.what}"     # the other parts are unharmed
+            content, text, broken = _Object(), "", f"{folder / _FILE}: {e.what}"     # the other parts are unharmed
+        present = scan.videos_in(data / folder)
+        content = _files_of(by_video(content), present)
         for key, entry in content.items():
             found.append(_row(data, folder, key, entry, content, text))
-        for name in scan.videos_in(data / folder):
+        for name in present:
             if name not in content:
                 found.append(check_present(data, Row(video=str(folder / name), dataset=NAME, error=broken,
                                                      identities=[f"dfdc_{PurePosixPath(name).stem}"])))
     return found
+
+
+def _missing(value) -> bool:
+    """Whether a value says that there is none: null, or what pandas and spreadsheets write for it."""
+    return value is None or value != value or isinstance(value, str) and value.strip().lower() in ("", "nan", "none", "null", "<na>", "n/a", "na", "nat")
 
 
 def unsafe(name: str) -> bool:
@@ -125,6 +194,7 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
     if entry.repeated:
         row.error = f"{', '.join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])} given more than once in {_FILE}"
         return row
+    entry = {key: None if _missing(value) else value for key, value in entry.items()}
     label = entry.get("label")
     if label is None and entry.get("is_fake") in (0, 1):           # the public test set's form
         label = "FAKE" if entry["is_fake"] else "REAL"
