@@ -356,3 +356,10 @@ def test_an_unreadable_subfolder_is_skipped_with_a_word(tmp_path, monkeypatch, c
     monkeypatch.setattr(os, "scandir", denied)
     assert set(rows(tmp_path)) == {"a.mp4"}
     assert capsys.readouterr().err.count("lost+found") == 1
+
+
+@pytest.mark.parametrize("place", ["", "videos/", "part_1/", "videos/part_1/"])
+def test_ffpp_videos_beside_their_folder(tmp_path, place):
+    found = rows(plant(tmp_path, f"original_sequences/youtube/c23/{place}000.mp4", f"manipulated_sequences/Deepfakes/c23/{place}000_003.mp4"))
+    assert sorted(r.label for r in found.values()) == ["FAKE", "REAL"] and len({r.group for r in found.values()}) == 1
+    assert {r.original for r in found.values()} == {"", "000"}

@@ -34,11 +34,11 @@ def rows(data: Path) -> list[Row]:
             continue
         for method in scan.subfolders(data / top):
             for compression in scan.subfolders(data / top / method):
-                videos = data / top / method / compression / "videos"
-                if not _COMPRESSION.fullmatch(compression) or not videos.is_dir():
+                if not _COMPRESSION.fullmatch(compression):
                     continue
-                for name in scan.videos_in(videos):
-                    found.append(check_present(data, _row(f"{top}/{method}/{compression}/videos", name, method, compression, label, split)))
+                # As published in `videos`; copies of the set have them beside it, or in folders of their own.
+                for video in scan.videos_under(data, f"{top}/{method}/{compression}"):
+                    found.append(check_present(data, _row(str(video.parent), video.name, method, compression, label, split)))
     if not found:
         raise UserError("no videos in this FaceForensics++ tree", file=data,
                         hint="expected <original_sequences|manipulated_sequences>/<method>/<c23>/videos/*.mp4")
