@@ -8,15 +8,13 @@ goes from the videos to the same faces without frames on disk. Every video's acc
 A second run goes on where the first ended.
 """
 
-from pathlib import Path
-
 from deepfake_detection import cli
 
 
 def arguments():
     p = cli.parser(__doc__)
-    p.add_argument("--frames", type=Path, metavar="DIR", help="where stage 00 wrote (default: the data folder)")
-    p.add_argument("--detector", choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast",
+    cli.frames_option(p)
+    cli.option(p, "--face-detector", old=["--detector"], choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast",
                    help="mtcnn: the package itself, on TensorFlow; mtcnn_fast: its networks and weights on ONNX Runtime, the same "
                         "faces; yunet: lighter, other boxes (default: %(default)s)")
     p.add_argument("--margin", type=_not_negative, default=0.30, metavar="PART",
@@ -40,7 +38,7 @@ def arguments():
     p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)")
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     p.add_argument("--shard", type=_shard, metavar="I/N",
-                   help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames and one --out; a last run "
+                   help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames-dir and one --out; a last run "
                         "without --shard writes the whole account")
     return p
 
@@ -66,12 +64,12 @@ def _not_negative(text):
 
 def main(argv=None):
     options = arguments().parse_args(argv)
-    options.frames = options.frames or options.data
+    options.frames_dir = cli.frames_folder(options, begins=options.direct)
     from deepfake_detection.datasets.manifest import read_manifest
     from deepfake_detection.faces import extract
     from deepfake_detection.video import sampling
 
-    manifest = read_manifest(options.data, options.layout)
+    manifest = read_manifest(options.data, options.layout, options.labels)
     stage = "01a"
     if options.shard:
         index, count = map(int, options.shard.split("/"))
@@ -82,9 +80,9 @@ def main(argv=None):
         print("no video in this shard")
         return
     settings = extract.FaceSettings(
-        options.detector, options.min_face, options.margin, options.confidence,
+        options.face_detector, options.min_face, options.margin, options.confidence,
         extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None, options.min_face_source)
-    account = extract.crop_faces(manifest, options.data, options.frames, settings, direct=options.direct,
+    account = extract.crop_faces(manifest, options.data, options.frames_dir, settings, direct=options.direct,
                                  sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
                                  scale=options.scale, worker_count=options.workers, force=options.force,
                                  lock=f"{extract.LOCK}-{stage}" if options.shard else extract.LOCK)
@@ -92,7 +90,7 @@ def main(argv=None):
     account.write(report)
     print(account.summary())
     account.require_success(report)
-    print(f"faces: {options.frames}/<title>/faces/   account: {report}")
+    print(f"faces: {options.frames_dir}/<title>/faces/   account: {report}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ Nothing here is slow, so a second run makes all anew, with the same bytes; --wor
 Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dataset
 """
 
-from pathlib import Path
-
 from deepfake_detection import cli
 
 
@@ -28,7 +26,7 @@ def parts(text):
 
 def parse(argv=None):
     p = cli.parser(__doc__)
-    p.add_argument("--frames", type=Path, metavar="DIR", help="where stages 00 and 01a wrote (default: the data folder)")
+    cli.frames_option(p)
     p.add_argument("--faces", default="faces", choices=["faces", "marked_faces"], help="which crops to take (default: %(default)s)")
     p.add_argument("--balance", default="delete", choices=["delete", "none"],
                    help="delete: as many fake faces as real ones, thinned evenly; none: keep all (default: %(default)s)")
@@ -42,11 +40,11 @@ def main(argv=None):
     options = parse(argv)
     from deepfake_detection.datasets import leaks, manifest, prepare
 
-    options.frames = options.frames or options.data
-    table = manifest.read_manifest(options.data, options.layout)
+    options.frames_dir = cli.frames_folder(options)
+    table = manifest.read_manifest(options.data, options.layout, options.labels)
     cli.announce(prepare.STAGE, options, options.out)
     print(manifest.describe(table))
-    result = prepare.prepare(table, options.frames, options.out, faces=options.faces, balance=options.balance, split=options.split,
+    result = prepare.prepare(table, options.frames_dir, options.out, faces=options.faces, balance=options.balance, split=options.split,
                              ratio=options.ratio, seed=options.seed)
     print(result.summary)
     for note in result.notes:

@@ -2,7 +2,7 @@
 """Stage 03: trains a detector on split_dataset/ and judges it on the test set.
 
     python 03_train_cnn.py                                             # EfficientNet-B0, the published recipe
-    python 03_train_cnn.py --model efficientnet_lite0 --weights auto   # from the shipped detector
+    python 03_train_cnn.py --architecture efficientnet_lite0 --weights auto   # from the shipped detector
     python 03_train_cnn.py --out runs/a --dataset split_dataset --augment strong --schedule cosine --warmup-epochs 1 --ema 0.999
 
 Reads <out>/split_dataset/{train,val,test}/{real,fake}. Writes tmp_checkpoint/best_model.keras and .h5, history.csv, Loss.png,
@@ -24,11 +24,10 @@ def parse(argv=None):
     p = cli.parser(__doc__)
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
-    data.add_argument("--frames", type=Path, metavar="DIR",
-                      help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
+    cli.frames_option(data)
     data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
     model = p.add_argument_group("model")
-    model.add_argument("--model", default=default.model, metavar="NAME",
+    cli.option(model, "--architecture", old=["--model"], dest="model", default=default.model, metavar="NAME",
                        help="one of: " + ", ".join(registry.names()) + " (default: %(default)s)")
     model.add_argument("--weights", default=default.weights, metavar="W",
                        help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file (default: %(default)s)")
@@ -74,14 +73,14 @@ def main(argv=None):
     from deepfake_detection.training import evaluate, train
 
     options.dataset = options.dataset or options.out / "split_dataset"
-    options.frames = options.frames or options.data
+    options.frames_dir = cli.frames_folder(options)
     cli.announce("03_train_cnn", options, options.out)
     names = {field.name for field in dataclasses.fields(train.Settings)}
     settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
     if options.plot_model:
         print(f"architecture: {train.plot_model(settings, options.out)}")
         return
-    common = dict(frames=options.frames, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    common = dict(frames=options.frames_dir, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
     if options.seeds > 1:
         if options.strategy != "none":
             raise UserError("--seeds and --strategy do not go together", hint="repeat the command with other --seed numbers")

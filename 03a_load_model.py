@@ -3,8 +3,8 @@
 
     python 03a_load_model.py                                              # what stage 03 trained, on the test set
     python 03a_load_model.py --model-file models/detector.keras           # the shipped detector
-    python 03a_load_model.py --faces DIR --out results                    # DIR holds real/ and fake/, or unlabelled faces
-    python 03a_load_model.py --model mesonet --model-file Meso4_DF.h5     # weights without an architecture
+    python 03a_load_model.py --faces-dir DIR --out results                # DIR holds real/ and fake/, or unlabelled faces
+    python 03a_load_model.py --architecture mesonet --model-file Meso4_DF.h5  # weights without an architecture
 
 Writes cnn_preds_values.json and, for labelled faces, metrics.json, Confusion.png and ROC.png into <out>. A score is P(real).
 """
@@ -19,11 +19,10 @@ def parse(argv=None):
 
     p = cli.parser(__doc__)
     p.add_argument("--model-file", type=Path, metavar="FILE", help="a .keras or .h5 model, or weights (default: <out>/tmp_checkpoint/best_model.keras)")
-    p.add_argument("--model", metavar="NAME", help="the architecture of a file that holds weights only: " + ", ".join(registry.names()))
-    p.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="with --model: side of a face (default: the model's own)")
-    p.add_argument("--faces", type=Path, metavar="DIR", help="the faces (default: <out>/split_dataset/test)")
-    p.add_argument("--frames", type=Path, metavar="DIR",
-                   help="stage 01a's results, with the box tables that sequence models read (default: the data folder)")
+    cli.option(p, "--architecture", old=["--model"], dest="model", metavar="NAME", help="the architecture of a file that holds weights only: " + ", ".join(registry.names()))
+    p.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="with --architecture: side of a face (default: the model's own)")
+    cli.option(p, "--faces-dir", old=["--faces"], dest="faces", type=Path, metavar="DIR", help="the faces (default: <out>/split_dataset/test)")
+    cli.frames_option(p)
     p.add_argument("--faces-margin", type=float, default=0.30, metavar="X", help="crop margin these faces were cut with (default: %(default)s)")
     p.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="(default: %(default)s)")
     p.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
@@ -36,10 +35,10 @@ def main(argv=None):
 
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"
     options.faces = options.faces or options.out / "split_dataset" / "test"
-    options.frames = options.frames or options.data
+    options.frames_dir = cli.frames_folder(options)
     cli.announce("03a_load_model", options, options.out)
     result = predict_faces.run(options.model_file, options.faces, options.out, model=options.model, image_size=options.image_size,
-                               batch_size=options.batch_size, faces_margin=options.faces_margin, frames=options.frames, workers=options.workers, seed=options.seed,
+                               batch_size=options.batch_size, faces_margin=options.faces_margin, frames=options.frames_dir, workers=options.workers, seed=options.seed,
                                cache_mb=options.cache_mb)
     unit = "sequences" if "sequences" in result else "faces"
     print(f"{options.faces}:", *evaluate.summary(result, unit), sep="\n")

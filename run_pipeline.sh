@@ -4,11 +4,11 @@
 #   ./run_pipeline.sh                              the embedded sample, results in this folder
 #   ./run_pipeline.sh --data DIR --out DIR         your own labelled videos
 #
-# --data DIR --layout NAME --out DIR --frames-out DIR --workers N --seed N --force   go to every stage that has them
-# --max-videos N --max-seconds S --sampling NAME                                     stage 00: cut a large set down
-# --model NAME --weights W --epochs N --batch-size N --augment NAME                  stage 03
-# --master URL                                                                       stage 04: where Spark runs
-# --skip-marking                                                                     leave out the optional stage 01b
+# --data DIR --layout NAME --labels FILE --out DIR --frames-dir DIR --workers N --seed N --force   go to every stage that has them
+# --max-videos N --max-seconds S --sampling NAME                   stage 00: cut a large set down
+# --architecture NAME --weights W --epochs N --batch-size N --augment NAME   stage 03
+# --master URL                                                     stage 04: where Spark runs
+# --skip-marking                                                   leave out the optional stage 01b
 #
 # A run that was interrupted goes on where it ended when the same command is given again.
 set -u
@@ -24,20 +24,24 @@ while [ $# -gt 0 ]; do
   esac
   case "$option" in
     -h|--help) sed -n '2,/^set -u/{/^set -u/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --frames-out) say "note: --frames-out is now called --frames-dir"; option=--frames-dir ;;
+    --model) say "note: --model is now called --architecture"; option=--architecture ;;
+  esac
+  case "$option" in
     --force) common+=(--force); shift; continue ;;
     --skip-marking) marking=0; shift; continue ;;
-    --data|--layout|--out|--frames-out|--workers|--seed|--max-videos|--max-seconds|--sampling|--model|--weights|--epochs|--batch-size|--augment|--master)
+    --data|--layout|--labels|--out|--frames-dir|--workers|--seed|--max-videos|--max-seconds|--sampling|--architecture|--weights|--epochs|--batch-size|--augment|--master)
       [ $# -ge 2 ] || die "$option needs a value" "see $0 --help" ;;
     *) die "unknown option $option" "see $0 --help" ;;
   esac
   case "$option" in
     --data) data="$value" ;;
     --out) out="$value" ;;
-    --frames-out) frames="$value" ;;
-    --layout) layout=("$option" "$value") ;;           # of the stages that read the data folder
+    --frames-dir) frames="$value" ;;
+    --layout|--labels) layout+=("$option" "$value") ;;           # of the stages that read the data folder
     --workers|--seed) common+=("$option" "$value") ;;
     --max-videos|--max-seconds|--sampling) s00+=("$option" "$value") ;;
-    --model) s03+=("$option" "$value"); own_model=1 ;;
+    --architecture) s03+=("$option" "$value"); own_model=1 ;;
     --weights) s03+=("$option" "$value"); own_weights=1 ;;
     --epochs|--batch-size|--augment) s03+=("$option" "$value") ;;
     --master) s04+=("$option" "$value") ;;
@@ -50,7 +54,7 @@ absolute() { case "$1" in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; es
 data="$(absolute "$data")" out="$(absolute "$out")"
 [ -d "$data" ] || die "there is no such folder: $data" "name the folder of your videos with --data DIR"
 mkdir -p "$out" 2>/dev/null && [ -w "$out" ] || die "cannot write results here: $out" "choose another folder with --out DIR"
-frames="$(absolute "${frames:-$data}")"
+frames="$(absolute "${frames:-$out/frames}")"     # never beside the videos
 
 make_environment "$ROOT/requirements.txt"
 need_java
@@ -58,7 +62,7 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
 # Without other wishes stage 03 fine-tunes the shipped detector: a small set then gives a meaningful model in minutes.
 if [ $own_weights = 0 ] && [ $own_model = 0 ] && [ -f "$ROOT/models/detector.keras" ]; then
-  s03+=(--weights "$ROOT/models/detector.keras" --model efficientnet_lite0)
+  s03+=(--weights "$ROOT/models/detector.keras" --architecture efficientnet_lite0)
 fi
 
 number=0 total=$((6 + marking)) started=$SECONDS
@@ -72,13 +76,14 @@ stage() {
 }
 
 where=(--data "$data" --out "$out")
-read=("${where[@]}" ${layout[@]+"${layout[@]}"})
-stage 00_convert_video_to_image.py "${read[@]}" --frames-out "$frames" ${common[@]+"${common[@]}"} ${s00[@]+"${s00[@]}"}
-stage 01a_crop_faces_mtcnn.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-[ $marking = 0 ] || stage 01b_mark_landmarks.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-stage 02_prepare_dataset.py "${read[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
-stage 03_train_cnn.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"} ${s03[@]+"${s03[@]}"}
-stage 03a_load_model.py "${where[@]}" --frames "$frames" ${common[@]+"${common[@]}"}
+made=("${where[@]}" --frames-dir "$frames" ${common[@]+"${common[@]}"})
+read=("${made[@]}" ${layout[@]+"${layout[@]}"})
+stage 00_convert_video_to_image.py "${read[@]}" --need-labels ${s00[@]+"${s00[@]}"}
+stage 01a_crop_faces_mtcnn.py "${read[@]}"
+[ $marking = 0 ] || stage 01b_mark_landmarks.py "${read[@]}"
+stage 02_prepare_dataset.py "${read[@]}"
+stage 03_train_cnn.py "${made[@]}" ${s03[@]+"${s03[@]}"}
+stage 03a_load_model.py "${made[@]}"
 stage 04_mapreduce_video_preds.py "${where[@]}" ${common[@]+"${common[@]}"} ${s04[@]+"${s04[@]}"}
 
 cat <<END

@@ -42,9 +42,9 @@ def options():
                    help="host that may be sent results; needs a secret")
     p.add_argument("--callback-secret-file", type=Path, metavar="FILE",
                    help="file, or /dev/fd/N, with the secret that signs callbacks (else the variable DEEPFAKE_CALLBACK_SECRET)")
-    p.add_argument("--model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
+    cli.option(p, "--model-dir", old=["--model"], dest="model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
     p.add_argument("--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)")
-    p.add_argument("--frames", type=cli.positive_int, metavar="N", help="how many frames a video at most (default: as the model says)")
+    cli.option(p, "--frame-count", old=["--frames"], dest="frames", type=cli.positive_int, metavar="N", help="how many frames a video at most (default: as the model says)")
     p.add_argument("--aggregate", metavar="RULE", help="from faces to a verdict (default: as the model says)")
     p.add_argument("--explain", choices=("auto", "occlusion", "none"), default="auto", help="what reports draw over faces (default: %(default)s)")
     return p

@@ -32,7 +32,8 @@ def parse(argv=None):
     first, _, rest = __doc__.partition("\n")
     p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, default=Path("train_sample_videos"), metavar="DIR", help="folder of videos (default: %(default)s)")
-    p.add_argument("--layout", default="auto", metavar="NAME", help="auto, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+    p.add_argument("--layout", default="auto", metavar="NAME", help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+    cli.labels_option(p)
     p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
     p.add_argument("--force", action="store_true", help="make again what stands")
     where = p.add_argument_group("where")
@@ -46,7 +47,7 @@ def parse(argv=None):
     what.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     what.add_argument("--scale", type=lambda t: t if t == "published" else cli.positive_float(t), default="published", metavar="FACTOR",
                       help="resize rule (default: %(default)s)")
-    what.add_argument("--detector", choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast", help="(default: %(default)s)")
+    cli.option(what, "--face-detector", old=["--detector"], dest="detector", choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast", help="(default: %(default)s)")
     what.add_argument("--min-face", type=cli.positive_float, default=20.0, metavar="PX",
                       help="smallest face looked for, in pixels of the resized frame (default: %(default)s)")
     what.add_argument("--min-face-source", type=cli.positive_float, metavar="PX", help="the same in pixels of the source video, instead")
@@ -84,7 +85,7 @@ def main(argv=None):
         raise UserError("there is no such archive", file=options.environment, hint="make it with venv-pack or conda pack, see --help")
     cli.announce(preprocess.STAGE, options, options.out)
     if not options.only_to_numpy:
-        manifest = read_manifest(options.data, options.layout)
+        manifest = read_manifest(options.data, options.layout, options.labels)
         print(describe(manifest))
         settings = preprocess.Settings(
             detector=options.detector, min_face_px=options.min_face, min_face_source_px=options.min_face_source, margin=options.margin,

@@ -4,7 +4,7 @@
     Detector().predict("clip.mp4").verdict
 """
 
-__version__ = "0.1.0"
+__version__ = "2.0.0.dev0"
 
 
 def __getattr__(name: str):

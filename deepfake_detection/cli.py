@@ -31,7 +31,8 @@ def parser(description: str, *, data: bool = True, out: bool = True) -> argparse
         p.add_argument("--data", type=Path, default=Path("train_sample_videos"), metavar="DIR",
                        help="folder of videos (default: %(default)s)")
         p.add_argument("--layout", default="auto", metavar="NAME",
-                       help="auto, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+                       help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+        labels_option(p)
     if out:
         p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
     p.add_argument("--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N",
@@ -39,6 +40,74 @@ def parser(description: str, *, data: bool = True, out: bool = True) -> argparse
     p.add_argument("--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)")
     p.add_argument("--force", action="store_true", help="make outputs again that already stand")
     return p
+
+
+class _OldName(argparse.Action):
+    """An option's former name: says in one line what it is called now, and does the same."""
+
+    def __init__(self, *arguments, now: argparse.Action, **settings):
+        super().__init__(*arguments, **settings)
+        self.now = now
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(f"note: {option_string} is now called {self.now.option_strings[0]}", file=sys.stderr)
+        self.now(parser, namespace, values, option_string)
+
+
+def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argparse.Action:
+    """`parser.add_argument(name, **settings)`, which also answers to former names, hidden from --help.
+
+    Args:
+        parser: a parser or a group of one.
+        old: former names; for options that take one value.
+    """
+    action = parser.add_argument(name, **settings)
+    for former in old:
+        parser.add_argument(former, action=_OldName, now=action, dest=action.dest, type=action.type, choices=action.choices,
+                            metavar=action.metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return action
+
+
+def labels_option(parser) -> None:
+    """Adds --labels."""
+    parser.add_argument("--labels", type=Path, metavar="FILE",
+                        help="CSV with path and label, and if known person, original, split, manipulation (default: labels.csv beside the videos)")
+
+
+def frames_option(parser, old: Sequence[str] = ("--frames",)) -> None:
+    """Adds --frames-dir; `frames_folder` says which folder is meant."""
+    option(parser, "--frames-dir", old=old, type=Path, metavar="DIR",
+           help="folder of the frames and faces (default: <out>/frames)")
+
+
+def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
+    """The folder of frames and faces: --frames-dir, else `<out>/frames`, else the data folder if frames of versions before 2.0 lie there.
+
+    Args:
+        options: with `frames_dir`, `out` and `data`.
+        begins: the stage makes the folder instead of reading what an earlier stage left, so it never writes beside the videos.
+    """
+    if options.frames_dir is not None:
+        return options.frames_dir
+    folder = options.out / "frames"
+    if folder.is_dir() or not _holds_frames(options.data):
+        return folder
+    if begins:
+        print(f"note: frames of an earlier version lie in {options.data}; new ones go to {folder} (--frames-dir {options.data} goes on there)",
+              file=sys.stderr)
+        return folder
+    print(f"note: using the frames in {options.data}, where earlier versions put them (--frames-dir chooses others)", file=sys.stderr)
+    return options.data
+
+
+def _holds_frames(data: Path) -> bool:
+    """Whether stage 00 or 01a of an earlier version wrote into a data folder: `<title>/frames.csv` or `<title>/faces/boxes.csv`."""
+    try:
+        with os.scandir(data) as entries:
+            return any(os.path.isfile(os.path.join(e.path, "frames.csv")) or os.path.isfile(os.path.join(e.path, "faces", "boxes.csv"))
+                       for e in entries if e.is_dir(follow_symlinks=False))
+    except OSError:
+        return False                # reading the manifest says what is wrong with it
 
 
 def positive_int(text: str) -> int:

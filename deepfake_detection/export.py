@@ -1,19 +1,20 @@
 """Exports a trained Keras model for another runtime, and measures that it still says the same.
 
     python -m deepfake_detection.export --format onnx                                        # models/detector.keras
-    python -m deepfake_detection.export --format openvino --model tmp_checkpoint/best_model.keras --faces split_dataset/test
-    python -m deepfake_detection.export --format tflite --int8 --faces split_dataset/test
+    python -m deepfake_detection.export --format openvino --model-file tmp_checkpoint/best_model.keras --faces-dir split_dataset/test
+    python -m deepfake_detection.export --format tflite --int8 --faces-dir split_dataset/test
 
 Input of every exported file: RGB faces (N, H, W, 3) in 0..255 (uint8 for ONNX and OpenVINO, float32 for TFLite); output: P(real)
-(N, 1), before calibration. The scores of the Keras model and of the exported file are compared on the faces of --faces (or on
+(N, 1), before calibration. The scores of the Keras model and of the exported file are compared on the faces of --faces-dir (or on
 generated pictures, without it), and a file that disagrees by more than --max-difference is refused and not written. --int8 is
-calibrated on --faces, half of which are kept for the comparison.
+calibrated on --faces-dir, half of which are kept for the comparison.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from . import cli
 from .errors import UserError
 from .files import atomic_path
 from .labels import TIE_THRESHOLD
+from .places import MODEL_FOLDER
 
 FORMATS = {"onnx": ".onnx", "tflite": ".tflite", "openvino": ".xml"}
 
@@ -174,9 +176,9 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}", hint=f"choose one of {', '.join(FORMATS)}")
     if int8 and faces is None:
-        raise UserError("eight bits must be calibrated on real faces", hint="give a folder of faces with --faces")
+        raise UserError("eight bits must be calibrated on real faces", hint="give a folder of faces with --faces-dir")
     if not Path(model_path).is_file():
-        raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model")
+        raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file")
     import keras
 
     from .models.weights import refuse_outside
@@ -215,14 +217,16 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
 
 def parse(argv=None):
     first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(prog="python -m deepfake_detection.export", description=first, epilog=rest.strip(), allow_abbrev=False,
+    command = sys.argv[0] if sys.argv[0].startswith("deepfake-detect") else "python -m deepfake_detection.export"
+    p = argparse.ArgumentParser(prog=command, description=first, epilog=rest.strip(), allow_abbrev=False,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--format", choices=tuple(FORMATS), required=True, help="what to write")
-    p.add_argument("--model", type=Path, default=Path("models/detector.keras"), metavar="FILE", help="Keras model (default: %(default)s)")
+    cli.option(p, "--model-file", old=["--model"], dest="model", type=Path, default=MODEL_FOLDER / "detector.keras", metavar="FILE",
+               help="Keras model (default: %(default)s)")
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: exported/<model>[-int8] with the format's suffix)")
-    p.add_argument("--faces", type=Path, metavar="DIR", help="faces to compare with (default: generated pictures)")
+    cli.option(p, "--faces-dir", old=["--faces"], dest="faces", type=Path, metavar="DIR", help="faces to compare with (default: generated pictures)")
     p.add_argument("--count", type=cli.positive_int, default=128, metavar="N", help="most faces to use (default: %(default)s)")
-    p.add_argument("--int8", action="store_true", help="eight bits, calibrated on --faces")
+    p.add_argument("--int8", action="store_true", help="eight bits, calibrated on --faces-dir")
     p.add_argument("--max-difference", type=cli.positive_float, metavar="P",
                    help=f"largest difference of P(real) that is accepted (default: {FLOAT_BOUND:g}, {INT8_BOUND:g} with --int8)")
     p.add_argument("--seed", type=int, default=1, metavar="N", help="of the choice of faces (default: %(default)s)")

@@ -316,6 +316,7 @@ def main(argv=None) -> int:
     p.add_argument("folder", type=Path, metavar="DIR", help="the split: holds train, val and test (or folders of other names)")
     p.add_argument("--data", type=Path, metavar="DIR", help="the videos that the split was made of: their manifest gives the groups")
     p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
+    cli.labels_option(p)
     p.add_argument("--manifest", type=Path, metavar="FILE", help="a CSV with the columns title and group (default: DIR/../split_manifest.csv if there)")
     p.add_argument("--pattern", metavar="REGEX", help="how file names are read, e.g. '(?P<title>.+)_[0-9]+'")
     options = p.parse_args(argv)
@@ -328,7 +329,7 @@ def main(argv=None) -> int:
         print(f"groups from {options.manifest}")
     if options.data is not None:
         from .manifest import read_manifest
-        manifest = read_manifest(options.data, options.layout)
+        manifest = read_manifest(options.data, options.layout, options.labels)
         groups |= dict(zip(manifest["title"], manifest["group"]))
     found = find(options.folder, groups=groups, pattern=options.pattern)
     print(report(found))

@@ -15,15 +15,16 @@ from .groups import name_groups
 #: See docs/design.md, "Manifest". All are text; empty means unknown or not so.
 COLUMNS = ["title", "video", "label", "dataset", "manipulation", "original", "group", "split", "error"]
 
-LAYOUTS = ("auto", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
+LAYOUTS = ("auto", "labels", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
 
 
-def read_manifest(data: str | Path, layout: str = "auto") -> "pandas.DataFrame":  # noqa: F821
+def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> "pandas.DataFrame":  # noqa: F821
     """One row a video or label of the folder, sorted by path. A pure function of the folder: nothing is written.
 
     Args:
         data: the folder.
         layout: one of `LAYOUTS`; `auto` recognises it.
+        labels: list of labels (`layouts.labels_file`) that stands for the layout.
 
     Returns:
         DataFrame of str with `COLUMNS`. Rows with an `error` cannot be used; their `video` is empty where it would be unsafe to touch.
@@ -40,8 +41,10 @@ def read_manifest(data: str | Path, layout: str = "auto") -> "pandas.DataFrame":
         raise UserError("there is no such folder", file=data, hint="name the folder of your videos with --data DIR")
     if not data.is_dir():
         raise UserError("this is a file, not a folder", file=data, hint="give the folder that the videos are in")
-    chosen = layouts.recognise(data) if layout == "auto" else layouts.modules()[layout]
-    rows = sorted(chosen.rows(data), key=lambda r: (r.video, r.name))
+    if labels is not None and layout not in ("auto", "labels"):
+        raise UserError("--labels and --layout do not go together", file=labels, hint="leave --layout out")
+    chosen = layouts.modules()["labels"] if labels else layouts.recognise(data) if layout == "auto" else layouts.modules()[layout]
+    rows = sorted(chosen.rows(data, Path(labels)) if labels else chosen.rows(data), key=lambda r: (r.video, r.name))
     if not rows:
         raise UserError("no videos found in this folder", file=data, hint=f"expected {chosen.EXPECTS}")
     _refuse_odd_paths(rows)
@@ -85,6 +88,21 @@ def describe(manifest) -> str:
     text = f"{len(manifest)} videos (" + ", ".join(f"{counts[k]} {k}" for k in ("REAL", "FAKE", "unlabelled") if k in counts)
     text += f") in {manifest['group'].nunique()} groups, {', '.join(sorted(manifest['dataset'].unique()))}"
     return text + (f"; {bad} cannot be used" if bad else "")
+
+
+def labels_note(manifest) -> str:
+    """What is missing for training, in a line: empty when there are REAL and FAKE videos and none without a label."""
+    usable = manifest[manifest["error"] == ""]
+    without = usable[usable["label"] == ""]
+    counts = usable["label"].value_counts()
+    if not counts.get("REAL") and not counts.get("FAKE"):
+        return "no video has a label: they can be judged, not trained on"
+    missing = [word for word in ("REAL", "FAKE") if not counts.get(word)]
+    text = f"no video is labelled {missing[0]}: training needs both" if missing else ""
+    if len(without):
+        named = ", ".join(without["video"].head(3)) + (", ..." if len(without) > 3 else "")
+        text += ("; " if text else "") + f"{len(without)} of {len(usable)} videos have no label and are left out of training ({named})"
+    return text
 
 
 def main(argv=None) -> int:

@@ -346,7 +346,8 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
 
 def settings_text(settings: dict) -> str:
     """Everything that changes a score, short: `frames=32 sampling=even`; what is left to the model is not named."""
-    from .predictor import MODEL_FOLDER, Settings
+    from ..places import MODEL_FOLDER
+    from .predictor import Settings
     changed = {k: v for k, v in settings.items() if k not in ("threads", "model") and v != getattr(Settings, k)}
     stated = Path(settings.get("model") or MODEL_FOLDER) / "detector.json"
     if stated.is_file():

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from ..errors import UserError
+from ..places import MODEL_FOLDER
 from . import material
 from .prediction import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
 __all__ = ["Detector", "FaceScore", "Person", "Prediction", "Settings", "Stretch", "failed", "fake_interval"]
-
-#: Where the shipped detector lies: `models/` beside the package.
-MODEL_FOLDER = Path(__file__).resolve().parents[2] / "models"
 
 #: Faces in one batch through the network: bounds the memory of long videos.
 BATCH = 32

@@ -232,7 +232,7 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
             account.add(line.title, NO_FRAMES, detail="stage 00 left no frames of this video")
     if not tasks:
         raise UserError("there are no frames of these videos", file=frames,
-                        hint="run 00_convert_video_to_image.py first, name its folder with --frames, or use --direct")
+                        hint="run 00_convert_video_to_image.py first, name its folder with --frames-dir, or use --direct")
     with folder_lock(frames, lock):
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
             for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)):
@@ -282,7 +282,7 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
         remove_partials(task.folder)
     if target.exists() and record is None and not (target.is_dir() and not os.listdir(target)):
         raise UserError("this folder was not written by stage 01a, so it is left alone", file=target,
-                        hint="move it away, or choose another folder with --frames")
+                        hint="move it away, or choose another folder with --frames-dir")
     with atomic_dir(target) as partial:
         if task.video is not None:
             reader = FrameReader(task.video, task.sampling, scale=task.scale)

@@ -67,7 +67,7 @@ def mark_faces(manifest, frames: Path, *, radius: int | None = None, worker_coun
             account.add(line.title, NO_FRAMES, detail="stage 01a left no faces of this video")
     if not tasks:
         raise UserError("there are no faces of these videos", file=frames,
-                        hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames")
+                        hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames-dir")
     with folder_lock(frames, LOCK):
         with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05) as bar:
             for task, result in workers.run(_mark_one, tasks, min(worker_count, len(tasks))):
@@ -96,7 +96,7 @@ def _mark_one(task: _Task) -> int:
         return count
     if target.exists() and _read(target / RECORD) is None:
         raise UserError("this folder was not written by stage 01b, so it is left alone", file=target,
-                        hint="move it away, or choose another folder with --frames")
+                        hint="move it away, or choose another folder with --frames-dir")
     with atomic_dir(target) as partial:
         for line in boxes.read_boxes(source / boxes.FILE_NAME).to_dict("records"):
             crop = pictures.read(source / line["file"])

@@ -139,7 +139,7 @@ def load_into(model, path: str | Path) -> Report:
     if not filled or backbone_filled < MIN_FILLED * backbone_total:
         raise UserError(f"these weights are not of the architecture {model.name} "
                         f"({backbone_filled / max(backbone_total, 1):.0%} of its feature extractor fits)",
-                        file=path, hint="choose the architecture they were saved from with --model, or --weights none")
+                        file=path, hint="choose the architecture they were saved from with --architecture, or --weights none")
     return Report(str(path), filled, left, n_filled / total)
 
 

@@ -86,7 +86,7 @@ def find_faces(folder: str | Path, *, both_classes: bool = False, groups: dict[s
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError("there is no such folder of faces", file=folder,
-                        hint="stage 02 (02_prepare_dataset.py) makes split_dataset; name another with --dataset or --faces")
+                        hint="stage 02 (02_prepare_dataset.py) makes split_dataset; name another with --dataset or --faces-dir")
     classes = {name: label for name, label in labels.CLASS_FOLDERS.items() if (folder / name).is_dir()}
     names, y = [], []
     for name, label in classes.items():

@@ -31,7 +31,7 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
     if path.name.endswith(".weights.h5") or (path.suffix == ".h5" and not _whole(path)):
         if model is None:
             raise UserError("this file holds weights without an architecture", file=path,
-                            hint="name it with --model, one of: " + ", ".join(registry.names()))
+                            hint="name it with --architecture, one of: " + ", ".join(registry.names()))
         built = registry.build(model, input_size=image_size)
         report = load_into(built, path)
         if report.left:

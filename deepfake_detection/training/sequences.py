@@ -103,9 +103,9 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say
         tracks.setdefault((int(label), title, person), []).append((frame, i))
     if untracked and say:
         print(f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are left out "
-              f"(--frames DIR names the folder with the box tables; in which stage 01a writes who is who)", file=sys.stderr)
+              f"(--frames-dir DIR names the folder with the box tables; in which stage 01a writes who is who)", file=sys.stderr)
     if not tracks:
-        raise UserError("no sequence can be made of these faces", file=faces.root, hint="name the folder of the frames with --frames")
+        raise UserError("no sequence can be made of these faces", file=faces.root, hint="name the folder of the frames with --frames-dir")
     slots, rows = np.full((len(tracks), length), -1, np.int64), []
     for row, ((label, title, person), members) in enumerate(sorted(tracks.items(), key=lambda item: (-item[0][0], *item[0][1:]))):
         members.sort()
@@ -205,7 +205,7 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
                 points.append(values.reshape(5, 2))
     if not known:
         raise UserError("no box table has the points of these faces", file=faces.root,
-                        hint="name the folder of stage 01a's results with --frames; this model reads <frames>/<title>/faces/boxes.csv")
+                        hint="name the folder of stage 01a's results with --frames-dir; this model reads <frames>/<title>/faces/boxes.csv")
     faces, points = faces.take(known), np.stack(points)
     return SequenceStore(make_sequences(faces, length, tables), lambda indices: points[indices], (5, 2), "float32")
 

@@ -17,17 +17,17 @@ import sys
 import time
 from pathlib import Path
 
-from .. import __file__ as _package_file
 from .. import files, labels
 from ..errors import UserError
 from ..models import registry
+from ..places import MODEL_FOLDER
 from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
 from . import distributed, evaluate, sequences, session
 from .input_pipeline import WHOLE, FaceStore, epoch_order, find_faces
 
 #: The shipped detector, which a training of the same architecture can start from.
-SHIPPED_DETECTOR = Path(_package_file).parent.parent / "models" / "detector.keras"
+SHIPPED_DETECTOR = MODEL_FOLDER / "detector.keras"
 
 SPLITS = ("train", "val", "test")
 OPTIMIZERS = ("adam", "adamw", "sgd")

@@ -223,12 +223,12 @@ def _must_be_ours(folder: Path, title: str) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError("a file stands where the frames' folder should be", file=folder, hint="choose another folder with --frames-out")
+        raise UserError("a file stands where the frames' folder should be", file=folder, hint="choose another folder with --frames-dir")
     pictures = set(_pictures(folder, title))
     for name in os.listdir(folder):
         if name not in pictures and name not in (TABLE, RECORD, FACES, MARKED_FACES) and ".partial-" not in name:
             raise UserError(f"this folder holds {name!r}, which is none of our files, so it is left alone", file=folder,
-                            hint="choose another folder with --frames-out")
+                            hint="choose another folder with --frames-dir")
 
 
 def must_be_no_link(folder: Path) -> None:

@@ -19,7 +19,7 @@ NOT = {
     "spark": {"models", "training"},
 }
 #: Command-line faces of the package (`python -m deepfake_detection.x`): they may import any room, no room imports them.
-ENTRY_POINTS = {"leaks", "export"}
+ENTRY_POINTS = {"leaks", "export", "commandline"}
 HEAVY = {"tensorflow", "keras", "pyspark", "matplotlib", "seaborn", "openvino", "onnxruntime", "sklearn", "mtcnn", "efficientnet"}
 
 

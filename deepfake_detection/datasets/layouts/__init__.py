@@ -53,8 +53,8 @@ def check_present(data: Path, row: Row) -> Row:
 
 def modules() -> dict[str, ModuleType]:
     """All layouts by name, the most telling first: recognition takes the first that matches."""
-    from . import celebdf, dfdc, ffpp, folders, timit, unlabelled
-    return {m.NAME: m for m in (ffpp, celebdf, timit, dfdc, folders, unlabelled)}
+    from . import celebdf, dfdc, ffpp, folders, labels_file, timit, unlabelled
+    return {m.NAME: m for m in (labels_file, ffpp, celebdf, timit, dfdc, folders, unlabelled)}
 
 
 def recognise(data: Path) -> ModuleType:

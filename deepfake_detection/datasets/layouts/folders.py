@@ -1,7 +1,11 @@
-"""Plain folders: real/ and fake/ (any case, videos at any depth), also below train/, val/ and test/. Other videos are unlabelled."""
+"""Plain folders: real/ and fake/ (any case, videos at any depth), also below train/, val/ and test/. Other videos are unlabelled.
+
+original, genuine, deepfake, manipulated, altered and the like (`WORDS`) are understood too, also as `deepfake_videos`.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
@@ -12,7 +16,19 @@ from . import Row, check_present
 NAME = "folders"
 EXPECTS = "real/ and fake/ with videos"
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
-_LABELS = {"real": "REAL", "fake": "FAKE"}
+#: Words for each label, in the singular.
+WORDS = {
+    "REAL": ("real", "original", "genuine", "authentic", "pristine", "untouched", "unaltered", "unmanipulated", "bonafide"),
+    "FAKE": ("fake", "deepfake", "manipulated", "altered", "forged", "forgery", "synthetic", "tampered", "swapped", "faceswap"),
+}
+_LABELS = {word: label for label, words in WORDS.items() for word in words}
+
+
+def label_of(name: str) -> str:
+    """REAL, FAKE or empty: what a folder's name or a word in a list says. Numbers say nothing: 1 is real to some and fake to others."""
+    word = re.sub(r"[\s_-]+", " ", name.strip().casefold())
+    word = re.sub(r" (videos?|clips?)$", "", word).replace(" ", "")
+    return _LABELS.get(word) or _LABELS.get(word.removesuffix("s")) or ("FAKE" if word == "forgeries" else "")
 
 
 def _class_folders(data: Path) -> list[tuple[str, str, str]]:
@@ -22,11 +38,11 @@ def _class_folders(data: Path) -> list[tuple[str, str, str]]:
     """
     found = []
     for name in scan.subfolders(data):
-        if name.lower() in _LABELS:
-            found.append((name, _LABELS[name.lower()], ""))
+        if label_of(name):
+            found.append((name, label_of(name), ""))
         elif name.lower() in SPLITS:
-            found += [(f"{name}/{inner}", _LABELS[inner.lower()], SPLITS[name.lower()])
-                      for inner in scan.subfolders(data / name) if inner.lower() in _LABELS]
+            found += [(f"{name}/{inner}", label_of(inner), SPLITS[name.lower()])
+                      for inner in scan.subfolders(data / name) if label_of(inner)]
     return [f for f in found if scan.has_video(data, f[0])]
 
 
@@ -45,11 +61,11 @@ def rows(data: Path) -> list[Row]:
     for video in scan.videos_under(data):
         # One file may be reached twice through a link; the labelled path is the one that counts.
         found.setdefault(str(video), Row(video=str(video), dataset=NAME))
-    _tie(list(found.values()))
+    tie(list(found.values()))
     return [check_present(data, row) for row in found.values()]
 
 
-def _tie(found: list[Row]) -> None:
+def tie(found: list[Row]) -> None:
     """Ties a fake to the reals that its name shows it is made of.
 
     The names of FaceForensics++, DFD and Celeb-DF are read as such (people flatten those trees). Otherwise a fake `anna_swap` belongs
