@@ -56,7 +56,7 @@ def main(argv=None) -> int:
         import uvicorn
         from deepfake_detection.web import access, app, callbacks, connections, service
     except ImportError as e:
-        raise UserError(f"the web page needs {e.name}, which is not installed", hint="pip install -r requirements.txt") from None
+        raise UserError(f"the web page needs {e.name}, which is not installed", hint="pip install 'deepfake-detection[web]', or pip install -r requirements.txt") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.umask(0o077)         # queue, uploads and reports are nobody else's
     secret = callback_secret(chosen, again=argv is None)

@@ -45,8 +45,8 @@ def test_shards_together_are_one_run(project, sample, tmp_path):
     (data / "metadata.json").write_text(json.dumps({name: {"label": "REAL", "split": "train", "original": None} for name in names}))
 
     def stage(out, *options):
-        done = subprocess.run([sys.executable, project / "01a_crop_faces_mtcnn.py", "--direct", "--detector", "yunet", "--data", data,
-                               "--out", tmp_path / out, "--frames", tmp_path / out / "faces", "--workers", "1", *options],
+        done = subprocess.run([sys.executable, project / "01a_crop_faces_mtcnn.py", "--direct", "--face-detector", "yunet", "--data", data,
+                               "--out", tmp_path / out, "--frames-dir", tmp_path / out / "faces", "--workers", "1", *options],
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

@@ -81,10 +81,10 @@ def test_wrong_use_in_one_line(model_path, tmp_path):
     def run(*arguments):
         return subprocess.run([sys.executable, "-m", "deepfake_detection.export", *arguments], capture_output=True, text=True, env=os.environ)
     for arguments, expected in (
-        (["--format", "onnx", "--model", "none.keras"], "no such model"),
-        (["--format", "onnx", "--model", str(model_path), "--int8"], "calibrated on real faces"),
+        (["--format", "onnx", "--model-file", "none.keras"], "no such model"),
+        (["--format", "onnx", "--model-file", str(model_path), "--int8"], "calibrated on real faces"),
         (["--format", "onnx", "--out", "a.tflite"], "ends in .onnx"),
-        (["--format", "onnx", "--faces", "nowhere"], "no such folder of faces"),
+        (["--format", "onnx", "--faces-dir", "nowhere"], "no such folder of faces"),
         (["--format", "caffe"], "invalid choice"),
     ):
         done = run(*arguments)

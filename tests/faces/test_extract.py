@@ -271,14 +271,14 @@ def test_scripts_and_interruption(project, clips, tmp_path):
                        {"v01.mp4": "v00.mp4"})
     common = ["--data", data, "--out", tmp_path / "o", "--workers", 2, "--sampling", "even"]
     arguments = [*common, "--direct", "--frame-count", 10]
-    interrupt_midway([project / "01a_crop_faces_mtcnn.py", *arguments, "--frames", tmp_path / "stopped"], tmp_path / "stopped", "v*/faces/boxes.csv")
+    interrupt_midway([project / "01a_crop_faces_mtcnn.py", *arguments, "--frames-dir", tmp_path / "stopped"], tmp_path / "stopped", "v*/faces/boxes.csv")
     assert 1 <= len(list((tmp_path / "stopped").glob("v*/faces/boxes.csv"))) < videos
     for folder in ("stopped", "whole"):
-        done = script(project, "01a_crop_faces_mtcnn.py", *arguments, "--frames", tmp_path / folder)
+        done = script(project, "01a_crop_faces_mtcnn.py", *arguments, "--frames-dir", tmp_path / folder)
         assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
     assert not list((tmp_path / "stopped").rglob("*partial*"))
-    done = script(project, "01b_mark_landmarks.py", "--data", data, "--out", tmp_path / "o", "--frames", tmp_path / "whole")
+    done = script(project, "01b_mark_landmarks.py", "--data", data, "--out", tmp_path / "o", "--frames-dir", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "o/stage_reports/01b_videos.csv")
     assert len(table) == videos and set(table["status"]) == {"ok"}
@@ -287,7 +287,7 @@ def test_scripts_and_interruption(project, clips, tmp_path):
 
 
 @pytest.mark.parametrize("name, arguments", [
-    ("01a_crop_faces_mtcnn.py", ["--detector", "haar"]), ("01a_crop_faces_mtcnn.py", ["--margin", "-1"]),
+    ("01a_crop_faces_mtcnn.py", ["--face-detector", "haar"]), ("01a_crop_faces_mtcnn.py", ["--margin", "-1"]),
     ("01a_crop_faces_mtcnn.py", ["--confidence", "2"]), ("01a_crop_faces_mtcnn.py", ["--data", "/nowhere"]),
     ("01b_mark_landmarks.py", ["--data", "/nowhere"]), ("01b_mark_landmarks.py", ["--what"])])
 def test_scripts_refuse(project, name, arguments):

@@ -47,7 +47,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_predict(data, twin_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("predict") / "v.json"
-    stage("predict.py", data / "one.mp4", "--model", twin_model, "--sampling", "even", "--frames", FRAMES, "--detector", "mtcnn_fast", "--json", out, cwd=out.parent)
+    stage("predict.py", data / "one.mp4", "--model-dir", twin_model, "--sampling", "even", "--frame-count", FRAMES, "--face-detector", "mtcnn_fast", "--json", out, cwd=out.parent)
     got = json.loads(out.read_text())[0]
     assert 0.05 < got["p_real"] < 0.95 and got["frames_with_face"] == FRAMES and len(got["people"]) == 1
     return got["p_real"]
@@ -55,18 +55,18 @@ def by_predict(data, twin_model, tmp_path_factory):
 
 def scores_by_stages(data, folder, model_file, finding, judging=()):
     """p_real of the clip's faces by stages 00, 01a and 03a, (FRAMES,); `finding` and `judging` are options of 01a and 03a."""
-    stage("00_convert_video_to_image.py", "--data", data, "--frames-out", folder / "frames", "--out", folder, "--sampling", "even", "--frames", FRAMES, cwd=folder)
-    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames", folder / "frames", "--out", folder, *finding, cwd=folder)
+    stage("00_convert_video_to_image.py", "--data", data, "--frames-dir", folder / "frames", "--out", folder, "--sampling", "even", "--frame-count", FRAMES, cwd=folder)
+    stage("01a_crop_faces_mtcnn.py", "--data", data, "--frames-dir", folder / "frames", "--out", folder, *finding, cwd=folder)
     for name in ("real", "fake"):     # what stage 02 makes of labelled videos; this one has no label
         (folder / "faces" / name).mkdir(parents=True)
     for face in (folder / "frames" / "one" / "faces").glob("*.png"):
         shutil.copy(face, folder / "faces" / "real")
-    stage("03a_load_model.py", "--data", data, "--model-file", model_file, "--faces", folder / "faces", "--out", folder, *judging, cwd=folder)
+    stage("03a_load_model.py", "--data", data, "--model-file", model_file, "--faces-dir", folder / "faces", "--out", folder, *judging, cwd=folder)
     return np.array([p for _, p in json.loads((folder / "cnn_preds_values.json").read_text())])
 
 
 def test_numbered_stages(data, twin_model, by_predict, tmp_path):
-    scores = scores_by_stages(data, tmp_path, twin_model / "detector.keras", ["--detector", "mtcnn_fast"])
+    scores = scores_by_stages(data, tmp_path, twin_model / "detector.keras", ["--face-detector", "mtcnn_fast"])
     assert len(scores) == FRAMES and np.mean(scores) == pytest.approx(by_predict, abs=TOLERANCE)
     if not shutil.which("java"):
         pytest.skip("stage 04 needs Java")
@@ -79,11 +79,11 @@ def test_numbered_stages(data, twin_model, by_predict, tmp_path):
 def test_numbered_stages_with_the_shipped_detector(data, tmp_path):
     """Its own face finder, margin, trim, calibration and mirrored second look, from its description beside the weights."""
     models, out = PROJECT / "models", tmp_path / "v.json"
-    stage("predict.py", data / "one.mp4", "--sampling", "even", "--frames", FRAMES, "--json", out, cwd=tmp_path)
+    stage("predict.py", data / "one.mp4", "--sampling", "even", "--frame-count", FRAMES, "--json", out, cwd=tmp_path)
     got = json.loads(out.read_text())[0]
     description = json.loads((models / "detector.json").read_text())
     margin = description["margin"]
-    scores = scores_by_stages(data, tmp_path, models / "detector.keras", ["--detector", "yunet", "--margin", margin], ["--faces-margin", margin])
+    scores = scores_by_stages(data, tmp_path, models / "detector.keras", ["--face-detector", "yunet", "--margin", margin], ["--faces-margin", margin])
     from deepfake_detection.aggregation import aggregate
     assert len(scores) == FRAMES == got["frames_with_face"]
     assert aggregate(scores, description["aggregation"]) == pytest.approx(got["p_real"], abs=1e-3)

@@ -204,7 +204,7 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path)
 
 
 def test_a_missing_model_is_one_line(clips, tmp_path):
-    done = predict(clips["real"], "--model", tmp_path)
+    done = predict(clips["real"], "--model-dir", tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "hint:" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -85,17 +85,17 @@ def _training(name: str, data: bytes) -> bytes:
 
 _OUT = ("--data", "{data}", "--out", "{out}", "--workers", "2")
 STAGES = {s.name: s for s in (
-    Stage("00", _script("00_convert_video_to_image.py", *_OUT, "--frames-out", "{out}/frames")),
-    Stage("01a", _script("01a_crop_faces_mtcnn.py", *_OUT, "--frames", "{out}/frames", "--detector", "yunet"), "00"),
-    Stage("01b", _script("01b_mark_landmarks.py", *_OUT, "--frames", "{out}/frames"), "01a"),
-    Stage("02", _script("02_prepare_dataset.py", *_OUT, "--frames", "{out}/frames"), "01a"),
-    Stage("03", _script("03_train_cnn.py", *_OUT, "--model", "compact_cnn", "--weights", "none", "--epochs", "3", "--batch-size", "8", "--image-size", "32"),
+    Stage("00", _script("00_convert_video_to_image.py", *_OUT, "--frames-dir", "{out}/frames")),
+    Stage("01a", _script("01a_crop_faces_mtcnn.py", *_OUT, "--frames-dir", "{out}/frames", "--face-detector", "yunet"), "00"),
+    Stage("01b", _script("01b_mark_landmarks.py", *_OUT, "--frames-dir", "{out}/frames"), "01a"),
+    Stage("02", _script("02_prepare_dataset.py", *_OUT, "--frames-dir", "{out}/frames"), "01a"),
+    Stage("03", _script("03_train_cnn.py", *_OUT, "--architecture", "compact_cnn", "--weights", "none", "--epochs", "3", "--batch-size", "8", "--image-size", "32"),
           "02", slow=True, same=_training),
     Stage("03a", _script("03a_load_model.py", *_OUT, "--model-file", "{out}/tmp_checkpoint/best_model.keras"), "03", slow=True, same=_without_times),
     Stage("04", _script("04_mapreduce_video_preds.py", "--out", "{out}", "--master", "local[2]", "--resamples", "50"), "03", slow=True, same=_without_times),
-    Stage("predict", _script("predict.py", "{data}", "--model", "{extra}/tiny", "--frames", "4", "--workers", "2", "--csv", "{out}/verdicts.csv",
+    Stage("predict", _script("predict.py", "{data}", "--model-dir", "{extra}/tiny", "--frame-count", "4", "--workers", "2", "--csv", "{out}/verdicts.csv",
                              "--json", "{out}/verdicts.json"), growing=("verdicts.csv",), same=_without_times),
-    Stage("spark_preprocess", _script("spark_preprocess.py", "--data", "{data}", "--out", "{out}", "--master", "local[2]", "--detector", "yunet",
+    Stage("spark_preprocess", _script("spark_preprocess.py", "--data", "{data}", "--out", "{out}", "--master", "local[2]", "--face-detector", "yunet",
                                       "--bundle", "2"), slow=True, same=_without_times),
 )}
 STAGE_NAMES = (*STAGES, "spark_worker", "web_worker", "web_server")

@@ -28,13 +28,13 @@ def main() -> None:
         for name, why in missing.items():
             print(f"  not {name}: {why}")
         model = tiny_model.build(out / "tiny")
-        subprocess.run([sys.executable, PROJECT / "00_convert_video_to_image.py", "--data", out / "videos", "--frames-out", out / "frames",
+        subprocess.run([sys.executable, PROJECT / "00_convert_video_to_image.py", "--data", out / "videos", "--frames-dir", out / "frames",
                         "--out", out, "--workers", "2"], check=True, capture_output=True)
         with open(out / "stage_reports" / "00_videos.csv", newline="") as f:
             rows = list(csv.DictReader(f))
         print(f"stage 00: {len(rows)} rows, {dict(Counter(r['status'] for r in rows))}")
         unseen = [str(made[k.name]) for k in zoo.KINDS if not k.seen and k.name not in missing and k.name != "folder"]
-        done = subprocess.run([sys.executable, PROJECT / "predict.py", out / "videos", *unseen, "--model", model, "--frames", "4", "--workers", "2",
+        done = subprocess.run([sys.executable, PROJECT / "predict.py", out / "videos", *unseen, "--model-dir", model, "--frame-count", "4", "--workers", "2",
                                "--json", out / "v.json"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
         assert "Traceback" not in done.stderr, done.stderr[-2000:]
         results = json.loads((out / "v.json").read_text())

@@ -73,7 +73,7 @@ def test_two_runs_on_one_folder(zoo, tmp_path):
     data = tmp_path / "videos"
     data.mkdir()
     (data / "a.mp4").write_bytes(zoo.path("good_1").read_bytes())
-    command = [sys.executable, PROJECT / "00_convert_video_to_image.py", "--data", data, "--frames-out", tmp_path / "frames", "--out", tmp_path / "out",
+    command = [sys.executable, PROJECT / "00_convert_video_to_image.py", "--data", data, "--frames-dir", tmp_path / "frames", "--out", tmp_path / "out",
                "--workers", "1"]
     with folder_lock(tmp_path / "frames", LOCK):
         done = subprocess.run(command, capture_output=True, text=True)

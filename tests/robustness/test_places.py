@@ -51,7 +51,7 @@ def videos(zoo, tmp_path) -> Path:
 def test_full_disk(videos, tmp_path):
     """A disk of 1 MB: videos without room are errors of their own, nothing half stays, and with room the same command finishes."""
     with mounted(tmp_path / "small", "size=1m") as small:
-        arguments = ["--data", videos, "--frames-out", small / "frames", "--out", tmp_path / "out", "--workers", "1"]
+        arguments = ["--data", videos, "--frames-dir", small / "frames", "--out", tmp_path / "out", "--workers", "1"]
         first = stage("00_convert_video_to_image.py", *arguments)
         assert "Traceback" not in first.stderr, first.stderr[-2000:]
         table = pd.read_csv(tmp_path / "out" / "stage_reports" / "00_videos.csv", keep_default_na=False)
@@ -78,14 +78,14 @@ def test_full_disk_for_the_table_of_verdicts(videos, tmp_path):
             with contextlib.suppress(OSError):
                 with open(small / "fill", "ab") as f:
                     f.write(bytes(64 << 10))
-            line = one_line(stage("predict.py", videos, "--model", model, "--frames", "2", "--workers", "1", option, small / "v"))
+            line = one_line(stage("predict.py", videos, "--model-dir", model, "--frame-count", "2", "--workers", "1", option, small / "v"))
             assert "space" in line or "cannot write" in line
             assert not [p for p in small.iterdir() if ".partial-" in p.name]
 
 
 def test_read_only_output(videos, tmp_path):
     with mounted(tmp_path / "ro", "size=1m,ro") as ro:
-        for place in (["--frames-out", ro, "--out", tmp_path / "out"], ["--frames-out", tmp_path / "frames", "--out", ro]):
+        for place in (["--frames-dir", ro, "--out", tmp_path / "out"], ["--frames-dir", tmp_path / "frames", "--out", ro]):
             line = one_line(stage("00_convert_video_to_image.py", "--data", videos, *place, "--workers", "1"))
             assert "cannot write" in line and str(ro) in line
 
@@ -95,7 +95,7 @@ def test_read_only_data(videos, tmp_path):
     with mounted(tmp_path / "data", "size=16m") as data:
         (data / "v.mp4").write_bytes((videos / "v0.mp4").read_bytes())
         subprocess.run(["mount", "-o", "remount,ro", data], check=True)
-        done = stage("00_convert_video_to_image.py", "--data", data, "--frames-out", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
+        done = stage("00_convert_video_to_image.py", "--data", data, "--frames-dir", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
         assert done.returncode == 0, done.stderr[-1000:]
         assert [p.name for p in data.iterdir()] == ["v.mp4"]
 
@@ -105,14 +105,14 @@ def test_folders_linked_in_a_circle(videos, tmp_path):
     (videos / "deep").mkdir()
     (videos / "deep" / "up").symlink_to("..")
     (videos / "deep" / "self").symlink_to("self")
-    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-out", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
+    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-dir", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
     assert done.returncode == 0, done.stderr[-1000:]
     assert len(pd.read_csv(tmp_path / "out" / "stage_reports" / "00_videos.csv")) == 6
 
 
 def test_an_output_folder_that_is_a_file(videos, tmp_path):
     (tmp_path / "file").write_text("mine")
-    for place in (["--frames-out", tmp_path / "file", "--out", tmp_path / "out"], ["--frames-out", tmp_path / "frames", "--out", tmp_path / "file"]):
+    for place in (["--frames-dir", tmp_path / "file", "--out", tmp_path / "out"], ["--frames-dir", tmp_path / "frames", "--out", tmp_path / "file"]):
         one_line(stage("00_convert_video_to_image.py", "--data", videos, *place, "--workers", "1"))
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -124,7 +124,7 @@ def test_a_title_that_is_a_link_elsewhere(videos, tmp_path):
     (elsewhere / "precious.txt").write_text("mine")
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "v0").symlink_to(elsewhere)
-    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-out", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
+    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-dir", tmp_path / "frames", "--out", tmp_path / "out", "--workers", "1")
     assert "Traceback" not in done.stderr
     assert (elsewhere / "precious.txt").read_text() == "mine" and len(list(elsewhere.iterdir())) == 1
 
@@ -136,7 +136,7 @@ def test_a_title_that_is_a_link_elsewhere(videos, tmp_path):
 ])
 def test_metadata_that_cannot_be_read(videos, tmp_path, content, line):
     (videos / "metadata.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert line in one_line(stage("00_convert_video_to_image.py", "--data", videos, "--frames-out", tmp_path / "frames", "--out", tmp_path / "out"))
+    assert line in one_line(stage("00_convert_video_to_image.py", "--data", videos, "--frames-dir", tmp_path / "frames", "--out", tmp_path / "out"))
 
 
 def test_metadata_that_leads_outside(videos, tmp_path):
@@ -148,7 +148,7 @@ def test_metadata_that_leads_outside(videos, tmp_path):
     content |= {"v1.mp4": [], "v2.mp4": {"label": ["REAL"]}, "v3.mp4": {"label": "MAYBE"}, "v4.mp4": {"label": None}, "missing.mp4": {"label": "REAL"}}
     (videos / "metadata.json").write_text(json.dumps(content))
     before = sorted(p for p in tmp_path.rglob("*"))
-    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-out", tmp_path / "out" / "frames", "--out", tmp_path / "out", "--workers", "1")
+    done = stage("00_convert_video_to_image.py", "--data", videos, "--frames-dir", tmp_path / "out" / "frames", "--out", tmp_path / "out", "--workers", "1")
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     table = pd.read_csv(tmp_path / "out" / "stage_reports" / "00_videos.csv", keep_default_na=False, dtype=str)
     assert set(table["status"]) <= {"ok", "error"}

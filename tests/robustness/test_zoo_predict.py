@@ -35,7 +35,7 @@ def run(zoo, tiny_model, tmp_path_factory):
     """(the process, rows of --csv by name, objects of --json by name) of one run over the whole zoo."""
     out = tmp_path_factory.mktemp("predict")
     unseen = [zoo.paths[name] for name, k in zoo.kinds.items() if name in zoo.paths and not k.seen and name != "folder"]
-    done = predict(zoo.folder, *unseen, "--model", tiny_model, "--frames", "4", "--workers", "2", "--csv", out / "v.csv", "--json", out / "v.json")
+    done = predict(zoo.folder, *unseen, "--model-dir", tiny_model, "--frame-count", "4", "--workers", "2", "--csv", out / "v.csv", "--json", out / "v.json")
     assert done.returncode == 1, done.stderr[-3000:]
     with open(out / "v.csv", newline="", encoding="utf-8") as f:
         rows = {Path(r["video"]).name: r for r in csv.DictReader(f)}
@@ -76,7 +76,7 @@ def test_a_line_each_and_no_traceback(run, zoo):
 def test_good_clips_are_scored_as_if_alone(run, zoo, tiny_model, tmp_path):
     _, _, objects = run
     chosen = [zoo.paths[n] for n in GOOD if n in zoo.paths]
-    done = predict(*chosen, "--model", tiny_model, "--frames", "4", "--workers", "1", "--json", tmp_path / "v.json")
+    done = predict(*chosen, "--model-dir", tiny_model, "--frame-count", "4", "--workers", "1", "--json", tmp_path / "v.json")
     assert done.returncode == 0, done.stderr[-2000:]
     for result in json.loads((tmp_path / "v.json").read_text()):
         with_zoo = dict(objects[Path(result["video"]).name])
@@ -95,13 +95,13 @@ def test_names_with_a_dash_first_need_no_trick(zoo, tiny_model, tmp_path):
     """`-rf.mp4` in the current folder: by `./`, or after `--`."""
     zoo.path("name_leading_dash")
     for argument in (["./-rf.mp4"], ["--", "-rf.mp4"]):
-        done = predict("--model", tiny_model, "--csv", tmp_path / f"{len(argument)}.csv", *argument, cwd=zoo.folder)
+        done = predict("--model-dir", tiny_model, "--csv", tmp_path / f"{len(argument)}.csv", *argument, cwd=zoo.folder)
         assert done.returncode == 0, done.stderr
         assert "-rf.mp4  NO FACE" in done.stdout
 
 
 def test_a_video_that_takes_too_long_costs_its_own_row(zoo, tiny_model, tmp_path):
-    done = predict(zoo.path("forty_faces"), zoo.path("good_1"), "--model", tiny_model, "--frames", "4", "--workers", "2", "--time-limit", "0.05",
+    done = predict(zoo.path("forty_faces"), zoo.path("good_1"), "--model-dir", tiny_model, "--frame-count", "4", "--workers", "2", "--time-limit", "0.05",
                    "--csv", tmp_path / "v.csv")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(r"forty_faces.mp4  ERROR  took longer than 0.05 s", done.stdout)

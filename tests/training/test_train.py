@@ -135,14 +135,14 @@ def script(project, name):
 
 def test_the_scripts(project, tmp_path, dataset, capsys):
     common = ["--out", str(tmp_path), "--workers", "1"]
-    script(project, "03_train_cnn").main([*common, "--dataset", str(dataset), "--model", "compact_cnn", "--weights", "none", "--image-size", "16", "--epochs", "1",
+    script(project, "03_train_cnn").main([*common, "--dataset", str(dataset), "--architecture", "compact_cnn", "--weights", "none", "--image-size", "16", "--epochs", "1",
                                           "--batch-size", "8", "--augment", "none", "--max-steps", "2", "--seeds", "2"])
     said = capsys.readouterr().out
     assert "faces_auc" in said and "learning_rate" in said
     rows = (tmp_path / "seeds.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["seed", "1", "2", "mean", "std"]
     model = tmp_path / "seed_2" / "tmp_checkpoint" / "best_model.keras"
-    script(project, "03a_load_model").main([*common, "--model-file", str(model), "--faces", str(dataset / "val")])
+    script(project, "03a_load_model").main([*common, "--model-file", str(model), "--faces-dir", str(dataset / "val")])
     assert "24 faces (12 real, 12 fake, 8 groups)" in capsys.readouterr().out
     assert (tmp_path / "stage_reports" / "03a_load_model_videos.csv").is_file()
 

@@ -165,12 +165,12 @@ def script(project, *arguments, **options):
 def test_script(project, clips, tmp_path):
     data = dfdc_folder(tmp_path / "data", {"a.mp4": clips / "a.mp4", "b.mp4": clips / "b-with-dash.mp4", "e.mp4": clips / "empty.mp4"},
                        {"b.mp4": "a.mp4"})
-    done = script(project, "--data", data, "--out", tmp_path / "o", "--workers", 1, "--sampling", "even", "--frames", 2, cwd=tmp_path)
+    done = script(project, "--data", data, "--out", tmp_path / "o", "--workers", 1, "--sampling", "even", "--frame-count", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "REAL" in done.stdout and "FAKE" in done.stdout and "Traceback" not in done.stderr
     table = pd.read_csv(tmp_path / "o/stage_reports/00_videos.csv", keep_default_na=False)
     assert dict(zip(table["title"], table["status"])) == {"a": "ok", "b": "ok", "e": "error"}
-    assert len(list((data / "a").glob("a-*.png"))) == 2
+    assert len(list((tmp_path / "o" / "frames" / "a").glob("a-*.png"))) == 2
     assert json.loads((tmp_path / "o/stage_reports/00_settings.json").read_text())["sampling"] == "even"
 
 
@@ -192,12 +192,12 @@ def test_all_bad_is_an_error(project, clips, tmp_path):
 def test_interrupt_and_go_on_gives_the_same_bytes(project, tmp_path):
     source = write_video(tmp_path / "s.mp4", pattern(45, 400, 300), preset="ultrafast", gop=30)
     data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": source for i in range(10)}, {})
-    options = ["--data", str(data), "--workers", "2", "--sampling", "even", "--frames", "35", "--out", str(tmp_path / "o")]
-    interrupt_midway([project / "00_convert_video_to_image.py", *options, "--frames-out", tmp_path / "stopped"], tmp_path / "stopped", "v*/frames.json")
+    options = ["--data", str(data), "--workers", "2", "--sampling", "even", "--frame-count", "35", "--out", str(tmp_path / "o")]
+    interrupt_midway([project / "00_convert_video_to_image.py", *options, "--frames-dir", tmp_path / "stopped"], tmp_path / "stopped", "v*/frames.json")
     done = len(list((tmp_path / "stopped").glob("v*/frames.json")))
     assert 1 <= done < 10
     for folder in ("stopped", "whole"):
-        assert script(project, *options, "--frames-out", tmp_path / folder).returncode == 0
+        assert script(project, *options, "--frames-dir", tmp_path / folder).returncode == 0
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
     assert not list((tmp_path / "stopped").glob(".*partial*"))
 

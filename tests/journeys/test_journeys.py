@@ -1,0 +1,117 @@
+"""A user's whole tasks as commands, each from a folder of its own. The install into a fresh environment: -m nightly (needs a network)."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def run(*command, cwd, code=0):
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True,
+                          env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": ""})
+    assert done.returncode == code, f"{command}: {done.stdout[-800:]}{done.stderr[-1500:]}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def stage(name, *options, cwd, code=0):
+    return run(sys.executable, PROJECT / name, *options, cwd=cwd, code=code)
+
+
+def tree(folder):
+    return sorted((str(p.relative_to(folder)), p.stat().st_mtime_ns) for p in folder.rglob("*"))
+
+
+@pytest.fixture
+def videos(sample, tmp_path):
+    """Six clips of the sample with names and folders of their own: three people, each real and altered."""
+    folder = tmp_path / "videos"
+    (folder / "second").mkdir(parents=True)
+    for source, name in (("woman_worried", "anna"), ("woman_worried_self-blend", "anna_swap"),
+                         ("curly_vertical", "second/ben"), ("curly_vertical_mirror", "second/ben_swap"),
+                         ("astronaut_close-up", "carl"), ("astronaut_close-up_mirror", "carl_swap")):
+        shutil.copy(sample / f"{source}.mp4", folder / f"{name}.mp4")
+    return folder
+
+
+LABELS = "path,label,person\nanna.mp4,original,Anna\nanna_swap.mp4,deepfake,Anna\nben.mp4,real,Ben\nben_swap.mp4,manipulated,Ben\n"\
+         "carl.mp4,genuine,Carl\ncarl_swap.mp4,fake,Carl\n"
+
+
+def test_one_clip(videos, tmp_path):
+    done = stage("predict.py", videos / "anna.mp4", "--frame-count", 4, "--json", tmp_path / "v.json", cwd=tmp_path)
+    assert any(word in done.stdout for word in ("REAL", "FAKE", "UNSURE"))
+
+
+def test_a_folder(videos, tmp_path):
+    stage("predict.py", videos, "--frame-count", 4, "--csv", tmp_path / "v.csv", cwd=tmp_path)
+    assert len(list(csv.DictReader((tmp_path / "v.csv").open(encoding="utf-8")))) == 6
+
+
+def test_own_labels_to_a_split(videos, tmp_path):
+    """Frames, faces and a split without leaks, from a list of labels, the videos and their folder untouched."""
+    labels, out = tmp_path / "mine.csv", tmp_path / "out"
+    labels.write_text(LABELS)
+    before = tree(videos)
+    common = ("--data", videos, "--labels", labels, "--out", out, "--workers", 1)
+    done = stage("00_convert_video_to_image.py", *common, "--need-labels", cwd=tmp_path)
+    assert "no label" not in done.stdout
+    stage("01a_crop_faces_mtcnn.py", *common, "--face-detector", "yunet", cwd=tmp_path)
+    stage("01b_mark_landmarks.py", *common, cwd=tmp_path)
+    stage("02_prepare_dataset.py", *common, "--ratio", "50:25:25", cwd=tmp_path)
+    assert tree(videos) == before
+    assert (out / "frames" / "anna" / "faces" / "boxes.csv").is_file() and any((out / "frames" / "ben" / "marked_faces").iterdir())
+    rows = list(csv.DictReader((out / "split_manifest.csv").open(encoding="utf-8")))
+    assert {(r["title"], r["label"]) for r in rows} >= {("anna", "REAL"), ("ben_swap", "FAKE")}
+    assert all(len({r["set"] for r in rows if r["title"].startswith(who)}) == 1 for who in ("anna", "ben", "carl"))
+
+
+def test_missing_labels_are_said_before_the_hours(videos, tmp_path):
+    done = stage("00_convert_video_to_image.py", "--data", videos, "--out", tmp_path / "out", "--need-labels", cwd=tmp_path, code=2)
+    assert "no video has a label" in done.stderr and "--labels" in done.stderr and not (tmp_path / "out" / "frames").exists()
+
+
+def test_a_read_only_folder_of_videos(videos, tmp_path):
+    """As a user without rights: root may write everywhere."""
+    for folder in (videos, videos / "second"):
+        folder.chmod(0o555)
+    try:
+        before = tree(videos)
+        stage("00_convert_video_to_image.py", "--data", videos, "--out", tmp_path / "out", "--workers", 1, cwd=tmp_path)
+        assert tree(videos) == before and (tmp_path / "out" / "frames" / "anna" / "anna-000.png").is_file()
+    finally:
+        for folder in (videos, videos / "second"):
+            folder.chmod(0o755)
+
+
+def test_frames_of_an_earlier_version_are_found(videos, tmp_path):
+    """In the data folder, where versions before 2.0 put them; under the old option's name, which says the new one."""
+    (videos / "labels.csv").write_text(LABELS)
+    common = ("--data", videos, "--out", tmp_path / "out", "--workers", 1)
+    done = stage("00_convert_video_to_image.py", *common, "--frames-out", videos, cwd=tmp_path)
+    assert done.stderr.count("--frames-out is now called --frames-dir") == 1
+    done = stage("01a_crop_faces_mtcnn.py", *common, "--detector", "yunet", cwd=tmp_path)
+    assert f"using the frames in {videos}" in done.stderr and "--detector is now called --face-detector" in done.stderr
+    assert (videos / "anna" / "faces" / "boxes.csv").is_file() and not (tmp_path / "out" / "frames").exists()
+    done = stage("00_convert_video_to_image.py", *common, cwd=tmp_path)
+    assert "frames of an earlier version lie in" in done.stderr and (tmp_path / "out" / "frames" / "anna" / "frames.csv").is_file()
+
+
+@pytest.mark.nightly
+def test_install_into_a_fresh_environment(videos, tmp_path):
+    """`pip install .` for judging, then the command and the import from another folder."""
+    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
+    bin_ = tmp_path / "env" / "bin"
+    run(bin_ / "pip", "install", "-q", "-c", PROJECT / "constraints.txt", f"{PROJECT}[predict]", cwd=tmp_path)
+    listed = run(bin_ / "pip", "list", cwd=tmp_path).stdout.lower()
+    assert not any(name in listed for name in ("tensorflow", "pyspark", "scipy", "pandas"))
+    assert run(bin_ / "deepfake-detect", "--version", cwd=tmp_path).stdout.startswith("deepfake-detect ")
+    run(bin_ / "deepfake-detect", "predict", videos / "anna.mp4", "--report", tmp_path / "reports", cwd=tmp_path)
+    code = f"from deepfake_detection import Detector; print(Detector(frames=4).predict({str(videos / 'anna.mp4')!r}).verdict)"
+    assert run(bin_ / "python", "-c", code, cwd="/").stdout.strip() in ("REAL", "FAKE", "UNSURE")
