@@ -283,7 +283,7 @@ def test_scripts_and_interruption(project, clips, tmp_path):
     table = pd.read_csv(tmp_path / "o/stage_reports/01b_videos.csv")
     assert len(table) == videos and set(table["status"]) == {"ok"}
     settings = json.loads((tmp_path / "o/stage_reports/01a_settings.json").read_text())
-    assert settings["detector"] == "mtcnn_fast" and settings["margin"] == 0.3
+    assert settings["face_detector"] == "mtcnn_fast" and settings["margin"] == 0.3
 
 
 @pytest.mark.parametrize("name, arguments", [
