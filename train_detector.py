@@ -42,7 +42,7 @@ def parse(argv=None):
     p.add_argument("--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)")
     p.add_argument("--architecture", default=usual.architecture, metavar="NAME", help="network (default: %(default)s)")
     p.add_argument("--size", type=side, default=usual.batches.size, metavar="PX", help="input side (default: %(default)s)")
-    p.add_argument("--steps", type=cli.positive_int, default=usual.steps, metavar="N", help="batches of 66 faces (default: %(default)s)")
+    p.add_argument("--steps", type=cli.positive_int, default=usual.steps, metavar="N", help="batches of 64 faces (default: %(default)s)")
     p.add_argument("--learning-rate", type=cli.positive_float, default=usual.learning_rate, metavar="X", help="peak (default: %(default)s)")
     p.add_argument("--ranking", type=cli.fraction, default=usual.ranking, metavar="WEIGHT",
                    help="loss that puts a fake below its original (default: %(default)s)")

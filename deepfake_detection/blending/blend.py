@@ -50,8 +50,8 @@ REGIONS = {
 EXPRESSION = sorted({*mesh.LIPS, *mesh.INNER_LIPS, *mesh.JAW[5:-5]})
 STEADY = sorted({*mesh.LEFT_EYE, *mesh.RIGHT_EYE, *mesh.NOSE})
 REENACTED = ("face", "lower", "mouth")
-#: What live swaps cover.
-LIVE = ("face", "whole")
+#: What live swaps cover, and how often: mostly the whole oval, forehead and jaw with it.
+LIVE = {"whole": 0.75, "face": 0.25}
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 
@@ -146,7 +146,8 @@ class SelfBlender:
             own_size = np.array([other.shape[1], other.shape[0]], np.float32)
             source = self._align(other, _or_typical(other_points) * own_size, points, (width, height))
         source = self._generated(source, float(np.ptp(points[:, 0])) / width)
-        mask = self._mask(points, (width, height), LIVE if len(points) == mesh.POINTS else ("face",), erode=rng.uniform(0, 0.05))
+        name = str(rng.choice(list(LIVE), p=list(LIVE.values()))) if len(points) == mesh.POINTS else "face"
+        mask = self._mask(points, (width, height), (name,), erode=rng.uniform(0, 0.05))
         if rng.random() < 0.9:
             source = match_colour(source, face, mask)
         if rng.random() < 0.7:
@@ -162,8 +163,8 @@ class SelfBlender:
         # A face in the video has 60 to 400 px, the generator's 80 to 250: what is lost is their ratio, and the decoder's own blur.
         part = float(np.clip(rng.uniform(0.3, 1.1), 0.3, 1.0))
         x = image
-        if rng.random() < 0.5:
-            x = cv2.bilateralFilter(x, 7, float(rng.uniform(15, 45)), 3.0 * float(rng.uniform(0.6, 1.4)))
+        if rng.random() < 0.65:
+            x = cv2.bilateralFilter(x, 7, float(rng.uniform(15, 60)), 3.0 * float(rng.uniform(0.6, 1.4)))
         if rng.random() < 0.6:
             x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.3)))
         if part < 1:

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 #: How often each step happens, in `usual` and in `hard`.
-CHANCES = {"usual": {"light": 0.6, "small": 0.5, "soften": 0.35, "sharpen": 0.15, "noise": 0.2, "codec": 0.75, "again": 0.25, "hide": 0.12},
+CHANCES = {"usual": {"light": 0.5, "small": 0.35, "soften": 0.2, "sharpen": 0.12, "noise": 0.1, "codec": 0.6, "again": 0.1, "hide": 0.08},
            "hard": {"light": 0.7, "small": 0.9, "soften": 0.6, "sharpen": 0.1, "noise": 0.3, "codec": 1.0, "again": 0.5, "hide": 0.1}}
-SMALLEST, SMALLEST_HARD = 0.3, 0.25
+SMALLEST, SMALLEST_HARD = 0.5, 0.3
 ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 CODECS = {"jpeg": 0.45, "webp": 0.15, "x264": 0.15, "mpeg4": 0.25}
 
@@ -49,7 +49,7 @@ class Degradation:
             enlarge=int(rng.choice(ENLARGING)),
             soften=_softening(rng) if happens["soften"] else None,
             sharpen=float(rng.uniform(0.3, 1.3)) if happens["sharpen"] else 0.0,
-            noise=float(rng.uniform(1, 10)) if happens["noise"] else 0.0,
+            noise=float(rng.uniform(1, 6)) if happens["noise"] else 0.0,
             codecs=tuple(_codec(rng, hard) for _ in range(happens["codec"] + (happens["codec"] and happens["again"]))),
             hide=tuple(rng.uniform(0, 1, 2)) + tuple(rng.uniform(0.12, 0.4, 2)) + tuple(rng.uniform(0, 255, 3)) if happens["hide"] else None,
             seed=int(rng.integers(2**31)))
@@ -99,7 +99,7 @@ def _lit(image, light: dict) -> np.ndarray:
 
 def _softening(rng) -> tuple:
     kind = str(rng.choice(["gauss", "median", "beauty", "motion"], p=[0.5, 0.15, 0.25, 0.1]))
-    return kind, float(rng.uniform(0.4, 1.6)), float(rng.uniform(0, np.pi))
+    return kind, float(rng.uniform(0.3, 1.1)), float(rng.uniform(0, np.pi))
 
 
 def _softened(x, kind: str, amount: float, angle: float) -> np.ndarray:
@@ -116,9 +116,9 @@ def _softened(x, kind: str, amount: float, angle: float) -> np.ndarray:
 
 def _codec(rng, hard: bool) -> tuple[str, int]:
     name = str(rng.choice(list(CODECS), p=list(CODECS.values())))
-    low, high = {"jpeg": (15, 92), "webp": (1, 80), "x264": (20, 40), "mpeg4": (3, 16)}[name]
+    low, high = {"jpeg": (40, 95), "webp": (25, 90), "x264": (18, 32), "mpeg4": (2, 8)}[name]
     if hard:
-        low, high = {"jpeg": (15, 50), "webp": (1, 30), "x264": (28, 40), "mpeg4": (6, 20)}[name]
+        low, high = {"jpeg": (20, 60), "webp": (5, 40), "x264": (26, 38), "mpeg4": (4, 14)}[name]
     return name, int(rng.integers(low, high))
 
 

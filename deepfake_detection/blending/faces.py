@@ -95,9 +95,12 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
 
     Files without a face, or not readable, are named in `<work>/left_out.csv`.
     """
+    import multiprocessing
+
     import pandas as pd
     from tqdm import tqdm
 
+    # Spawned, not forked: OpenCV's threads do not live on in a forked process, and it then waits for them for ever.
     table = read_index(index)
     settings = {"index": sha256(index), "margin": MARGIN, "side": SIDE, "detector": sha256(yunet), "sharp": LEAST_SHARPNESS}
     stamp = work / "faces.json"
@@ -106,7 +109,7 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
         jobs = [row._asdict() for row in table.itertuples(index=False)]
         rows, left_out = [], []
         with atomic_path(work / "faces.npy") as partial, open(partial, "wb") as out, \
-                ProcessPoolExecutor(workers, initializer=_start, initargs=(str(yunet),)) as pool:
+                ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (str(yunet),)) as pool:
             for job, made in tqdm(zip(jobs, pool.map(_cut, jobs, chunksize=16)), total=len(jobs), desc="cutting faces"):
                 if not made:
                     left_out.append({"file": job["file"]})

@@ -20,11 +20,11 @@ from .degrade import Degradation
 from .faces import BOX, POINTS, Faces
 
 #: Pairs of a batch: (kind, sources, how many). `given` pairs a fake of the sources with its original, `blend` a face with its blend.
-SHARES = (("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 9),
-          ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 7),
+SHARES = (("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 10),
+          ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 10),
           ("given", {"ffpp": 1.0}, 4),
-          ("given", {"dfdc": 0.35, "dfdc_more": 0.65}, 7),
-          ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 3))
+          ("given", {"dfdc": 0.35, "dfdc_more": 0.65}, 5),
+          ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 1))
 
 #: What is blended in, by chance: the face's own copy, another face as today's swappers lay it in, another face bent in, an expression.
 BLENDS = {"own": 0.3, "live": 0.4, "swap": 0.13, "expression": 0.17}
@@ -32,7 +32,7 @@ BLENDS = {"own": 0.3, "live": 0.4, "swap": 0.13, "expression": 0.17}
 #: Windows, as margins around a detected box in parts of its sides. The tight one is what the DFDC crops show (brows to chin).
 WIDE_MARGIN = (0.13, 0.31)
 TIGHT = {"left": 0.09, "right": 0.09, "top": -0.134, "bottom": -0.016}
-WIDE_PART = 0.62
+WIDE_PART = 0.75
 
 #: Part of the given fakes of which only a piece is pasted into the original, where both show the same moment.
 PASTED = 0.3
@@ -55,7 +55,7 @@ class Settings:
     """
 
     size: int = 192
-    copies: int = 6
+    copies: int = 4
     wide: bool = True
     degrade: bool = True
     live: bool = True

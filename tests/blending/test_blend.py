@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from deepfake_detection.blending.blend import (CANONICAL_POINTS, LIVE, REGIONS, TYPICAL_POINTS, SelfBlender, affine_fit, bend,
+from deepfake_detection.blending.blend import (CANONICAL_POINTS, REGIONS, TYPICAL_POINTS, SelfBlender, affine_fit, bend,
                                                match_colour)
 from deepfake_detection.blending.faces import SIDE
 from deepfake_detection.faces import mesh
