@@ -43,13 +43,13 @@ def cut(project, tmp_path_factory):
     import cv2
 
     folder, sample = tmp_path_factory.mktemp("cut"), project / "train_sample_videos"
-    ok, frame = cv2.VideoCapture(str(sample / "woman_worried.mp4")).read()
+    ok, frame = cv2.VideoCapture(str(sample / "man_selfie.mp4")).read()
     assert ok
     cv2.imwrite(str(folder / "still.png"), frame)
-    cv2.imwrite(str(folder / "tight.png"), frame[100:160, 100:150])
+    cv2.imwrite(str(folder / "tight.png"), frame[100:300, 100:250])
     cv2.imwrite(str(folder / "wall.png"), np.full((200, 200, 3), 128, np.uint8))
     (folder / "broken.jpg").write_bytes(b"no picture")
-    index = write(folder / "index.csv", {"file": sample / "woman_worried.mp4"}, {"file": "still.png", "group": "b"},
+    index = write(folder / "index.csv", {"file": sample / "man_selfie.mp4"}, {"file": "still.png", "group": "b"},
                   {"file": "tight.png", "window": "tight", "group": "c", "split": "val", "label": "fake"}, {"file": "wall.png", "group": "d"},
                   {"file": "broken.jpg", "group": "e"})
     return faces.prepare(index, folder / "work", YUNET, workers=1), folder, index
@@ -57,7 +57,7 @@ def cut(project, tmp_path_factory):
 
 def test_faces_are_cut_and_every_file_is_accounted_for(cut):
     made, folder, _ = cut
-    assert made.table.file.map(lambda f: f.rsplit("/", 1)[-1]).value_counts().to_dict() == {"woman_worried.mp4": 3, "still.png": 1, "tight.png": 1}
+    assert made.table.file.map(lambda f: f.rsplit("/", 1)[-1]).value_counts().to_dict() == {"man_selfie.mp4": 3, "still.png": 1, "tight.png": 1}
     assert made.images.shape == (5, faces.SIDE, faces.SIDE, 3) and made.images.std() > 10
     left_out = (folder / "work" / "left_out.csv").read_text()
     assert "wall.png" in left_out and "broken.jpg" in left_out and "still.png" not in left_out
@@ -75,7 +75,7 @@ def test_boxes_points_and_meshes_lie_on_the_face(cut):
     from deepfake_detection.faces.mesh import five
 
     for found, five_points in zip(mesh, points):
-        np.testing.assert_allclose(five(found), five_points, atol=0.06)
+        np.testing.assert_allclose(five(found), five_points, atol=0.08)
     assert np.isnan(made.table.loc[made.table.window == "tight", "box_x0"]).all()
 
 

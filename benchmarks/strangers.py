@@ -1,0 +1,156 @@
+"""How the detector judges videos of people, cameras and kinds of fakes that it never saw; and its thresholds, fitted there.
+
+    python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
+    python benchmarks/strangers.py --index build/index.csv            # about ten minutes on two cores; goes on where it was stopped
+    python benchmarks/strangers.py --index build/index.csv --fit      # also writes `fake_below` into models/detector.json
+
+Every number is made by what users run: `Detector.predict` on the clips of the index's splits `val` and `unseen`, with the quality gate
+and the rule over people. Writes benchmarks/results/strangers.md and .json. Intervals: 95 %, resampling groups. `--fit` sets the
+threshold below which a video is called FAKE so that at most RATE of the untouched clips are, of those of unseen sources and of those of
+the validation groups each for itself. The other threshold stays: lowering it would call more live swaps REAL.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+sys.path.insert(0, str(PROJECT / "benchmarks"))
+
+import numpy as np
+import pandas as pd
+from detector_tables import table_text
+from tqdm import tqdm
+
+from deepfake_detection import cli, metrics
+from deepfake_detection.errors import UserError
+from deepfake_detection.files import write_csv, write_json, write_text
+
+#: Part of the untouched clips that may be called FAKE.
+RATE = 0.05
+WORDS = ("REAL", "UNSURE", "FAKE", "NO FACE")
+
+
+def parse(argv=None):
+    p = cli.parser(__doc__, data=False, out=False)
+    p.add_argument("--index", type=Path, required=True, metavar="FILE", help="index of faces (deepfake_detection.blending.faces)")
+    p.add_argument("--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)")
+    p.add_argument("--work", type=Path, default=Path("build/strangers"), metavar="DIR", help="scores already made (default: %(default)s)")
+    p.add_argument("--fit", action="store_true", help="write the fitted threshold into detector.json")
+    p.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)")
+    return p.parse_args(argv)
+
+
+def judged(options) -> pd.DataFrame:
+    """One row a clip: source, split, group, real (1 or 0), manipulation, p_real (NaN: none), verdict and reason as the detector words them."""
+    from deepfake_detection.blending.faces import VIDEOS, read_index
+    from deepfake_detection.detector import Detector
+
+    detector, table = Detector(model=str(options.models), threads=2), read_index(options.index)
+    clips = table[(table.split != "train") & table.file.map(lambda f: Path(f).suffix.lower() in VIDEOS)]
+    made = options.work / f"{detector.model.split('(')[-1].strip(')')}.csv"
+    known = pd.read_csv(made).set_index("file") if made.is_file() else pd.DataFrame()
+    rows = []
+    for clip in tqdm(list(clips.itertuples()), desc="clips", unit="clip"):
+        if clip.file in known.index:
+            rows.append(known.loc[clip.file].to_dict() | {"file": clip.file})
+            continue
+        try:
+            found = detector.predict(clip.file)
+        except UserError as e:
+            rows.append({"file": clip.file, "p_real": np.nan, "verdict": "NO FACE", "reason": str(e), "votes": 0})
+        else:
+            rows.append({"file": clip.file, "p_real": np.nan if found.p_real is None else found.p_real, "verdict": found.verdict,
+                         "reason": found.reason, "votes": sum(f.votes for f in found.faces)})
+        write_csv(made, pd.DataFrame(rows))
+    result = pd.DataFrame(rows)
+    meta = clips.set_index("file").loc[result.file, ["source", "split", "group", "manipulation", "label"]].reset_index(drop=True)
+    return pd.concat([result, meta.assign(real=meta.label.eq("real").astype(int))], axis=1)
+
+
+def words(clips: pd.DataFrame, judged_with: dict, fake_below: float, real_above: float) -> np.ndarray:
+    """The verdicts with other thresholds than those that they were made with. What was UNSURE although its score was on one of their
+    sides (too few good faces, an altered stretch, another person) stays so."""
+    by_score = np.where(clips.p_real < fake_below, "FAKE", np.where(clips.p_real >= real_above, "REAL", "UNSURE"))
+    between = (clips.p_real >= judged_with["fake_below"]) & (clips.p_real < judged_with["real_above"])
+    return np.where(clips.verdict.eq("NO FACE") | (clips.verdict.eq("UNSURE") & ~between), clips.verdict, by_score)
+
+
+def fitted(clips: pd.DataFrame, judged_with: dict, rate: float = RATE) -> float:
+    """The largest `fake_below` that calls at most `rate` of the untouched clips FAKE, of each split for itself."""
+    bounds = []
+    for _, part in clips[(clips.real == 1) & clips.p_real.notna()].groupby("split"):
+        p = np.sort(np.where(words(part, judged_with, 2, 2) == "FAKE", part.p_real, 1.0))         # what can be called FAKE at all
+        bounds.append(float(p[int(rate * len(p) + 1e-9)]))
+    return min(bounds)
+
+
+def kinds(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of the table: the untouched and the altered of every source, and all of what is unseen."""
+    return {**{f"{source} ({split})": part for (split, source), part in clips.groupby(["split", "source"])},
+            "all unseen": clips[clips.split == "unseen"], "all": clips}
+
+
+def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
+    clips, result = clips.assign(said=said), {}
+    for name, part in kinds(clips).items():
+        row = {}
+        for who, code in (("untouched", 1), ("altered", 0)):
+            some = part[part.real == code]
+            row[who] = len(some)
+            row |= {f"{who} {word}": round(float((some.said == word).mean()), 3) for word in WORDS if len(some)}
+        scored = part[part.p_real.notna()]
+        if scored.real.nunique() == 2:
+            row["auc"] = metrics.evaluate(scored.real.to_numpy(), scored.p_real.to_numpy(), scored.group.to_numpy())["auc"]
+            reals = np.sort(scored.p_real[scored.real == 1])
+            bound = reals[int(RATE * len(reals))]
+            row["found where 5 % of the untouched are called FAKE"] = round(float((scored.p_real[scored.real == 0] < bound).mean()), 3)
+        result[name] = row
+    live = clips[clips.source == "live_swaps"]
+    if len(live):
+        stem = live.file.str.replace(r"_(real|fake)\.\w+$", "", regex=True).str.rsplit("/", n=1).str[-1]
+        both = live.assign(stem=stem).pivot_table(index="stem", columns="real", values="p_real").dropna()
+        result["live_swaps (unseen)"]["pairs ordered rightly"] = f"{int((both[1] > both[0]).sum())} of {len(both)}"
+    return result
+
+
+def as_text(results: dict) -> str:
+    out = ["# Strangers' videos\n", f"Made by `python benchmarks/strangers.py` with {results['detector']}; FAKE below {results['fake_below']:.3f}, REAL from "
+           f"{results['real_above']:.3f}. Shares of clips; AUC with a 95 % interval, resampling groups.\n"]
+    header = ["clips", "untouched", *(f"… {w}" for w in WORDS), "altered", *(f"… {w}" for w in WORDS), "AUC", "found at 5 %", "pairs"]
+    lines = []
+    for name, row in results["rows"].items():
+        auc = row.get("auc")
+        cell = "" if not auc else f"{auc['value']:.3f}" + (f" [{auc['low']:.3f}, {auc['high']:.3f}]" if "low" in auc else "")
+        lines.append([name, *(x for who in ("untouched", "altered") for x in
+                              (str(row[who]), *(f"{row[f'{who} {w}']:.2f}" if f"{who} {w}" in row else "" for w in WORDS))),
+                      cell, str(row.get("found where 5 % of the untouched are called FAKE", "")), row.get("pairs ordered rightly", "")])
+    return "\n".join([*out, table_text(header, lines)])
+
+
+def main(argv=None) -> int:
+    options = parse(argv)
+    cli.announce("strangers", options)
+    clips = judged(options)
+    path = options.models / "detector.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    judged_with, thresholds = config["thresholds"], dict(config["thresholds"])
+    if options.fit:
+        thresholds["fake_below"] = fitted(clips, judged_with)
+        thresholds["real_above"] = max(thresholds["real_above"], thresholds["fake_below"])
+        config["thresholds"] = thresholds
+        config["fitted_on"] = dict(config.get("fitted_on") or {}) | {"untouched_called_fake": RATE, "unseen_clips": int((clips.split == "unseen").sum())}
+        write_json(path, config)
+    results = {"detector": f"{config['name']} {config['version']}", **thresholds,
+               "rows": table(clips, words(clips, judged_with, thresholds["fake_below"], thresholds["real_above"]))}
+    write_json(options.results / "strangers.json", results)
+    write_text(options.results / "strangers.md", as_text(results))
+    print(as_text(results))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
