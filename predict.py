@@ -1,6 +1,7 @@
-"""REAL or FAKE, with a probability, for your own videos.
+"""REAL or FAKE, with a probability, for your own videos and still pictures.
 
   python predict.py clip.mp4
+  python predict.py photo.jpg
   python predict.py folder --csv verdicts.csv --report reports
   python predict.py https://example.org/clip.mp4 --json -
   python predict.py clip.mp4 --report reports --annotate clip-annotated.mp4
@@ -27,6 +28,8 @@ def options():
     p.add_argument("videos", nargs="*", metavar="VIDEO|FOLDER|URL",
                    help="video files, folders that are searched for them, or addresses (https://..., as --url)")
     p.add_argument("-p", "--path", action="append", default=[], metavar="VIDEO", help="a video; the same as naming it")
+    p.add_argument("--pictures", action="store_true",
+                   help="judge the still pictures in folders too (JPEG, PNG, WebP); one that is named is always judged")
     p.add_argument("--url", action="append", default=[], metavar="URL", help="a video on the web (needs yt-dlp)")
     cli.option(p, "--model-dir", old=["--model"], dest="model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
     p.add_argument("--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)")
@@ -93,7 +96,7 @@ def main(argv=None) -> int:
     to_stdout = str(chosen.json) == batch.STDOUT
     say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
-        videos = batch.find_videos(paths)
+        videos = batch.find_videos(paths, pictures=chosen.pictures)
         fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, stack)
         whole = batch.predict([*videos, *fetched], settings, names=[*videos, *urls], unread=unread, workers=chosen.workers, json_file=chosen.json,
                               csv_file=chosen.csv, report_folder=chosen.report, annotate=chosen.annotate, explain=chosen.explain,

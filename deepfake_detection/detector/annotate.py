@@ -86,6 +86,8 @@ def write_annotated(prediction, detector, path: str | Path, *, progress: Callabl
     from ..video.decode import FrameReader
     from ..video.resize import scale_for, scaled_size
     path = Path(path)
+    if prediction.file.get("still"):
+        raise UserError("this is a still picture", file=prediction.video, hint="its report shows the boxes: --report")
     reader = FrameReader(Path(prediction.video), Sampling(EVEN, 1 << 40, detector.settings.max_seconds), scale=1, threads=detector.settings.threads)
     tracks = [Track(p, own, detector._rule, detector.thresholds) for p in prediction.people
               if (own := [f for f in prediction.faces if f.person == p.id])]
@@ -159,6 +161,7 @@ def frame_picture(prediction, detector) -> dict | None:
     """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index", "people": names}; None
     without a face, or where it cannot be decoded a second time."""
     from ..video.decode import FrameReader
+    from . import stills
     from .explain import data_uri
     if not prediction.faces:
         return None
@@ -171,9 +174,12 @@ def frame_picture(prediction, detector) -> dict | None:
     best = max(seen.values(), key=lambda faces: (sum(known[f.person].well_seen for f in faces), any(f.person == first for f in faces),
                                                  -min((f.p_real for f in faces if f.person == first), default=1.0)))
     try:
-        with contextlib.closing(FrameReader(Path(prediction.video), _At(EVEN, index=best[0].index), scale=detector.resolved["scale"],
-                                            threads=detector.settings.threads)) as reader:
-            frame = next(reader, None)
+        if prediction.file.get("still"):
+            frame = next(iter(stills.read(prediction.video, detector.resolved["scale"])))
+        else:
+            with contextlib.closing(FrameReader(Path(prediction.video), _At(EVEN, index=best[0].index), scale=detector.resolved["scale"],
+                                                threads=detector.settings.threads)) as reader:
+                frame = next(reader, None)
     except UserError:
         return None
     if frame is None:

@@ -39,22 +39,32 @@ CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval
                "people", "people_p_real", "model", "settings", "error", "note", "report", "bytes", "mtime", "sha256")
 
 
-def find_videos(paths: Iterable[str | Path]) -> list[str]:
+def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[str]:
     """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is searched with
     its subfolders for files with a video's suffix, in alphabetical order. Hidden files and links to folders are left out.
+
+    Args:
+        pictures: take the still pictures of a folder too: not unasked, since folders of faces are full of them.
 
     Raises:
         UserError: when a path does not exist, or a folder holds no video.
     """
     from .. import video
+    from .stills import is_picture_name
     found: list[str] = []
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = []
+            inside, left = [], 0
             for folder, subfolders, names in os.walk(path):
                 subfolders[:] = [s for s in subfolders if not s.startswith(".")]
-                inside += [os.path.join(folder, n) for n in names if video.is_video_name(n)]
+                still = [n for n in names if is_picture_name(n)]
+                left += len(still)
+                names = [*filter(video.is_video_name, names), *(still if pictures else ())]
+                inside += [os.path.join(folder, n) for n in names]
+            if not inside and left:
+                raise UserError("no videos in this folder", file=path,
+                                hint=f"--pictures judges {count(left, 'still picture')} in it")
             if not inside:
                 raise UserError("no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}")
             found += sorted(inside)
@@ -66,13 +76,14 @@ def find_videos(paths: Iterable[str | Path]) -> list[str]:
 
 
 def line_of(result: dict) -> str:
-    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason, faces, frames used."""
+    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason, faces, frames used, warnings."""
     name = shown(result["video"])
     if result["error"]:
         return f"{name}  ERROR  {result['error']}"
     frames = f"{result['frames_with_face']} of {count(result['frames_decoded'], 'frame')} with a face"
+    warned = "".join(f"  ({w})" for w in result.get("warnings") or ())
     if result["p_fake"] is None:
-        return f"{name}  {result['verdict']}  {frames}"
+        return f"{name}  {result['verdict']}  {frames}{warned}"
     text = f"{name}  {result['verdict']}  fake probability {result['p_fake']:.3f}"
     single = result.get("frame_range")
     if single:
@@ -85,7 +96,7 @@ def line_of(result: dict) -> str:
         text += "  [" + ", ".join(f"{p['id']} {p['verdict']} {1 - p['p_real']:.3f}" for p in people) + "]"
     if result.get("note"):
         text += f"  ({result['note']})"
-    return text
+    return text + warned
 
 
 def shown(name: str) -> str:
@@ -106,7 +117,8 @@ def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
             "p_fake": number(result["p_fake"]), "interval_low": number(interval[0]), "interval_high": number(interval[1]),
             "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
             "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
-            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""), "note": cell(result.get("note") or ""),
+            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""),
+            "note": cell("; ".join(filter(None, [result.get("note"), *(result.get("warnings") or ())]))),
             "report": cell(report or ""), **_stamp_cells(result.get("source"))}
 
 

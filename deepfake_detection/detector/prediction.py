@@ -122,7 +122,8 @@ class Prediction:
         frames_decoded, frames_with_face: frames looked at, and those with at least one face.
         people: the one who decides first.
         stretches: parts in time that look altered although the average does not.
-        file: width, height (as shown), codec, fps, bitrate (bit/s of the whole file), bits_per_pixel, duration_s, bytes.
+        file: width, height (as shown), codec, fps, bitrate (bit/s of the whole file), bits_per_pixel, duration_s, bytes,
+            still (a picture, not a video: then without bit rate, fps and duration 0).
         warnings: sentences about the material, e.g. that the detector was not checked at such a bit rate.
         seconds: wall time.
         model: name, version and the first 8 digits of the SHA-256 of the network's file.

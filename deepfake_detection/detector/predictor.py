@@ -109,6 +109,7 @@ class Detector:
             stated["min_share"] = self.settings.min_share
         self.decision = Decision.from_dict(stated)
         self.resolved["min_share"] = self.decision.min_share
+        self.validated = material.Validated.from_dict(self.config.get("validated_on"))
 
     def _load(self):
         from .runtime import DetectorModel
@@ -169,26 +170,31 @@ class Detector:
                 self.resolved["confidence"] = self._faces.confidence
 
     def predict(self, video: str | Path, progress: Callable[[float, str], None] | None = None) -> Prediction:
-        """Judges one video.
+        """Judges one video, or one still picture (JPEG, PNG, WebP) as a video of one frame.
 
         Args:
-            video: path of a video file.
+            video: path of a video or picture file.
             progress: called as progress(share done 0..1, what is being done).
 
         Returns:
             a Prediction; `verdict` is "NO FACE" when no face was found.
 
         Raises:
-            UserError: when the file is not a video that can be decoded.
+            UserError: when the file is no video or picture that can be decoded.
         """
         from ..faces import extract
+        from . import stills
         tell = progress or (lambda share, what: None)
         start = time.perf_counter()
         tell(0.0, "looking for faces")
         self.warm()
-        reader, stream = extract.iter_faces_of_video(Path(video), sampling=self._sampling, detector=self._faces,
-                                                     margin=self.resolved["margin"], confidence=self.resolved["confidence"],
-                                                     scale=self.resolved["scale"], threads=self.settings.threads)
+        cut = {"detector": self._faces, "margin": self.resolved["margin"], "confidence": self.resolved["confidence"]}
+        if stills.is_still(video):
+            reader = stills.read(video, self.resolved["scale"])
+            stream = extract.faces_of_frames(reader, **cut)
+        else:
+            reader, stream = extract.iter_faces_of_video(Path(video), sampling=self._sampling, scale=self.resolved["scale"],
+                                                         threads=self.settings.threads, **cut)
         frames, waiting, scores = [], [], []
         for frame in stream:
             frames.append(frame)
@@ -222,11 +228,13 @@ class Detector:
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
         from . import people
+        facts = material.facts(Path(video), reader.info)
         found = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"], frames=len(frames),
                              seed=self.settings.seed)
         return Prediction(video=video, verdict=found.verdict, p_real=found.p_real,
                           p_fake=None if found.p_real is None else 1.0 - found.p_real, interval=found.interval,
                           frame_range=found.frame_range, reason=found.reason, people=found.people, stretches=found.stretches,
                           frames_decoded=len(frames), frames_with_face=len({f.frame for f in faces}), faces=tuple(faces),
-                          note=reader.note, model=self.model, settings=dict(self.resolved), file=material.facts(Path(video), reader.info),
+                          note=reader.note, model=self.model, settings=dict(self.resolved), file=facts,
+                          warnings=material.warnings(facts, faces, self.validated),
                           duration_s=float(reader.info.duration_s), seconds=time.perf_counter() - start)

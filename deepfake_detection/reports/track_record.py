@@ -86,7 +86,9 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
         if all(rate is not None for _, rate in rates) and min(material[k]["videos"] for k in ("real", "fake")) >= FEW:
             out.append(f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} verdicts are wrong; "
                        f"where {rates[1][0]} is, about {max(rates[1][1] * 100, 1):.0f}.")
-    if away > 2:
+    if facts.get("still"):
+        out.append("That was measured on videos: a single picture tells less, expect more errors.")
+    elif away > 2:
         out.append("This file is not much like it: expect more errors.")
     if table.get("model") and table["model"] != model:
         out.append(f"Measured with another version of the detector ({table['model']}).")
