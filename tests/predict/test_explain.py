@@ -165,7 +165,9 @@ def test_the_page_says_what_was_found(report, detector):
     assert page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 + 6       # each person, each face, and the frame
     for words in ("FAKE", "Person 1", "Person 2", "Fake probability", "not a proof", detector.model, "SHA-256", data["file"]["sha256"], "prefers-color-scheme:dark", "@media print"):
         assert words in page, words
-    assert [p["verdict"] for p in data["people"]] == ["FAKE", "REAL"]
+    # The one who decides comes first; that another person looks altered makes UNSURE of a REAL.
+    assert [p["verdict"] for p in data["people"]] == ["REAL", "FAKE"] and data["verdict"] == "UNSURE"
+    assert "nother person looks altered" in page
     assert len(data["faces"]) == sum(p["frames"] for p in data["people"])
     assert all({"kind", "time_s", "p_fake", "check"} <= set(e) and "face" not in e for e in data["evidence"])
 

@@ -128,7 +128,7 @@ def test_a_picture_has_a_report_and_no_annotated_copy(tmp_path, detector):
     result = detector.predict(saved(tmp_path / "a.jpg", photo(clips_of.FAKE_TINT)))
     write_report(result, detector, tmp_path / "a.html", name="a.jpg")
     page = (tmp_path / "a.html").read_text()
-    assert stills.WARNING in page and "<img" in page
+    assert stills.WARNING in page and "<img" in page and "A frame of the video" not in page
     with pytest.raises(UserError, match="still picture"):
         write_annotated(result, detector, tmp_path / "a.mkv")
 
