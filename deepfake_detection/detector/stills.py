@@ -128,7 +128,7 @@ def _check_whole(data: bytes, path: Path) -> None:
     except Exception:       # whatever a broken picture brings
         raise _damaged(path) from None
     if frames > 1:
-        raise UserError(f"an animated picture ({frames} frames)", file=path,
+        raise UserError(f"a picture that is animated ({frames} frames)", file=path,
                         hint="turn it into a video, or save one frame as JPEG or PNG")
 
 
