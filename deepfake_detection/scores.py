@@ -1,7 +1,7 @@
 """Score files: reading every form of them into one table, and writing the published one.
 
     cnn_preds_values.json   [["real/<title>-NNN-FF.png", p_real], ...], as stages 03 and 03a write it
-    scores.csv              video, label, group, dataset, manipulation, person, time_s, p_real: one row a face
+    scores.csv              video, label, group, dataset, manipulation, compression, person, time_s, p_real: one row a face
     *.parquet               either of the two, by its columns
     a folder                of any of these
 
@@ -19,7 +19,7 @@ from . import files, labels
 from .errors import UserError
 
 #: Columns of the table that `read_scores` returns, and of scores.csv.
-COLUMNS = ("video", "label", "group", "dataset", "manipulation", "person", "time_s", "p_real")
+COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "person", "time_s", "p_real")
 
 #: `[folder/]<title>-NNN-FF.<ext>`; Java's and Python's regular expressions read it alike, so Spark uses it too.
 FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]{1,18})-([0-9]{1,18})\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
@@ -175,7 +175,7 @@ def _from_names(names, values, path: Path):
         raise UserError(f"row {bad + 1} does not name a face: {names.iloc[bad]!r}", file=path,
                         hint="names should look like real/<title>-NNN-FF.png")
     table = pd.DataFrame({"video": parts[0], "label": names.str.extract(LABEL_FOLDER)[0].str.upper().fillna(""),
-                          "group": parts[0], "dataset": "", "manipulation": "", "person": "", "time_s": float("nan"),
+                          "group": parts[0], "dataset": "", "manipulation": "", "compression": "", "person": "", "time_s": float("nan"),
                           "p_real": _scores(pd.Series(list(values), dtype=object), path, empty_allowed=False)})
     return table.assign(_frame=parts[1].astype("int64"), _face=parts[2].astype("int64"))
 
@@ -183,7 +183,7 @@ def _from_names(names, values, path: Path):
 def _from_columns(table, path: Path):
     import pandas as pd
     table = table.copy()
-    for name in ("label", "group", "dataset", "manipulation", "person"):
+    for name in ("label", "group", "dataset", "manipulation", "compression", "person"):
         table[name] = table[name].fillna("").astype(str) if name in table else ""
     table["video"] = table["video"].fillna("").astype(str)
     if (table["video"] == "").any():

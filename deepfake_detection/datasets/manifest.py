@@ -13,7 +13,7 @@ from . import layouts, scan, titles
 from .groups import name_groups
 
 #: See docs/design.md, "Manifest". All are text; empty means unknown or not so.
-COLUMNS = ["title", "video", "label", "dataset", "manipulation", "original", "group", "split", "error"]
+COLUMNS = ["title", "video", "label", "dataset", "manipulation", "compression", "original", "group", "split", "error"]
 
 LAYOUTS = ("auto", "labels", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
 
@@ -58,6 +58,7 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         title_of.setdefault(r.video, title)
     return pd.DataFrame([{
         "title": title, "video": r.video, "label": r.label, "dataset": r.dataset, "manipulation": r.manipulation,
+        "compression": r.compression,
         # A source that is not in the folder keeps its name: siblings can still be told.
         "original": title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else "",
         "group": group, "split": r.split, "error": r.error,

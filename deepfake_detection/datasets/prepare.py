@@ -23,6 +23,8 @@ STAGE = "02"
 BALANCE = ("delete", "none")
 SPLIT = ("groups", "official")
 _PICTURES = (".png", ".jpg", ".jpeg")
+#: What split_manifest.csv keeps of a video: results are told by it afterwards.
+KEPT = ("label", "group", "dataset", "manipulation", "compression")
 
 
 @dataclass
@@ -149,8 +151,8 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
                     files.link_or_copy(source, whole / word / name)
                     files.link_or_copy(source, parts / s / word / name)
                     counts[s][word] += 1
-                    lines.append((s, by_title.at[title, "label"], by_title.at[title, "group"], title, f"{s}/{word}/{name}"))
-        table = pd.DataFrame(lines, columns=["set", "label", "group", "title", "file"])
+                    lines.append((s, *(by_title.at[title, c] for c in KEPT), title, f"{s}/{word}/{name}"))
+        table = pd.DataFrame(lines, columns=["set", *KEPT, "title", "file"])
         table["set"] = pd.Categorical(table["set"], SETS)
         files.write_csv(out / "split_manifest.csv", table.sort_values(["set", "label", "title", "file"], kind="stable"))
         report.write(report_path)

@@ -34,17 +34,18 @@ def video_table(scores, manifest=None):
 
     Args:
         scores: table of `scores.read_scores`.
-        manifest: optional table with `video` (or `title`) and any of label, group, dataset, manipulation, status: what it says of
-            a video goes before what the score file says, and its videos without a score are counted.
+        manifest: optional table with `video` (or `title`) and any of label, group, dataset, manipulation, compression, status: what it
+            says of a video goes before what the score file says, and its videos without a score are counted; with a column `set`
+            (split_manifest.csv) only those of the sets that were scored at all: nobody scores the videos that were trained on.
 
     Returns:
-        pandas DataFrame sorted by video: video, label, group, dataset, manipulation, status (`ok`, `no face`, `error`, `no score`),
+        pandas DataFrame sorted by video: video, label, group, dataset, manipulation, compression, status (`ok`, `no face`, `error`, `no score`),
         faces, people, and one column of P(real) for each rule of `RULES` (NaN without a face).
     """
     import pandas as pd
     from tqdm import tqdm
 
-    facts = ["label", "group", "dataset", "manipulation"]
+    facts = ["label", "group", "dataset", "manipulation", "compression"]
     # "" sorts first, so the maximum is the known value where only some rows have one.
     table = scores.groupby("video")[facts].max()
     persons = score_files.by_person(scores)
@@ -56,6 +57,8 @@ def video_table(scores, manifest=None):
     if manifest is not None:
         key = "video" if manifest.get("video", pd.Series(dtype=str)).isin(table.index).any() or "title" not in manifest else "title"
         known = manifest.drop_duplicates(key).set_index(key)
+        if "set" in known:
+            known = known[known["set"].isin(set(known["set"].reindex(table.index).dropna())) | known.index.isin(table.index)]
         table = table.reindex(table.index.union(known.index))
         for fact in facts:
             if fact in known:
@@ -116,7 +119,8 @@ def slices(videos) -> list[Slice]:
     """
     real = (videos["label"] == VERDICT_REAL).to_numpy()
     fake = (videos["label"] == VERDICT_FAKE).to_numpy()
-    compression = videos["manipulation"].map(lambda m: found.group(1) if (found := _COMPRESSION.search(m)) else "").to_numpy()
+    named = videos["manipulation"].map(lambda m: found.group(1) if (found := _COMPRESSION.search(m)) else "")
+    compression = videos["compression"].where(videos["compression"] != "", named).to_numpy()
     result = [Slice(ALL, ALL, np.ones(len(videos), bool))]
     names = sorted(set(videos["dataset"]))
     for dataset in names:
@@ -127,12 +131,12 @@ def slices(videos) -> list[Slice]:
         if len(levels) > 1:
             result += [Slice(dataset, level, inside & (compression == level)) for level in levels]
         for manipulation in sorted(set(videos["manipulation"][inside & fake]) - {""}):
-            fakes = inside & fake & (videos["manipulation"] == manipulation).to_numpy()
-            level = compression[fakes][0]
-            originals = inside & real & (compression == level)
-            if not originals.any():
-                originals = inside & real
-            result.append(Slice(dataset or "(no dataset)", manipulation, fakes | originals))
+            of_it = inside & fake & (videos["manipulation"] == manipulation).to_numpy()
+            parts = sorted(set(compression[of_it]))
+            for name, chosen in ((manipulation, parts), *(((f"{manipulation}/{part}", [part]) for part in parts) if len(parts) > 1 else ())):
+                fakes, level = of_it & np.isin(compression, chosen), np.isin(compression, chosen)
+                originals = inside & real & level if (inside & real & level).any() else inside & real
+                result.append(Slice(dataset or "(no dataset)", name, fakes | originals))
     unique, seen = [], set()
     for s in result:   # one manipulation in a dataset says the same as the dataset
         if s.rows.tobytes() not in seen or s.manipulation == ALL:

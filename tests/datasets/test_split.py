@@ -117,7 +117,7 @@ def test_stage_02_end_to_end(project, tmp_path):
     # As many fake faces as real ones, over every fake video that has a face.
     import pandas as pd
     split = pd.read_csv(out / "split_manifest.csv", dtype=str)
-    assert list(split.columns) == ["set", "label", "group", "title", "file"]
+    assert list(split.columns) == ["set", "label", "group", "dataset", "manipulation", "compression", "title", "file"]
     assert split["label"].value_counts().to_dict() == {"REAL": 99, "FAKE": 99}
     assert split[split["label"] == "FAKE"]["title"].nunique() == 26
     assert {*split["file"]} == {p.relative_to(out / "split_dataset").as_posix() for p in (out / "split_dataset").rglob("*.png")}

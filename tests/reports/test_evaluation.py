@@ -150,3 +150,28 @@ def test_the_script(project, tmp_path, capsys):
         with pytest.raises(SystemExit) as e:
             script.main(wrong)
         assert e.value.code == 2
+
+
+def ffpp_scores():
+    """Two methods in two compressions of ten people each; only the test set was scored."""
+    rows = []
+    for i in range(10):
+        for level in ("c23", "c40"):
+            rows.append((f"o{i}-{level}", "REAL", "", level, 0.6 + 0.03 * i))
+            rows += [(f"{method}{i}-{level}", "FAKE", method, level, 0.1 + 0.03 * i + (level == "c40") * 0.2) for method in ("Deepfakes", "FaceSwap")]
+    return pd.DataFrame(rows, columns=["video", "label", "manipulation", "compression", "p_real"]).assign(
+        group=lambda t: "p" + t.video.str.extract(r"(\d+)-")[0], dataset="ffpp")
+
+
+def test_methods_and_compressions_are_told_apart_and_train_videos_are_not_missing(tmp_path):
+    table = ffpp_scores()
+    names = [f"{label.lower()}/{video}-000-00.png" for video, label in zip(table.video, table.label)]
+    scores.write_cnn_preds(tmp_path / "cnn_preds_values.json", names, table.p_real)
+    known = table.drop(columns="p_real").rename(columns={"video": "title"}).assign(set="test")
+    unscored = known.iloc[:4].assign(title=["seen-a", "seen-b", "lost-a", "seen-c"], set=["train", "val", "test", "train"])
+    pd.concat([known, unscored]).to_csv(tmp_path / "split_manifest.csv", index=False)
+    report = evaluation.run(tmp_path / "cnn_preds_values.json", tmp_path / "out", manifest=tmp_path / "split_manifest.csv", resamples=20)
+    assert report["coverage"]["all"] == {"videos": 61, "scored": 60, "no score": 1}
+    shown = {r["manipulation"]: (r["real"], r["fake"]) for r in report["rows"] if r["dataset"] == "ffpp" and r["rule"] == "mean"}
+    assert shown == {"all": (20, 40), "c23": (10, 20), "c40": (10, 20), "Deepfakes": (20, 20), "Deepfakes/c23": (10, 10), "Deepfakes/c40": (10, 10),
+                     "FaceSwap": (20, 20), "FaceSwap/c23": (10, 10), "FaceSwap/c40": (10, 10)}

@@ -22,6 +22,7 @@ class Row:
         video: path relative to the data folder, posix; empty when the name in a metadata file is not safe to touch.
         name: what the title is made of where `video` is empty.
         label: `REAL`, `FAKE` or empty.
+        compression: as the data set names it (`raw`, `c23`, `c40`), where it comes in several.
         original: the relative path of the source video if it is known exactly; else the source's name.
         identities: names of the people or source videos that this video shows. Rows that share one are one group.
         links: further names that tie rows together without being a good name for the group.
@@ -39,6 +40,7 @@ class Row:
     split: str = ""
     error: str = ""
     name: str = ""
+    compression: str = ""
 
 
 MISSING = "missing file"

@@ -48,7 +48,8 @@ def rows(data: Path) -> list[Row]:
 def _row(folder: str, name: str, method: str, compression: str, label: str, split: dict[str, str]) -> Row:
     stem, suffix = name.rsplit(".", 1)
     dfd = method in ("actors", "DeepFakeDetection")
-    row = Row(video=f"{folder}/{name}", dataset="dfd" if dfd else "ffpp", label=label, manipulation=method if label == "FAKE" else "")
+    row = Row(video=f"{folder}/{name}", dataset="dfd" if dfd else "ffpp", label=label, manipulation=method if label == "FAKE" else "",
+              compression=compression)
     row.identities = identities_of_name(stem, dataset=row.dataset) or [f"{row.dataset}_{stem}"]
     if label == "FAKE" and dfd and (m := re.match(r"(\d+)_\d+__(.+)__\w+$", stem)):
         row.original = f"original_sequences/actors/{compression}/videos/{m[1]}__{m[2]}.{suffix}"
