@@ -10,15 +10,26 @@ Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and lo
 Interrupted, the same command goes on at the last finished epoch. A score is P(real): 1 real, 0 fake.
 """
 
+import argparse
 from pathlib import Path
 
 from deepfake_detection import cli
 from deepfake_detection.errors import UserError
 
 
+def folds(text):
+    """argparse type: `auto`, 0, or a number of folds from 2 on."""
+    if text == "auto":
+        return text
+    value = int(text)
+    if value < 0 or value == 1:
+        raise argparse.ArgumentTypeError(f"must be auto, 0, or 2 or more, not {text}")
+    return value
+
+
 def parse(argv=None):
     from deepfake_detection.models import registry
-    from deepfake_detection.training import distributed, train
+    from deepfake_detection.training import cross_validation, distributed, train
 
     default = train.Settings()
     p = cli.parser(__doc__)
@@ -27,10 +38,11 @@ def parse(argv=None):
     cli.frames_option(data)
     data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
     model = p.add_argument_group("model")
-    cli.option(model, "--architecture", old=["--model"], dest="model", default=default.model, metavar="NAME",
-                       help="one of: " + ", ".join(registry.names()) + " (default: %(default)s)")
-    model.add_argument("--weights", default=default.weights, metavar="W",
-                       help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file (default: %(default)s)")
+    cli.option(model, "--architecture", old=["--model"], dest="model", metavar="NAME",
+               help="one of: " + ", ".join(registry.names()) + f" (default: {default.model}; in folds the shipped detector)")
+    model.add_argument("--weights", metavar="W",
+                       help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file "
+                            f"(default: {default.weights}; in folds the shipped detector)")
     model.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="side of a face (default: the model's own)")
     model.add_argument("--dropout", type=cli.fraction, metavar="X", help="(default: the model's own)")
     model.add_argument("--freeze", default=default.freeze, metavar="WHICH",
@@ -39,6 +51,10 @@ def parse(argv=None):
     model.add_argument("--sequence-length", type=cli.positive_int, metavar="T", help="faces a sequence (default: the model's own)")
     model.add_argument("--features", metavar="NAME", help="frame model that inception_v3_gru or efficientnet_b2_gru takes its features from")
     run = p.add_argument_group("training")
+    run.add_argument("--folds", type=folds, metavar="K",
+                     help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train the whole network on "
+                          f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and 0 where "
+                          "--model or --weights is given)")
     run.add_argument("--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)")
     run.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)")
     run.add_argument("--learning-rate", type=cli.positive_float, default=default.learning_rate, metavar="X", help="(default: %(default)s)")
@@ -70,10 +86,11 @@ def main(argv=None):
     options = parse(argv)
     import dataclasses
 
-    from deepfake_detection.training import evaluate, train
+    from deepfake_detection.training import cross_validation, evaluate, train
 
     options.dataset = options.dataset or options.out / "split_dataset"
     options.frames_dir = cli.frames_folder(options)
+    cross_validation.resolve(options)
     cli.announce("03_train_cnn", options, options.out)
     names = {field.name for field in dataclasses.fields(train.Settings)}
     settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
@@ -89,12 +106,15 @@ def main(argv=None):
             print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
         print(f"table: {options.out / 'seeds.csv'}")
         return
-    result = train.run(options.dataset, options.out, settings, **common)
+    if options.folds:
+        result = cross_validation.run(options.dataset, options.out, settings, folds=options.folds, **common)
+    else:
+        result = train.run(options.dataset, options.out, settings, **common)
     if not result:
         print("worker done; worker 0 writes the results")
         return
     unit = "sequences" if "sequences" in result else "faces"
-    print("test set:", *evaluate.summary(result, unit), sep="\n")
+    print("out of fold:" if options.folds else "test set:", *evaluate.summary(result, unit), sep="\n")
     print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")
 
 

@@ -62,7 +62,7 @@ def _counts(y, unit: str) -> str:
 
 # --- training ----------------------------------------------------------------------------------------------------------------
 
-def plot_history(history, out_dir: str | Path) -> list[Path]:
+def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
     """`Loss.png` and `Accuracy.png` of a training.
 
     Args:
@@ -70,6 +70,7 @@ def plot_history(history, out_dir: str | Path) -> list[Path]:
             Keras' `History.history`); `epoch`, counted from 0, where the first row is not epoch 0. A curve that is missing is
             left out.
         out_dir: folder of the pictures.
+        x: `epoch`, or `strength` of a classifier's regularisation (column `strength`, drawn on a logarithmic axis).
 
     Returns:
         The paths written. A picture without any curve is not written.
@@ -89,16 +90,20 @@ def plot_history(history, out_dir: str | Path) -> list[Path]:
             note = ""
             for k, word, colour, style in curves:
                 values = columns[k]
-                epochs = columns["epoch"] + 1 if "epoch" in columns else np.arange(1, len(values) + 1)
+                epochs = columns[x] if x == "strength" else columns["epoch"] + 1 if "epoch" in columns else np.arange(1, len(values) + 1)
                 axes.plot(epochs, values, style, color=colour, linewidth=2, marker="o", markersize=4 if len(values) < 40 else 0, label=word)
                 if k.startswith("val_"):
                     at = int(best(values))
                     shown = f"{values[at]:.1%}" if key == "accuracy" else f"{values[at]:.3f}"
-                    note = f"best validation {key}: {shown} in epoch {int(epochs[at])} of {int(epochs[-1])}"
+                    where = f"at C = {epochs[at]:g}, classifier on frozen features" if x == "strength" else f"in epoch {int(epochs[at])} of {int(epochs[-1])}"
+                    note = f"best validation {key}: {shown} {where}"
                     axes.plot(epochs[at], values[at], "o", markersize=11, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
-            axes.set_xlabel("Epoch")
+            axes.set_xlabel("Inverse strength of the regularisation, C" if x == "strength" else "Epoch")
             axes.set_ylabel(label)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if x == "strength":
+                axes.set_xscale("log")
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.margins(x=0.04, y=0.12)
             if key == "accuracy":
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -116,7 +121,8 @@ def plot_history(history, out_dir: str | Path) -> list[Path]:
 
 # --- one set of scores ---------------------------------------------------------------------------------------------------------
 
-def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", threshold: float = TIE_THRESHOLD, unit: str = "videos") -> Path:
+def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", threshold: float = TIE_THRESHOLD, unit: str = "videos",
+                   without_face: int = 0) -> Path:
     """Confusion matrix: rows are the truth, columns the verdict; count and share of the row in each cell.
 
     Args:
@@ -124,6 +130,7 @@ def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", thre
         path: PNG to write.
         threshold: p_real >= threshold is REAL.
         unit: what is counted, e.g. "videos" or "faces".
+        without_face: how many more there are that have no face and so no verdict; said under the title.
 
     Raises:
         MetricError: no scores, NaN, or not in 0..1.
@@ -134,32 +141,26 @@ def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", thre
     counts = np.array([[((y == truth) & (called_real == verdict)).sum() for verdict in (True, False)] for truth in (REAL, FAKE)])
 
     def paint(axes):
+        import seaborn
+
         totals = counts.sum(axis=1, keepdims=True)
         share = np.divide(counts, totals, out=np.zeros((2, 2)), where=totals > 0)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")   # 1.15: text on the darkest cell stays readable
-        for row in range(2):
-            for column in range(2):
-                ink = "white" if share[row, column] > 0.6 else "#1a1a1a"
-                axes.text(column, row - 0.06, f"{counts[row, column]:,}", ha="center", va="center", fontsize=26, fontweight="bold", color=ink)
-                axes.text(column, row + 0.2, f"{share[row, column]:.1%}" if totals[row, 0] else "none", ha="center", va="center", fontsize=11.5, color=ink)
-        axes.set_xticks([0, 1], ["REAL", "FAKE"])
-        axes.set_yticks([0, 1], [f"REAL\n({totals[0, 0]:,})", f"FAKE\n({totals[1, 0]:,})"])
+        words = [[f"{share[row, column]:.1%}" if totals[row, 0] else "none" for column in range(2)] for row in range(2)]
+        cells = np.array([[f"{counts[row, column]:,}\n{words[row][column]}" for column in range(2)] for row in range(2)])
+        seaborn.heatmap(share, annot=cells, fmt="", cmap="Blues", vmin=0, vmax=1.15, square=True, cbar=False, linewidths=4, linecolor="white",
+                        annot_kws={"fontsize": 20, "linespacing": 1.5}, xticklabels=["REAL", "FAKE"],      # 1.15: text on the darkest cell stays readable
+                        yticklabels=[f"REAL\n({totals[0, 0]:,})", f"FAKE\n({totals[1, 0]:,})"], ax=axes)
+        axes.tick_params(length=0, labelrotation=0)
         axes.set_xlabel("Verdict")
         axes.set_ylabel("Truth")
         axes.grid(False)
-        axes.tick_params(length=0)
-        axes.set_xticks([0.5], minor=True)
-        axes.set_yticks([0.5], minor=True)
-        axes.grid(True, which="minor", color="white", linewidth=4)
-        axes.tick_params(which="minor", length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
         right = int(np.trace(counts))
-        _title(axes, title, f"{right:,} of {len(y):,} {unit} right ({right / len(y):.1%}); REAL when p_real ≥ {threshold:g}")
+        _title(axes, title, f"{right:,} of {len(y):,} {unit} right ({right / len(y):.1%}); REAL when p_real ≥ {threshold:g}"
+               + (f"; {without_face:,} without a face" if without_face else ""))
     return _draw(path, (5.9, 5.6), paint)
 
 
-def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, unit: str = "videos") -> Path:
+def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, unit: str = "videos", people: int | None = None) -> Path:
     """ROC curve of finding fakes, with the AUC, its interval and the equal error rate.
 
     Args:
@@ -167,6 +168,7 @@ def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, un
         path: PNG to write.
         interval: (value, low, high) of the AUC, as `metrics.bootstrap_groups` returns; drawn as text.
         unit: what is counted.
+        people: number of identity groups they are of, where it is known; said under the title.
 
     Raises:
         MetricError: one class only, NaN, or scores outside 0..1.
@@ -193,7 +195,8 @@ def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, un
         axes.set_ylabel("FAKE found (true positive rate)")
         handles, words = axes.get_legend_handles_labels()
         axes.legend([handles[1], handles[2], handles[0]], [words[1], words[2], words[0]], loc="lower right")
-        _title(axes, title, _counts(y, unit))
+        of = "" if people is None else f", of {people:,} {'person' if people == 1 else 'people'} (identity groups)"
+        _title(axes, title, _counts(y, unit) + of)
     return _draw(path, (6.4, 6.4), paint)
 
 
@@ -257,13 +260,15 @@ def plot_score_histogram(y, p, path: str | Path, title: str = "Scores", bins: in
     below, above = thresholds if thresholds is not None else (TIE_THRESHOLD, TIE_THRESHOLD)
 
     def paint(axes):
+        import seaborn
         from matplotlib.ticker import FuncFormatter, MaxNLocator
         edges = np.linspace(0, 1, bins + 1)
         counts = {}
         for label, sign, colour, word in ((REAL, 1, REAL_COLOUR, "REAL"), (FAKE, -1, FAKE_COLOUR, "FAKE")):
-            counts[label], _ = np.histogram(p[y == label], edges)
-            axes.bar(edges[:-1], sign * counts[label], width=1 / bins, align="edge", color=colour, edgecolor="white", linewidth=0.8,
-                     label=f"{word} ({(y == label).sum():,})", hatch="" if label == REAL else "///")
+            own = p[y == label]
+            counts[label], _ = np.histogram(own, edges)
+            seaborn.histplot(x=own, weights=np.full(len(own), sign), bins=edges, color=colour, edgecolor="white", linewidth=0.8, alpha=1, ax=axes,
+                             label=f"{word} ({len(own):,})", hatch="" if label == REAL else "///")
         axes.axhline(0, color=NEUTRAL, linewidth=1)
         for at in dict.fromkeys((below, above)):
             axes.axvline(at, color="#1a1a1a", linestyle="--", linewidth=1.2)

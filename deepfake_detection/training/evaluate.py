@@ -8,6 +8,10 @@ from pathlib import Path
 from .. import files, labels, scores
 from ..metrics import MetricError, evaluate as evaluate_metrics
 from ..metrics import auc, bootstrap_groups
+from ..metrics.bootstrap import MIN_GROUPS
+
+#: With fewer identity groups than this a warning stands beside the numbers.
+FEW = 20
 
 #: The files that `write_results` makes of labelled faces.
 RESULT_FILES = ("cnn_preds_values.json", "metrics.json", "Confusion.png", "ROC.png")
@@ -86,12 +90,13 @@ def write_results(out: Path, faces, p_real, *, seed: int, extra: dict, unit: str
     if known.any():
         result.update(metrics_of(faces, p_real, seed=seed, unit=unit))
         y, p = faces.y[known], p_real[known]
-        figures.plot_confusion(y, p, out / "Confusion.png", title=f"Confusion matrix, {what}", unit=unit)
+        figures.plot_confusion(y, p, out / "Confusion.png", title=f"Confusion matrix of {len(y):,} {unit}, {what}", unit=unit)
+        people = len({g for g, k in zip(faces.groups, known) if k})
         try:
             interval = result[unit].get("auc", {})
             drawn = (interval["value"], interval["low"], interval["high"]) if "low" in interval else None
             auc(y, p)
-            figures.plot_roc(y, p, out / "ROC.png", title=f"ROC curve, {what}", interval=drawn, unit=unit)
+            figures.plot_roc(y, p, out / "ROC.png", title=f"ROC curve of {len(y):,} {unit}, {what}", interval=drawn, unit=unit, people=people)
         except MetricError as e:
             (out / "ROC.png").unlink(missing_ok=True)     # never leave an older run's curve beside these numbers
             result["ROC.png"] = f"not drawn: {e.reason}"
@@ -111,6 +116,7 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
             continue
         block = result[key]
         lines.append(f"{block['count']} {key} ({block['real']} real, {block['fake']} fake, {block['groups']} groups)")
+        reasons = {entry["no_interval"] for entry in block.values() if isinstance(entry, dict) and "no_interval" in entry}
         for name in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
             entry = block.get(name)
             if entry is None:
@@ -120,8 +126,17 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
             elif "low" in entry:
                 text = f"{entry['value']:.3f}  [{entry['low']:.3f}, {entry['high']:.3f}]"
             else:
-                text = f"{entry['value']:.3f}  (no interval: {entry['no_interval']})"
+                text = f"{entry['value']:.3f}"
             lines.append(f"  {name:<18} {text}")
+        lines += [f"  no interval: {reason}" for reason in sorted(reasons)]
+    groups = result.get("videos", {}).get("groups", FEW)
+    if groups < FEW:
+        lines.append(f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about people who are not among them"
+                     + ("" if groups >= MIN_GROUPS else ", and no interval can be given"))
+    if result.get("video_rules"):
+        from ..reports import video_rules
+
+        lines += ["", video_rules.text(result["video_rules"])]
     return lines
 
 

@@ -176,7 +176,7 @@ class FaceStore:
                     pixels[i] = face
             return min(_READ_BLOCK, len(paths) - start)
 
-        with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), desc=progress or "", unit="face", disable=progress is None,
+        with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), desc=progress or "", unit="face", disable=None if progress else True,
                                                              file=sys.stderr) as bar:
             for count in pool.map(read, range(0, len(paths), _READ_BLOCK)):
                 bar.update(count)

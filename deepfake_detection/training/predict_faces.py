@@ -13,7 +13,8 @@ from ..models import registry
 from ..models.weights import load_into, refuse_outside
 from . import evaluate, sequences, session
 from .input_pipeline import WHOLE, find_faces
-from .train import groups_of, predict, prediction_batch, store_for
+from .known import groups_of
+from .train import predict, prediction_batch, store_for
 
 
 def load(path: str | Path, *, model: str | None = None, image_size: int | None = None):

@@ -14,14 +14,11 @@ import sys
 from pathlib import Path
 from typing import Callable
 
-from .. import files
 from ..errors import UserError
+from . import features
 from .input_pipeline import WHOLE, Faces, FaceStore, index_batches, parallel_calls
 
 _NUMBERS = re.compile(r"-(\d+)-(\d+)$")
-
-#: Faces whose features are computed and cached together.
-FEATURE_BLOCK = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,53 +210,13 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
 def feature_store(pixels: SequenceStore, extractor, folder: Path, *, batch_size: int = 32, progress: str | None = None) -> SequenceStore:
     """The same sequences with the features of a frozen frame network, float32 (B, T, F), in place of the pixels.
 
-    Every face goes through the network once in its life: features are kept in `folder` by the hash of the network's weights and of the
-    faces, in blocks, so an interrupted run goes on with the next block.
-
     Args:
         pixels: from `pixel_store`.
         extractor: Keras model (N, S, S, 3) -> (N, F).
+        folder: keeps the features, see `features.face_features`.
     """
     import numpy as np
-    from tqdm import tqdm
 
-    faces = pixels.sequences.faces
     used = np.unique(pixels.sequences.slots[pixels.sequences.slots >= 0])
-    key = _network_key(extractor)
-    width = extractor.output_shape[-1]
-    table = np.zeros((len(faces), width), np.float32)
-    folder = folder / f"{extractor.name}-{key}"
-    paths = faces.paths()
-    with tqdm(total=len(used), desc=progress or "", unit="face", disable=progress is None, file=sys.stderr) as bar:
-        for start in range(0, len(used), FEATURE_BLOCK):
-            block = used[start:start + FEATURE_BLOCK]
-            digest = hashlib.sha256()
-            for i in block:
-                digest.update(f"{faces.names[i]}\0{files.sha256(paths[i])}\0".encode())
-            path = folder / f"{digest.hexdigest()[:24]}.npy"
-            values = _cached(path, (len(block), width))
-            if values is None:
-                values = np.concatenate([np.asarray(extractor.predict_on_batch(pixels._get(block[k:k + batch_size])), np.float32)
-                                         for k in range(0, len(block), batch_size)])
-                with files.atomic_path(path) as partial, open(partial, "wb") as f:
-                    np.save(f, values)
-            table[block] = values
-            bar.update(len(block))
-    return SequenceStore(pixels.sequences, lambda indices: table[indices], (width,), "float32", pixels.unreadable)
-
-
-def _cached(path: Path, shape: tuple):
-    import numpy as np
-
-    try:
-        values = np.load(path)
-    except (OSError, ValueError, EOFError):
-        return None
-    return values if values.shape == shape else None
-
-
-def _network_key(network) -> str:
-    digest = hashlib.sha256(str(network.input_shape).encode())
-    for weight in network.get_weights():
-        digest.update(weight.tobytes())
-    return digest.hexdigest()[:16]
+    table = features.face_features(pixels._get, pixels.sequences.faces, used, extractor, folder, batch_size=batch_size, progress=progress)
+    return SequenceStore(pixels.sequences, lambda indices: table[indices], (table.shape[1],), "float32", pixels.unreadable)

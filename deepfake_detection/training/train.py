@@ -19,12 +19,14 @@ from pathlib import Path
 
 from .. import files, labels
 from ..errors import UserError
+from ..faces.crops import PUBLISHED_MARGIN
 from ..models import registry
 from ..places import MODEL_FOLDER
 from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
 from . import distributed, evaluate, sequences, session
 from .input_pipeline import WHOLE, FaceStore, epoch_order, find_faces
+from .known import groups_of, known_videos
 
 #: The shipped detector, which a training of the same architecture can start from.
 SHIPPED_DETECTOR = MODEL_FOLDER / "detector.keras"
@@ -102,7 +104,12 @@ class Settings:
 # ---- what to start from ----------------------------------------------------------------------------------------------------------
 
 def build_model(settings: Settings):
-    """The model of `settings` with the weights it starts from, and one line that says which these are.
+    """The model of `settings` and one line on its weights, see `build_started`."""
+    return build_started(settings)[:2]
+
+
+def build_started(settings: Settings):
+    """The model of `settings` with the weights it starts from, one line that says which these are, and their file (None: no file).
 
     Without `image_size` the model takes faces of the size that the `.keras` file it starts from takes, else its own.
 
@@ -117,16 +124,16 @@ def build_model(settings: Settings):
         about = keras_file(path)
         if about.get("name") == settings.model and network != settings.model:     # a whole sequence model
             model = architecture(settings, settings.image_size or about["input_size"])
-            return model, str(load_into(model, path))
+            return model, str(load_into(model, path)), path
         size = settings.image_size or (about.get("input_size") if about.get("name") == network else None)
         if network != settings.model:
-            return architecture(settings, size, weights=str(path)), f"{network} from {path}"
+            return architecture(settings, size, weights=str(path)), f"{network} from {path}", path
         model = architecture(settings, size)
-        return model, str(load_into(model, path))
+        return model, str(load_into(model, path)), path
 
     choice = settings.weights
     if choice == "none":
-        return architecture(settings), "random weights"
+        return architecture(settings), "random weights", None
     if choice not in ("imagenet", "auto"):
         return from_file(Path(choice))
     shipped = keras_file(SHIPPED_DETECTOR).get("name") == network
@@ -135,16 +142,16 @@ def build_model(settings: Settings):
     why = f"{settings.model} has no ImageNet weights"
     if getattr(arch, "HAS_IMAGENET", True):
         try:
-            return architecture(settings, settings.image_size, weights="imagenet"), "ImageNet weights"
+            return architecture(settings, settings.image_size, weights="imagenet"), "ImageNet weights", None
         except UserError as e:
             why = e.what
     if shipped:
-        model, origin = from_file(SHIPPED_DETECTOR)
-        return model, f"{why}; instead {origin}"
+        model, origin, path = from_file(SHIPPED_DETECTOR)
+        return model, f"{why}; instead {origin}", path
     if network != settings.model:
         why += (f"; {network} stays frozen at random weights, which is a poor feature extractor "
                 "(better: --features efficientnet_lite0 --weights models/detector.keras)")
-    return architecture(settings), f"{why}; instead random weights"
+    return architecture(settings), f"{why}; instead random weights", None
 
 
 def architecture(settings: Settings, input_size: int | None = None, weights: str = "none"):
@@ -547,7 +554,7 @@ def _Bar(description: str, total: int, mode: str = "train", after=None):
 
     class Bar(keras.callbacks.Callback):
         def _open(self, logs=None):
-            self.bar = tqdm(total=total, desc=description, unit="batch", leave=False, file=sys.stderr)
+            self.bar = tqdm(total=total, desc=description, unit="batch", leave=False, disable=None, file=sys.stderr)
 
         def _step(self, batch, logs=None):
             if after is not None:
@@ -588,26 +595,13 @@ def _log(folder: Path, row: dict, writers: dict) -> None:
 
 # ---- the stage -------------------------------------------------------------------------------------------------------------------
 
-def groups_of(dataset: Path) -> dict[str, str]:
-    """Title -> identity group, from `split_manifest.csv` beside the split; empty where there is none."""
-    import pandas as pd
-
-    path = dataset.parent / "split_manifest.csv"
-    if not path.is_file():
-        return {}
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return dict(zip(table["title"], table["group"]))
-    except (OSError, ValueError, KeyError) as e:
-        raise UserError(f"the split's manifest cannot be read ({type(e).__name__})", file=path, hint="run stage 02 again") from None
-
-
 def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = None, workers: int = 1, force: bool = False,
-        cache_mb: int | None = None) -> dict:
+        cache_mb: int | None = None, faces_margin: float = PUBLISHED_MARGIN) -> dict:
     """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into `out`.
 
     Args:
-        frames: folder with `<title>/faces/boxes.csv` (sequence models: who is who, and the facial points).
+        frames: folder with `<title>/faces/boxes.csv` (who is who, and the facial points of sequence models).
+        faces_margin: crop margin that the faces were cut with; a model that starts from one with a description sees that one's part.
 
     Returns:
         What metrics.json holds.
@@ -624,7 +618,7 @@ def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = N
     distributed.prepare(settings.strategy, settings.replicas)
     # The workers of a cluster share the folder; worker 0 writes, so it alone holds the lock.
     with files.folder_lock(out, "03_train_cnn") if distributed.is_chief() else contextlib.nullcontext():
-        return _run(sets, out, settings, frames=frames, workers=workers, force=force, cache_mb=cache_mb)
+        return _run(sets, out, settings, known_videos(dataset), frames=frames, workers=workers, force=force, cache_mb=cache_mb, faces_margin=faces_margin)
 
 
 def validate(settings: Settings) -> None:
@@ -655,20 +649,24 @@ def validate(settings: Settings) -> None:
         raise UserError("there is no such weights file", file=settings.weights, hint="imagenet, none, auto or a .keras, .h5 or .weights.h5 file")
 
 
-def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, workers: int, force: bool, cache_mb: int | None) -> dict:
+def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | None, workers: int, force: bool, cache_mb: int | None,
+         faces_margin: float) -> dict:
+    from . import predict_faces
+
     folder = out / "tmp_checkpoint"
     arch = registry.module(settings.model)
     sequence = arch.KIND == "sequence"
     tables = {s: sequences.box_tables(sets[s], frames) for s in SPLITS} if sequence else {}
-    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")})
+    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")}
+                       | {"margin": f"{faces_margin:g}"})
     progress = None if force else read_progress(folder / "training_state.npz")
     done = progress is not None and progress.fingerprint == mark and progress.finished(settings) and (folder / "best_model.keras").is_file()
     test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}" if progress else ""
     if done:
         print(f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); --force repeats it", file=sys.stderr)
-        standing = _standing(out, test_mark)
-        if standing is not None:
-            return standing
+        stands = standing(out, test_mark)
+        if stands is not None:
+            return stands
 
     chief = distributed.is_chief()
     folder.mkdir(parents=True, exist_ok=True)
@@ -681,13 +679,15 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
     model = keras_model(folder / "best_model.keras") if done else None
     if not done:
         with distributed.scope(strategy):
-            model, origin = build_model(settings)
+            model, origin, start = build_started(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
 
+    card = predict_faces.card_of(folder / "best_model.keras" if done else start) if done or start else {}
+    part = predict_faces.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     unreadable: dict[str, list[str]] = {}
 
     def store(split: str):
-        made = store_for(model, sets[split], tables=tables.get(split), workers=workers, cache_mb=cache_mb, progress=f"reading {split}")
+        made = store_for(model, sets[split], tables=tables.get(split), workers=workers, cache_mb=cache_mb, part=part, progress=f"reading {split}")
         _refuse_lost_class(made, sets[split])
         unreadable[split] = made.unreadable
         return made
@@ -705,6 +705,8 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
             copies = lambda: (trained, saveable(model))
         else:
             copies = _Twin(model, settings)
+        if chief:
+            write_card(out, card and {**card, "flip": False})
         progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, copies=copies, strategy=strategy, fresh=force)
         if not chief:
             return {}
@@ -712,7 +714,19 @@ def _run(sets: dict, out: Path, settings: Settings, *, frames: Path | None, work
         del train, val
     if not (folder / "best_model.keras").is_file():
         raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
-    return _judge(sets, store, arch, folder, out, settings, progress, test_mark, unreadable)
+    return _judge(sets, store, arch, folder, out, settings, progress, test_mark, unreadable, known, frames, faces_margin, workers)
+
+
+def write_card(out: Path, card: dict) -> None:
+    """`tmp_checkpoint/best_model.json`: which part of a crop the model beside it sees, and whether also its mirror image.
+
+    Without a card (the model sees whole crops) one of an earlier run is removed. No calibration: the scores are the network's own.
+    """
+    path = out / "tmp_checkpoint" / "best_model.json"
+    if card:
+        files.write_json(path, {"margin": card["margin"], "trim": card["trim"], "flip": card["flip"]})
+    else:
+        path.unlink(missing_ok=True)
 
 
 def face_size(model) -> int | None:
@@ -753,12 +767,13 @@ def keras_model(path: Path):
     return keras.models.load_model(path, compile=False)
 
 
-def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str,
-           unreadable: dict) -> dict:
+def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str, unreadable: dict, known,
+           frames: Path | None, faces_margin: float, workers: int) -> dict:
     import keras
     import pandas as pd
 
-    from ..reports import figures
+    from ..reports import figures, video_rules
+    from . import score_tables, shipped
 
     keras.config.set_dtype_policy("float32")
     test = store("test")
@@ -768,7 +783,18 @@ def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progr
     figures.plot_history(history, out)
     unit = "sequences" if arch.KIND == "sequence" else "faces"
     p_real = predict(model, test, prediction_batch(model, settings.batch_size), f"test {unit}")
-    extra = {"stage": "03_train_cnn", "set": "test", "mark": test_mark,
+    val = store("val")
+    unseen = score_tables.face_table(val.faces, predict(model, val, prediction_batch(model, settings.batch_size), f"validation {unit}"), known,
+                                     frames=frames, sets="val")
+    score_tables.write_faces(folder / score_tables.FACES, unseen)      # what calibration and thresholds are fitted on
+    means = unseen.groupby("video").agg(label=("label", "first"), p=("p_real", "mean"))
+    threshold = video_rules.choose_threshold([labels.label_of(w) for w in means["label"]], means["p"])
+    table = score_tables.face_table(test.faces, p_real, known, frames=frames, sets="test")
+    score_tables.write_faces(out / score_tables.FACES, table)
+    baseline = None if arch.KIND == "sequence" else shipped.scores(test.faces, faces_margin, workers)
+    videos = score_tables.video_table(table, thresholds=lambda y, p, sets: [threshold] * len(y), shipped=baseline, shipped_thresholds=shipped.thresholds())
+    score_tables.write_videos(out, videos)
+    extra = {"stage": "03_train_cnn", "set": "test", "mark": test_mark, "video_rules": video_rules.rows(videos, settings.seed),
              "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
                        "sha256": files.sha256(folder / "best_model.keras")},
              "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
@@ -777,13 +803,15 @@ def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progr
     return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
 
-def _standing(out: Path, mark: str) -> dict | None:
-    """metrics.json when it and all other results are there and were made from this training and this test set."""
+def standing(out: Path, mark: str) -> dict | None:
+    """metrics.json when it and all other results are there and were made from this training and these faces."""
     try:
         result = json.loads((out / "metrics.json").read_text())
     except (OSError, ValueError):
         return None
-    names = [n for n in (*evaluate.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png") if n not in result]
+    names = [n for n in (*evaluate.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv",
+                          "tmp_checkpoint/best_model.keras", "tmp_checkpoint/scores.csv")
+             if n not in result]
     return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces import boxes
-from deepfake_detection.training import sequences
+from deepfake_detection.training import features, sequences
 from deepfake_detection.training.input_pipeline import Faces, find_faces, title_of
 
 
@@ -103,7 +103,7 @@ class CountingNetwork:
 
 
 def test_features_are_computed_once(tiny_faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(sequences, "FEATURE_BLOCK", 10)
+    monkeypatch.setattr(features, "FEATURE_BLOCK", 10)
     pixels = sequences.pixel_store(find_faces(tiny_faces / "test"), 3, 8)
     network = CountingNetwork()
     first = sequences.feature_store(pixels, network, tmp_path, batch_size=4)

@@ -1,0 +1,50 @@
+"""The shipped detector on the faces of a training: what a result is held against. Nothing here was trained on these faces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..aggregation import Calibration, Thresholds
+from . import predict_faces, train
+from .input_pipeline import FaceStore
+
+
+def is_shipped(path: Path | None) -> bool:
+    """Whether a model file is the shipped detector's own."""
+    return path is not None and Path(path).is_file() and train.SHIPPED_DETECTOR.is_file() and Path(path).samefile(train.SHIPPED_DETECTOR)
+
+
+def thresholds() -> Thresholds | None:
+    """The shipped detector's two thresholds; None when it is not there."""
+    try:
+        return Thresholds.from_dict(json.loads(train.SHIPPED_DETECTOR.with_suffix(".json").read_text(encoding="utf-8"))["thresholds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def from_features(model, views, card: dict):
+    """Calibrated P(real) (N,) of the shipped network from its features (V, N, F), before its classifier is replaced."""
+    import numpy as np
+
+    from ..models import registry
+
+    scores = []
+    for view in views:
+        x = np.asarray(view, np.float32)
+        for layer in registry.classifier_layers(model):
+            x = layer(x)
+        scores.append(np.asarray(x, np.float64)[:, 0])
+    return Calibration.from_dict(card["calibration"]).apply(np.mean(scores, axis=0))
+
+
+def scores(faces, faces_margin: float, workers: int = 1):
+    """Calibrated P(real) (N,) of faces (`Faces`, all of which can be decoded); None when the shipped detector is not there."""
+    if thresholds() is None or not train.SHIPPED_DETECTOR.is_file():
+        return None
+    card = predict_faces.card_of(train.SHIPPED_DETECTOR)
+    model = train.keras_model(train.SHIPPED_DETECTOR)
+    part = predict_faces.part_of(faces_margin, card["margin"], card["trim"])
+    store = FaceStore(faces, train.face_size(model), workers=workers, part=part)
+    raw = train.predict(model, store, 32, "shipped detector", flip=card["flip"])
+    return Calibration.from_dict(card["calibration"]).apply(raw)
