@@ -60,9 +60,10 @@ make_environment "$ROOT/requirements.txt"
 need_java
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
-# Without other wishes stage 03 fine-tunes the shipped detector: a small set then gives a meaningful model in minutes.
+# Without other wishes stage 03 starts from the shipped detector: a small set is judged in folds on its frozen features, a larger
+# one fine-tunes it.
 if [ $own_weights = 0 ] && [ $own_model = 0 ] && [ -f "$ROOT/models/detector.keras" ]; then
-  s03+=(--weights "$ROOT/models/detector.keras" --architecture efficientnet_lite0)
+  s03+=(--folds auto --weights "$ROOT/models/detector.keras" --architecture efficientnet_lite0)
 fi
 
 number=0 total=$((6 + marking)) started=$SECONDS

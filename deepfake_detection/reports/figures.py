@@ -260,15 +260,13 @@ def plot_score_histogram(y, p, path: str | Path, title: str = "Scores", bins: in
     below, above = thresholds if thresholds is not None else (TIE_THRESHOLD, TIE_THRESHOLD)
 
     def paint(axes):
-        import seaborn
         from matplotlib.ticker import FuncFormatter, MaxNLocator
         edges = np.linspace(0, 1, bins + 1)
         counts = {}
         for label, sign, colour, word in ((REAL, 1, REAL_COLOUR, "REAL"), (FAKE, -1, FAKE_COLOUR, "FAKE")):
-            own = p[y == label]
-            counts[label], _ = np.histogram(own, edges)
-            seaborn.histplot(x=own, weights=np.full(len(own), sign), bins=edges, color=colour, edgecolor="white", linewidth=0.8, alpha=1, ax=axes,
-                             label=f"{word} ({len(own):,})", hatch="" if label == REAL else "///")
+            counts[label], _ = np.histogram(p[y == label], edges)
+            axes.bar(edges[:-1], sign * counts[label], width=1 / bins, align="edge", color=colour, edgecolor="white", linewidth=0.8,
+                     label=f"{word} ({(y == label).sum():,})", hatch="" if label == REAL else "///")
         axes.axhline(0, color=NEUTRAL, linewidth=1)
         for at in dict.fromkeys((below, above)):
             axes.axvline(at, color="#1a1a1a", linestyle="--", linewidth=1.2)

@@ -24,6 +24,9 @@ from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL,
 STAGE = "04_mapreduce_video_preds"
 RESULT, PREDICTIONS, CONFUSION = "mapreduce_res.txt", "video_predictions.csv", "ConfusionVideo.png"
 
+#: Stage 02's table, from which the groups of people are known.
+SPLIT = "split_manifest.csv"
+
 _UNIT = 2 ** 40   # at most 2**23 faces a video then fit into 64 bits
 _FORM = 'the published form is [["real/<title>-NNN-FF.png", p_real], ...]'
 _SUFFIXES = (".json", ".csv", ".parquet")
@@ -306,22 +309,34 @@ def write(table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, res
     videos = videos[["video", "label", "p_real", "verdict", "correct", "frames"]]
 
     y, p = [label_of(w) for w in judged["label"]], judged["p_real"].to_numpy()
-    # Groups are not known from face names, so videos are resampled; evaluate.py takes groups.
-    metrics = evaluate(y, p, judged["video"].to_numpy(), n=resamples, seed=seed, names=("auc", "log_loss"))
-    text = _text(videos, metrics, preds, threshold, resamples)
+    # Groups are not known from face names; where stage 02 left its table beside the results they are, and people are resampled.
+    groups = _groups(out / SPLIT)
+    known = bool(groups) and judged["video"].isin(groups).all()
+    metrics = evaluate(y, p, (judged["video"].map(groups) if known else judged["video"]).to_numpy(), n=resamples, seed=seed, names=("auc", "log_loss"))
+    text = _text(videos, metrics, preds, threshold, resamples, judged["video"].map(groups).nunique() if known else None)
 
     write_csv(out / PREDICTIONS, videos.assign(video=[csv_name(one_line(v)) for v in videos["video"]],
                                                p_real=[f"{v:.10g}" if f else "" for v, f in zip(videos["p_real"], has_face)]))
     write_text(out / RESULT, text)
     files = [out / RESULT, out / PREDICTIONS]
     if len(judged):
-        files.append(plot_confusion(y, p, out / CONFUSION, title="Videos", threshold=threshold))
+        files.append(plot_confusion(y, p, out / CONFUSION, title=f"Confusion matrix of {len(y):,} videos", threshold=threshold))
     else:
         (out / CONFUSION).unlink(missing_ok=True)
     return Result(videos, metrics, text, files)
 
 
-def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int) -> str:
+def _groups(path: Path) -> dict[str, str]:
+    """Title -> group of stage 02's table; empty where it is not there or not readable."""
+    from ..datasets.leaks import read_groups
+
+    try:
+        return read_groups(path) if path.is_file() else {}
+    except UserError:
+        return {}
+
+
+def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, people: int | None = None) -> str:
     from ..reports.text import heading, metric, one_line, percent, table
 
     scored = videos[videos["frames"] > 0]
@@ -347,8 +362,12 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int) -
               f"AUC       {metric(metrics['auc'])}",
               f"log loss  {metric(metrics['log_loss'])}"]
     if any("low" in metrics[name] for name in ("auc", "log_loss")):
-        lines += [f"In brackets the 95 % interval from {resamples:,} resamples of the videos. Videos of one person are not independent:",
-                  "with known groups, evaluate.py gives the honest (wider) interval. A log loss of 0.693 is guessing."]
+        lines += [f"In brackets the 95 % interval from {resamples:,} resamples of " + (
+            f"the {people} groups of people. A log loss of 0.693 is guessing." if people else
+            "the videos. Videos of one person are not independent:\nwith known groups, evaluate.py gives the honest (wider) interval. "
+            "A log loss of 0.693 is guessing.")]
+    elif people:
+        lines += [f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."]
     wrong = judged[judged["correct"] == 0]
     if len(wrong):
         lines += ["", heading(f"Called wrongly: {len(wrong):,}"), _rows(wrong)]

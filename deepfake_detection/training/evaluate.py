@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from .. import files, labels, scores
@@ -173,3 +174,11 @@ def write_account(out: Path, stage: str, sets: dict[str, object], unreadable: di
         rows += [(title, "", split, "error", 0, f"{lost} unreadable face(s), none left") for title, lost in sorted(bad.items())]
     table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
     files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)
+
+
+def in_folds(out: Path) -> bool:
+    """Whether the results in `out` are those of a cross-validation, whose model has learnt from every group."""
+    try:
+        return "folds" in json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False

@@ -211,3 +211,17 @@ def test_the_script_as_a_user_runs_it(project, tmp_path):
     for arguments, expected in ((["--preds", "nowhere.json"], "no such score file"), (["--nonsense"], "unrecognized arguments")):
         done = subprocess.run([sys.executable, str(project / "04_mapreduce_video_preds.py"), *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("people, said", [
+    pytest.param(12, "resamples of the 12 groups of people", id="many groups"),
+    pytest.param(2, "No interval: 2 groups of people are too few", id="two groups"),
+    pytest.param(None, "resamples of the videos", id="no table of groups")])
+def test_intervals_resample_people_where_stage_02_says_who_they_are(tmp_path, people, said):
+    titles = [f"v{i}" for i in range(24)]
+    table = pd.DataFrame({"video": titles, "label": ["REAL", "FAKE"] * 12, "p_real": [0.5 + 0.01 * i * (1 if i % 2 else -1) for i in range(24)], "frames": 3})
+    if people:
+        pd.DataFrame({"title": titles, "group": [f"g{i % people}" for i in range(24)]}).to_csv(tmp_path / "split_manifest.csv", index=False)
+    text = stage.write(table, "x.json", tmp_path).text
+    assert said in text
+    assert ("0.000 to" in text or " to " in text.split("Metrics")[1].split("Called")[0]) == (people != 2)
