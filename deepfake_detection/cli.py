@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -14,6 +15,24 @@ from .errors import UserError, of_the_disk
 from .files import remove_dead_partials, write_json
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def _refuse_the_wrong_interpreter() -> None:
+    """Ends a checkout's script in one line where Python lacks what requirements.txt installs.
+
+    Here, because every script imports this module before anything that is not Python's own.
+    """
+    root, script = Path(__file__).resolve().parents[1], getattr(sys.modules.get("__main__"), "__file__", None)
+    if script is None or Path(script).resolve().parent != root or not (root / "requirements.txt").is_file():
+        return
+    missing = [name for name in ("numpy", "cv2", "av", "tqdm") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"error: {sys.executable or 'this Python'} lacks {', '.join(missing)}\n"
+              f"hint: run {root / '.venv/bin/python'} {Path(script).name} (README.md says how .venv is made)", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+
+
+_refuse_the_wrong_interpreter()
 
 
 def parser(description: str, *, data: bool = True, out: bool = True) -> argparse.ArgumentParser:
