@@ -6,7 +6,7 @@
 #
 # --data DIR --layout NAME --labels FILE --out DIR --frames-dir DIR --workers N --seed N --force   go to every stage that has them
 # --max-videos N --max-seconds S --sampling NAME                   stage 00: cut a large set down
-# --architecture NAME --weights W --epochs N --batch-size N --augment NAME   stage 03
+# --architecture NAME --weights W --epochs N --batch-size N --augment NAME --folds K   stage 03
 # --master URL                                                     stage 04: where Spark runs
 # --skip-marking                                                   leave out the optional stage 01b
 #
@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
   case "$option" in
     --force) common+=(--force); shift; continue ;;
     --skip-marking) marking=0; shift; continue ;;
-    --data|--layout|--labels|--out|--frames-dir|--workers|--seed|--max-videos|--max-seconds|--sampling|--architecture|--weights|--epochs|--batch-size|--augment|--master)
+    --data|--layout|--labels|--out|--frames-dir|--workers|--seed|--max-videos|--max-seconds|--sampling|--architecture|--weights|--epochs|--batch-size|--augment|--folds|--master)
       [ $# -ge 2 ] || die "$option needs a value" "see $0 --help" ;;
     *) die "unknown option $option" "see $0 --help" ;;
   esac
@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
     --max-videos|--max-seconds|--sampling) s00+=("$option" "$value") ;;
     --architecture) s03+=("$option" "$value"); own_model=1 ;;
     --weights) s03+=("$option" "$value"); own_weights=1 ;;
-    --epochs|--batch-size|--augment) s03+=("$option" "$value") ;;
+    --epochs|--batch-size|--augment|--folds) s03+=("$option" "$value") ;;
     --master) s04+=("$option" "$value") ;;
   esac
   shift 2
@@ -63,7 +63,7 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 # Without other wishes stage 03 starts from the shipped detector: a small set is judged in folds on its frozen features, a larger
 # one fine-tunes it.
 if [ $own_weights = 0 ] && [ $own_model = 0 ] && [ -f "$ROOT/models/detector.keras" ]; then
-  s03+=(--folds auto --weights "$ROOT/models/detector.keras" --architecture efficientnet_lite0)
+  s03=(--folds auto --weights "$ROOT/models/detector.keras" --architecture efficientnet_lite0 ${s03[@]+"${s03[@]}"})   # the last --folds holds
 fi
 
 number=0 total=$((6 + marking)) started=$SECONDS

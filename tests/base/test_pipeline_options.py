@@ -49,14 +49,14 @@ def dry_run(tmp_path):
 def test_every_option_at_once_reaches_the_stages_that_have_it(dry_run, tmp_path):
     frames = str(tmp_path / "frames")
     options = {"--layout": "folders", "--frames-dir": frames, "--workers": "1", "--seed": "3", "--max-videos": "4", "--max-seconds": "2",
-               "--sampling": "even", "--architecture": "mesonet", "--weights": "none", "--epochs": "1", "--batch-size": "4", "--augment": "none",
+               "--sampling": "even", "--architecture": "mesonet", "--weights": "none", "--epochs": "1", "--batch-size": "4", "--augment": "none", "--folds": "0",
                "--master": "local[1]"}
     seen = dry_run("--force", *(part for pair in options.items() for part in pair))
     assert tuple(seen) == STAGES
     has = {option: {name[:3].rstrip("_") for name, given in seen.items() if option in given} for option in options}
     assert has["--layout"] == {"00", "01a", "01b", "02"}
     assert has["--max-videos"] == has["--max-seconds"] == has["--sampling"] == {"00"}
-    assert has["--architecture"] == has["--weights"] == has["--epochs"] == has["--batch-size"] == has["--augment"] == {"03"}
+    assert has["--architecture"] == has["--weights"] == has["--epochs"] == has["--batch-size"] == has["--augment"] == has["--folds"] == {"03"}
     assert has["--master"] == {"04"} and has["--workers"] == has["--seed"] == {"00", "01a", "01b", "02", "03", "03a", "04"}
     for name, given in seen.items():        # who is who lies with the frames
         assert name.startswith(("00", "04")) or given[given.index("--frames-dir") + 1] == frames, name
