@@ -113,7 +113,7 @@ def test_parallel_uploads_are_all_judged(server, clips):
         made = list(pool.map(lambda at: server.upload(clips[names[at]], name=f"{names[at]}-{at}.mp4"), range(len(names))))
     assert [status for status, _ in made] == [202] * len(names)
     got = [server.wait(video["id"])["result"]["verdict"] for _, video in made]
-    assert got == ["REAL", "FAKE", "NO FACE", "FAKE"] * 3
+    assert got == ["REAL", "FAKE", "NO FACE", "UNSURE"] * 3        # of two people the smaller one looks altered: doubt, no verdict
 
 
 def test_a_full_queue_says_so_and_takes_more_later(start, tmp_path, tiny_model, clips):
