@@ -20,7 +20,8 @@ def parse(argv=None):
     p = cli.parser(__doc__)
     p.add_argument("--model-file", type=Path, metavar="FILE", help="a .keras or .h5 model, or weights (default: <out>/tmp_checkpoint/best_model.keras)")
     cli.option(p, "--architecture", old=["--model"], dest="model", metavar="NAME", help="the architecture of a file that holds weights only: " + ", ".join(registry.names()))
-    p.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="with --architecture: side of a face (default: the model's own)")
+    p.add_argument("--image-size", type=cli.positive_int, metavar="PX",
+                   help="side of a face, with --architecture or for a model that takes any size (default: the model's own)")
     cli.option(p, "--faces-dir", old=["--faces"], dest="faces", type=Path, metavar="DIR", help="the faces (default: <out>/split_dataset/test)")
     cli.frames_option(p)
     p.add_argument("--faces-margin", type=float, default=0.30, metavar="X", help="crop margin these faces were cut with (default: %(default)s)")

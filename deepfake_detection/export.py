@@ -181,12 +181,8 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
         raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file")
     import keras
 
-    from .models.weights import refuse_outside
-    refuse_outside(model_path)
-    try:
-        model = keras.models.load_model(model_path, compile=False)
-    except (OSError, ValueError, TypeError) as e:
-        raise UserError(f"this model cannot be loaded ({str(e).splitlines()[0][:120]})", file=model_path, hint="give a whole .keras or .h5 model, not weights") from None
+    from .models import model_file
+    model = model_file.load(model_path)
     if isinstance(model, keras.Sequential):
         # The same layers as a graph, which is what the writers walk through; cloned, so that each layer has one place in one graph.
         graph = keras.models.clone_model(keras.Model(model.inputs[0], model.outputs[0]))

@@ -145,7 +145,9 @@ class GradCam:
         if not path.is_file():
             raise UserError("Grad-CAM needs the Keras model beside the ONNX file", file=path, hint="use --explain occlusion")
         import keras
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+
+        from ..models import model_file
+        model = model_file.load(path)
         layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4]
         if not layers or not isinstance(model.layers[-1], keras.layers.Dense):
             raise UserError("no convolutional feature map in this model", file=path, hint="use --explain occlusion")

@@ -9,7 +9,6 @@ at (`views`: the whole outline of the face, and from the brows to the chin), and
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Sequence
 
@@ -18,11 +17,12 @@ import numpy as np
 from ..errors import UserError
 from ..faces.crops import network_input
 from ..files import sha256
+from .config import CONFIG, read_config
 
-ONNX, KERAS, CONFIG = "detector.onnx", "detector.keras", "detector.json"
+ONNX, KERAS = "detector.onnx", "detector.keras"
 
-#: What detector.json must hold.
-REQUIRED = ("name", "version", "input_size", "margin", "trim", "flip", "calibration", "thresholds", "aggregation", "files")
+#: Files of the network that are read; the largest here is 14 MB.
+LARGEST = 1 << 30
 
 #: Scores are kept this far from 0 and 1 before the logit, as in `aggregation.calibration`.
 CLIP = 1e-7
@@ -76,11 +76,17 @@ class DetectorModel:
         """
         folder = Path(folder)
         config, network = read_config(folder), folder / ONNX
+        hint = f"restore all files of {folder} from one version of the repository, or run train_detector.py"
         if not network.is_file():
-            raise UserError("the detector's network is missing", file=network, hint="restore models/ from the repository, or run train_detector.py")
-        if sha256(network) != config["files"].get(ONNX):
-            raise UserError("the detector's network is not the one that detector.json describes", file=network,
-                            hint="restore both files from one version of models/")
+            raise UserError("the detector's network is missing", file=network, hint=hint)
+        try:
+            if network.stat().st_size > LARGEST:
+                raise UserError("this is no detector's network (more than 1 GiB)", file=network, hint=hint)
+            digest = sha256(network)
+        except OSError as e:
+            raise UserError(f"the detector's network cannot be read ({e.strerror})", file=network, hint=hint) from None
+        if digest != config["files"].get(ONNX):
+            raise UserError("the detector's network is not the one that detector.json describes", file=network, hint=hint)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -88,7 +94,28 @@ class DetectorModel:
         # A waiting thread sleeps: with several worker processes on one machine spinning threads take the cores from those that work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        return cls(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]), config)
+        try:
+            session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
+            model = cls(session, config)
+            model._check()
+        except MemoryError:
+            raise
+        except Exception as e:          # the runtime raises its own kinds (InvalidGraph, Fail, ...), which have no common one
+            reason = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
+            raise UserError(f"the detector's network cannot be used ({reason})", file=network, hint=hint) from None
+        return model
+
+    def _check(self) -> None:
+        """Raises ValueError for a network of another form than detector.json says: a grey picture is judged alone and among three."""
+        size, given, made = self.config["input_size"], self._session.get_inputs(), self._session.get_outputs()
+        if len(given) != 1 or given[0].type != "tensor(uint8)" or list(given[0].shape[1:]) != [size, size, 3] or isinstance(given[0].shape[0], int):
+            raise ValueError(f"it takes {[(g.type, g.shape) for g in given]}, not uint8 faces (N, {size}, {size}, 3)")
+        if len(made) != 1:
+            raise ValueError(f"it gives {len(made)} results, not one")
+        for number in (1, 3):
+            scores = self._session.run(None, {given[0].name: np.full((number, size, size, 3), 127, np.uint8)})[0]
+            if getattr(scores, "shape", None) != (number, 1) or scores.dtype != np.float32 or not ((scores >= 0) & (scores <= 1)).all():
+                raise ValueError(f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} {np.ravel(scores)[:3]}")
 
     def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
         """Calibrated P(real) of face crops, each judged alone: neither order nor number changes a score.
@@ -123,7 +150,10 @@ class DetectorModel:
         return np.concatenate(scores)
 
     def _run(self, faces: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._session.get_inputs()[0].name: faces})[0][:, 0]
+        scores = self._session.run(None, {self._session.get_inputs()[0].name: faces})[0][:, 0]
+        if not ((scores >= 0) & (scores <= 1)).all():       # NaN as well
+            raise UserError("the detector's network gives no probability for a face", hint="use the model that the repository ships")
+        return scores
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
@@ -135,22 +165,3 @@ def _checked(crop: np.ndarray) -> np.ndarray:
     if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not crop.size:
         raise ValueError(f"a face crop is uint8 (H, W, 3), not {crop.dtype} {crop.shape}")
     return crop
-
-
-def read_config(folder: str | Path) -> dict:
-    """`<folder>/detector.json`.
-
-    Raises:
-        UserError: missing, not JSON, or without a field.
-    """
-    path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError("no detector here", file=path, hint="give the folder that holds detector.json, e.g. models") from None
-    except ValueError:
-        raise UserError("this is not JSON", file=path, hint="restore models/ from the repository, or run train_detector.py") from None
-    missing = [name for name in REQUIRED if name not in config] if isinstance(config, dict) else list(REQUIRED)
-    if missing:
-        raise UserError(f"detector.json lacks {', '.join(missing)}", file=path, hint="restore models/ from the repository, or run train_detector.py")
-    return config

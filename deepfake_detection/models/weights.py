@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import re
 import socket
 import sys
-import zipfile
 from pathlib import Path
 from typing import Iterator
 
 from ..errors import UserError
+from . import model_file
 
 #: Seconds without an answer after which a download is given up. Keras itself would wait for ever.
 DOWNLOAD_TIMEOUT_S = 10.0
@@ -152,15 +151,14 @@ def leaf_layers(model) -> list:
 def _read(path: Path) -> list[tuple[str, str, list]]:
     """The layers of a weights file: (name, kind, arrays), in the file's order; kind is the name without its number."""
     import h5py
-    import keras
 
     if not path.is_file():
         raise UserError("there is no such weights file", file=path, hint="give a .keras, .h5 or .weights.h5 file")
     broken = UserError("this is not a weights file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file")
-    refuse_outside(path)
+    kind = model_file.refuse_hostile(path)
     try:
-        if path.suffix == ".keras":
-            model = keras.models.load_model(path, compile=False)
+        if kind == "zip":
+            model = model_file.load(path)
             return [(layer.name, _kind(layer.name), layer.get_weights()) for layer in leaf_layers(model) if layer.weights]
         with h5py.File(path, "r") as file:
             if "layer_names" in file.attrs or "model_weights" in file:
@@ -169,47 +167,6 @@ def _read(path: Path) -> list[tuple[str, str, list]]:
     except (OSError, ValueError, KeyError, TypeError):
         # What Keras and h5py raise on a damaged or foreign file; TypeError: a custom object that is not known here.
         raise broken from None
-
-
-def refuse_outside(path: str | Path) -> None:
-    """Refuses a model or weights file whose HDF5 points into other files: whoever sent it would choose what is read here.
-
-    A file that is no HDF5 and no archive of any passes: reading it says what it is.
-
-    Raises:
-        UserError: an external link, a dataset stored in another file, or a virtual dataset.
-    """
-    import h5py
-
-    path = Path(path)
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if name.endswith(".h5"):
-                        with archive.open(name) as member, h5py.File(io.BytesIO(member.read()), "r") as file:
-                            _refuse_outside(file, path)
-        elif h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                _refuse_outside(file, path)
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
-        return
-
-
-def _refuse_outside(file, path: Path) -> None:
-    import h5py
-
-    # What a visitor returns ends the visit; raising in it would upset h5py's lock.
-    def link(name: str, target):
-        return name if isinstance(target, h5py.ExternalLink) else None
-
-    def node(name: str, target):
-        return name if isinstance(target, h5py.Dataset) and (target.external or target.is_virtual) else None
-
-    # Both follow hard links only, so they never open what they look for.
-    name = file.visititems_links(link) or file.visititems(node)
-    if name:
-        raise UserError(f"this file points into another one (at {name[:80]!r})", file=path, hint="ask its author for a file that holds its own numbers")
 
 
 def _read_legacy(group) -> list[tuple[str, str, list]]:

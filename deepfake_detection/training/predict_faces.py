@@ -9,8 +9,8 @@ from pathlib import Path
 from .. import files
 from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN     # stage 01a's, and so that of the faces in split_dataset
-from ..models import registry
-from ..models.weights import load_into, refuse_outside
+from ..models import model_file, registry
+from ..models.weights import load_into
 from . import evaluate, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .known import groups_of
@@ -23,12 +23,10 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
     Raises:
         UserError: no such file, not a model, weights without `model`, or weights that leave a layer without its own.
     """
-    import keras
-
     path = Path(path)
     if not path.is_file():
         raise _no_model(path)
-    refuse_outside(path)
+    model_file.refuse_hostile(path)
     if path.name.endswith(".weights.h5") or (path.suffix == ".h5" and not _whole(path)):
         if model is None:
             raise UserError("this file holds weights without an architecture", file=path,
@@ -39,11 +37,25 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
             raise UserError(f"this file does not fill every layer of {model} (lacking: {', '.join(report.left[:5])})", file=path,
                             hint="predicting needs a whole model; to train from a feature extractor use 03_train_cnn.py --weights")
         return built
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        reason = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
-        raise UserError(f"this model cannot be loaded ({reason})", file=path, hint="give a .keras or .h5 file that stage 03 wrote") from None
+    return of_size(model_file.load(path), image_size, path)
+
+
+def of_size(model, image_size: int | None, path: Path):
+    """The model with its input's size fixed, where it takes pictures of any size (N, None, None, 3).
+
+    Raises:
+        UserError: it does, and `image_size` is None.
+    """
+    import keras
+
+    shape = tuple(model.inputs[0].shape)
+    if len(model.inputs) > 1 or len(shape) != 4 or None not in shape[1:3]:
+        return model
+    size = image_size or shape[1] or shape[2]
+    if size is None:
+        raise UserError("this model takes pictures of any size", file=path, hint="say which with --image-size, as it was trained")
+    image = keras.Input((size, size, shape[3]), name="image")
+    return keras.Model(image, model(image), name=model.name)
 
 
 def _no_model(path: Path) -> UserError:
@@ -127,6 +139,8 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
                           part=part, progress="reading faces")
         unit = "sequences" if sequence else "faces"
         p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit, flip=card.get("flip", False) and not sequence)
+        if not ((p_real >= 0) & (p_real <= 1)).all():       # NaN as well
+            raise UserError("this model's output is no probability (it leaves 0..1)", file=model_file, hint="its last layer should be a sigmoid")
         if card.get("calibration"):
             p_real = calibrated(p_real, card["calibration"])
         extra = {"stage": "03a_load_model", "set": str(faces_folder),

@@ -749,6 +749,9 @@ def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cac
         UserError: when it is none of these.
     """
     shape = tuple(model.inputs[0].shape)[1:]
+    if None in shape[:-1]:
+        raise UserError(f"this model takes faces of no fixed size (its input is {tuple(t.shape for t in model.inputs)})",
+                        hint="build it for one size, e.g. (N, 128, 128, 3)")
     options = dict(workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part, progress=progress)
     if len(shape) == 3 and shape[0] == shape[1] and shape[2] == 3 and len(model.inputs) == 1:
         return FaceStore(faces, shape[0], **options)
@@ -761,10 +764,10 @@ def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cac
 
 
 def keras_model(path: Path):
-    """A saved model, opened as any user would."""
-    import keras
+    """A saved model, opened as stage 03a does."""
+    from ..models import model_file
 
-    return keras.models.load_model(path, compile=False)
+    return model_file.load(path)
 
 
 def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str, unreadable: dict, known,

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from deepfake_detection.detector.runtime import CONFIG, KERAS, ONNX, REQUIRED, DetectorModel, read_config, trim
+from deepfake_detection.detector.config import REQUIRED
+from deepfake_detection.detector.runtime import CONFIG, KERAS, ONNX, DetectorModel, read_config, trim
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crops import network_input
 from deepfake_detection.files import sha256
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_a_model_folder_is_said(shipped, tmp_path):
     (tmp_path / CONFIG).write_text("{")
     refuse("not JSON")
     (tmp_path / CONFIG).write_text("[]")
-    refuse("lacks")
+    refuse("no JSON object")
     config = json.loads((shipped / CONFIG).read_text())
     for name in REQUIRED:
         (tmp_path / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if k != name}))

@@ -200,3 +200,215 @@ def test_a_damaged_model_is_one_line(tmp_path, share):
         with pytest.raises(UserError) as caught:
             predict_faces.load(tmp_path / name)
         assert str(caught.value).isprintable()
+
+
+# --- bombs, foreign classes, two things at once -----------------------------------------------------------------------------------
+
+def _config_of(layers):
+    """An .h5's architecture, by hand: a Sequential of (class name, options)."""
+    made = [{"class_name": "InputLayer", "config": {"batch_input_shape": [None, 8, 8, 3], "dtype": "float32", "name": "input_1"}}]
+    made += [{"class_name": name, "config": {"name": f"layer_{i}", **options}} for i, (name, options) in enumerate(layers)]
+    return {"class_name": "Sequential", "config": {"name": "s", "layers": made}}
+
+
+def _h5(path, layers, fill=lambda file: None):
+    import h5py
+    with h5py.File(path, "w") as f:
+        f.attrs["model_config"] = json.dumps(_config_of(layers))
+        f.attrs["keras_version"] = "2.11.0"
+        group = f.create_group("model_weights")
+        group.attrs["layer_names"] = np.array([f"layer_{i}".encode() for i in range(len(layers))])
+        for i in range(len(layers)):
+            group.create_group(f"layer_{i}").attrs["weight_names"] = np.array([], "S9")
+        fill(group)
+
+
+WIDE = [("Flatten", {}), ("Dense", {"units": 40_000}), ("Dense", {"units": 40_000}), ("Dense", {"units": 1})]
+
+
+def _bomb_architecture_h5(path):
+    _h5(path, WIDE)
+
+
+def _bomb_architecture_keras(path):
+    plain().save(path)
+    edited(path, lambda c: c["config"]["layers"].insert(2, json.loads(json.dumps(c["config"]["layers"][2]).replace('"units": 1,', '"units": 40000,').replace("dense", "wide"))))
+    edited(path, lambda c: c["config"]["layers"].insert(3, json.loads(json.dumps(c["config"]["layers"][2]).replace("wide", "wider"))))
+    edited(path, lambda c: [layer.pop("build_config", None) for layer in c["config"]["layers"]])
+
+
+def _bomb_dataset_h5(path):
+    """A dataset of 16 GB of which nothing is stored."""
+    _h5(path, [("Flatten", {}), ("Dense", {"units": 1})], lambda g: _dataset(g["layer_1"], (1 << 32,)))
+
+
+def _dataset(group, shape, **options):
+    group.create_dataset("kernel:0", shape, "f4", **options)
+    group.attrs["weight_names"] = np.array([b"kernel:0"])
+
+
+def _bomb_chunk_h5(path):
+    _h5(path, [("Flatten", {}), ("Dense", {"units": 1})],
+        lambda g: _dataset(g["layer_1"], (10,), chunks=(1 << 28,), maxshape=(None,), compression="gzip"))
+
+
+def _bomb_repeated_h5(path):
+    """One dataset of 8 MB, named two hundred times."""
+    def fill(group):
+        _dataset(group["layer_1"], (2 << 20,), compression="gzip")
+        group["layer_1"]["kernel:0"][:1] = 1
+        group["layer_1"].attrs["weight_names"] = np.array([b"kernel:0"] * 200)
+    _h5(path, [("Flatten", {}), ("Dense", {"units": 1})], fill)
+
+
+def _bomb_member_keras(path):
+    """Two GB of zeros in 2 MB."""
+    plain().save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as z, z.open("assets/zeros", "w", force_zip64=True) as f:
+        for _ in range(32):
+            f.write(bytes(64 << 20))
+
+
+def _bomb_inner_keras(path):
+    plain().save(path)
+    with zipfile.ZipFile(path) as z:
+        parts = {n: z.read(n) for n in z.namelist()}
+    import h5py
+    inner = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(inner, "r+") as f:
+        f.create_dataset("x", (1 << 33,), "f4")
+    with zipfile.ZipFile(path, "w") as z:
+        for name, data in {**parts, "model.weights.h5": inner.getvalue()}.items():
+            z.writestr(name, data)
+
+
+def _bomb_input_h5(path):
+    _h5(path, [("GlobalAveragePooling2D", {}), ("Dense", {"units": 1})])
+    import h5py
+    with h5py.File(path, "r+") as f:
+        f.attrs["model_config"] = f.attrs["model_config"].replace("[null, 8, 8, 3]", "[null, 90000, 90000, 3]")
+
+
+def _bomb_deep_keras(path):
+    plain().save(path)
+    edited(path, lambda c: None)
+    with zipfile.ZipFile(path) as z:
+        parts = {n: z.read(n) for n in z.namelist()}
+    parts["config.json"] = b'{"class_name": "Sequential", "config": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    with zipfile.ZipFile(path, "w") as z:
+        for name, data in parts.items():
+            z.writestr(name, data)
+
+
+BOMBS = {"architecture.h5": _bomb_architecture_h5, "architecture.keras": _bomb_architecture_keras, "dataset.h5": _bomb_dataset_h5,
+         "chunk.h5": _bomb_chunk_h5, "repeated.h5": _bomb_repeated_h5, "member.keras": _bomb_member_keras, "inner.keras": _bomb_inner_keras,
+         "input.h5": _bomb_input_h5, "deep.keras": _bomb_deep_keras}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_one_line_and_takes_no_memory(tmp_path, name):
+    import resource
+
+    from deepfake_detection.training import predict_faces
+    path = tmp_path / name
+    BOMBS[name](path)
+    assert path.stat().st_size < 4 << 20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as caught:
+        predict_faces.load(path)
+    # Nor does what is loaded next: Keras keeps a list of variables that wait for their values.
+    plain().save(tmp_path / "plain.keras")
+    assert predict_faces.load(tmp_path / "plain.keras").count_params() == 193
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10, caught.value
+    assert str(caught.value).isprintable() and "hint:" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dataset.h5", "chunk.h5", "repeated.h5", "member.keras", "inner.keras"])
+def test_a_bomb_as_starting_weights_is_one_line(tmp_path, name):
+    from deepfake_detection.models import weights
+    BOMBS[name](tmp_path / name)
+    with pytest.raises(UserError, match="unpacks"):
+        weights.load_into(plain(), tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5"])
+@pytest.mark.parametrize("behind", [b"PK\x05\x06" + bytes(18), "zip"], ids=["empty zip", "zip of a model"])
+def test_a_zip_behind_an_hdf5_hides_nothing(tmp_path, name, behind):
+    """An end of an archive behind the file made the look for links to other files look into the archive instead."""
+    import h5py
+
+    from deepfake_detection.models import weights
+    from deepfake_detection.training import predict_faces
+    (plain().save_weights if "weights" in name else plain().save)(tmp_path / name)
+    if behind == "zip":
+        plain().save(tmp_path / "other.keras")
+        behind = (tmp_path / "other.keras").read_bytes()
+    with h5py.File(tmp_path / name, "r+") as f:
+        f["x"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "secret")
+    with open(tmp_path / name, "ab") as f:
+        f.write(behind)
+    for read in (lambda: predict_faces.load(tmp_path / name), lambda: weights.load_into(plain(), tmp_path / name)):
+        with pytest.raises(UserError, match="another"):
+            read()
+
+
+def test_an_hdf5_behind_other_bytes_is_refused(tmp_path):
+    """HDF5 may begin at byte 512; what stands before it is for other readers."""
+    from deepfake_detection.training import predict_faces
+    plain().save(tmp_path / "plain.h5")
+    for name, before in (("zip.h5", b"PK\x03\x04"), ("text.h5", b"text")):
+        (tmp_path / name).write_bytes(before.ljust(512, b"\0") + (tmp_path / "plain.h5").read_bytes())
+        with pytest.raises(UserError):
+            predict_faces.load(tmp_path / name)
+
+
+def _class(home, name, registered=None, **options):
+    """A layer of this class in a .keras file, before its Dense."""
+    return lambda c: c["config"]["layers"].insert(1, {"module": home, "class_name": name, "registered_name": registered, "config": {"name": "l", **options}})
+
+
+def _activation(home, name):
+    return lambda c: c["config"]["layers"][2]["config"].update(activation={"module": home, "class_name": "function", "config": name, "registered_name": name})
+
+
+FOREIGN = {
+    "torch": _class("keras.layers", "TorchModuleWrapper", module={"class_name": "__bytes__", "config": {"value": "gASV"}}),
+    "torch by its own module": _class("keras.src.utils.torch_utils", "TorchModuleWrapper", module="gASV"),
+    "tensorflow": _class("keras.layers", "TFSMLayer", filepath="/tmp/somewhere", call_endpoint="serve"),
+    "jax": _class("keras.layers", "JaxLayer", call_fn={"class_name": "__lambda__", "config": {}}), "flax": _class("keras.layers", "FlaxLayer", module={}),
+    "a file": _class("keras.layers", "StringLookup", vocabulary="/etc/passwd"), "numbers of a file": _class("keras.layers", "IntegerLookup", vocabulary="/etc/passwd"),
+    "text of a file": _class("keras.layers", "TextVectorization", vocabulary="/etc/passwd"),
+    "registered": _class("my.package", "Thing", registered="my>Thing"), "module of ours": _class("deepfake_detection.models.weights", "Report"),
+    "in a wrapper": _class("keras.layers", "TimeDistributed", layer={"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/x"}, "registered_name": None}),
+    "download": _activation("keras.utils", "get_file"), "loader": _activation("keras.saving", "load_model"), "numpy": _activation("numpy", "load"),
+    "name of no activation": _activation("builtins", "eval"), "path of a function": _activation("keras.src.utils.file_utils", "get_file"),
+    "near name": _class("keras_evil.layers", "Dense", units=1), "initializer": lambda c: c["config"]["layers"][2]["config"].update(
+        kernel_initializer={"module": "os", "class_name": "system", "config": {}, "registered_name": None}),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_not_keras_own_is_refused(tmp_path, foreign):
+    from deepfake_detection.training import predict_faces
+    plain().save(tmp_path / "m.keras")
+    edited(tmp_path / "m.keras", FOREIGN[foreign])
+    with pytest.raises(UserError, match="code|another file"):
+        predict_faces.load(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("layer", [("TorchModuleWrapper", {"module": "gASV"}), ("TFSMLayer", {"filepath": "/x"}), ("Thing", {}), ("TFOpLambda", {"function": "io.read_file"}),
+                                   ("StringLookup", {"vocabulary": "/etc/passwd"})], ids=lambda layer: layer[0])
+def test_what_is_not_keras_own_is_refused_in_hdf5(tmp_path, layer):
+    from deepfake_detection.training import predict_faces
+    _h5(tmp_path / "m.h5", [layer, ("Flatten", {}), ("Dense", {"units": 1})])
+    with pytest.raises(UserError, match="code|another file"):
+        predict_faces.load(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("name, given", [("m.h5", "m.keras"), ("m.keras", "m.h5")])
+def test_a_wrong_suffix_is_said(tmp_path, name, given):
+    from deepfake_detection.models import model_file
+    plain().save(tmp_path / name)
+    (tmp_path / name).rename(tmp_path / given)
+    with pytest.raises(UserError, match="its content is"):
+        model_file.load(tmp_path / given)
