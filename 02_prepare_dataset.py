@@ -38,7 +38,7 @@ def parse(argv=None):
 
 def main(argv=None):
     options = parse(argv)
-    from deepfake_detection.datasets import leaks, manifest, prepare
+    from deepfake_detection.datasets import manifest, prepare, split_check
 
     options.frames_dir = cli.frames_folder(options)
     table = manifest.read_manifest(options.data, options.layout, options.labels)
@@ -52,8 +52,8 @@ def main(argv=None):
     for name, classes in result.faces.items():
         print(f"  {name:<6} {classes['real']} real + {classes['fake']} fake faces of {result.videos[name]} videos")
     if options.split == "groups":
-        found = leaks.find(options.out / "split_dataset", groups=dict(zip(table["title"], table["group"])), pictures=False)
-        print("  leak check: " + leaks.report(found).splitlines()[-1])
+        found = split_check.find(options.out / "split_dataset", groups=dict(zip(table["title"], table["group"])), pictures=False)
+        print("  leak check: " + split_check.report(found).splitlines()[-1])
     print(f"{options.out / 'split_dataset'}, {options.out / 'split_manifest.csv'}")
 
 

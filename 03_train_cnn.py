@@ -86,7 +86,7 @@ def main(argv=None):
     options = parse(argv)
     import dataclasses
 
-    from deepfake_detection.training import cross_validation, evaluate, train
+    from deepfake_detection.training import cross_validation, results, train
 
     options.dataset = options.dataset or options.out / "split_dataset"
     options.frames_dir = cli.frames_folder(options)
@@ -114,7 +114,7 @@ def main(argv=None):
         print("worker done; worker 0 writes the results")
         return
     unit = "sequences" if "sequences" in result else "faces"
-    print("out of fold:" if options.folds else "test set:", *evaluate.summary(result, unit), sep="\n")
+    print("out of fold:" if options.folds else "test set:", *results.summary(result, unit), sep="\n")
     print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")
 
 

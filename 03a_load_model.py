@@ -32,7 +32,7 @@ def parse(argv=None):
 
 def main(argv=None):
     options = parse(argv)
-    from deepfake_detection.training import evaluate, predict_faces
+    from deepfake_detection.training import results, score
 
     own = options.model_file is None and options.faces is None
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"
@@ -40,16 +40,16 @@ def main(argv=None):
     options.frames_dir = cli.frames_folder(options)
     cli.announce("03a_load_model", options, options.out)
     out = options.out
-    if own and evaluate.in_folds(out):
+    if own and results.in_folds(out):
         # Its classifier was fitted on every group, those of the test set too.
         out = options.out / "in_sample"
         print("note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; the out-of-fold scores stand, "
               f"what follows is in {out}")
-    result = predict_faces.run(options.model_file, options.faces, out, model=options.model, image_size=options.image_size,
+    result = score.run(options.model_file, options.faces, out, model=options.model, image_size=options.image_size,
                                batch_size=options.batch_size, faces_margin=options.faces_margin, frames=options.frames_dir, workers=options.workers, seed=options.seed,
                                cache_mb=options.cache_mb)
     unit = "sequences" if "sequences" in result else "faces"
-    print(f"{options.faces}:", *evaluate.summary(result, unit), sep="\n")
+    print(f"{options.faces}:", *results.summary(result, unit), sep="\n")
     print(f"scores: {out / 'cnn_preds_values.json'}")
 
 

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from deepfake_detection import cli
-from deepfake_detection.detector import batch
+from deepfake_detection.prediction import many
 from deepfake_detection.errors import UserError
 
 
@@ -43,7 +43,7 @@ def options():
     p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
     p.add_argument("--min-share", type=cli.fraction, metavar="P",
                    help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)")
-    p.add_argument("--time-limit", type=cli.positive_float, default=batch.TIME_LIMIT_S, metavar="S",
+    p.add_argument("--time-limit", type=cli.positive_float, default=many.TIME_LIMIT_S, metavar="S",
                    help="give up on a video after S seconds (default: %(default)s)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video; - writes it to standard output, and the lines to standard error")
     p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
@@ -63,7 +63,7 @@ def fetched_videos(urls: list[str], alone: bool, stack: contextlib.ExitStack) ->
     """
     paths, unread = [], {}
     for url in urls:
-        from deepfake_detection.detector.fetch import fetched
+        from deepfake_detection.prediction.fetch import fetched
         try:
             paths.append(str(stack.enter_context(fetched(url))))
         except UserError as e:
@@ -82,7 +82,7 @@ def main(argv=None) -> int:
     if not paths and not urls:
         raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | URL; --help shows all options")
     for option in ("csv", "report", "annotate"):
-        if str(getattr(chosen, option)) == batch.STDOUT:
+        if str(getattr(chosen, option)) == many.STDOUT:
             raise UserError(f"--{option} cannot go to standard output", hint="name a file or folder; --json - writes to standard output")
     settings = {name: getattr(chosen, name) for name in ("sampling", "frames", "max_seconds", "aggregate", "detector", "confidence",
                                                          "min_face_px", "scale", "min_share", "seed")}
@@ -93,15 +93,15 @@ def main(argv=None) -> int:
             raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
     if chosen.model:
         settings["model"] = str(Path(chosen.model).absolute())
-    to_stdout = str(chosen.json) == batch.STDOUT
+    to_stdout = str(chosen.json) == many.STDOUT
     say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
-        videos = batch.find_videos(paths, pictures=chosen.pictures)
+        videos = many.find_videos(paths, pictures=chosen.pictures)
         fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, stack)
-        whole = batch.predict([*videos, *fetched], settings, names=[*videos, *urls], unread=unread, workers=chosen.workers, json_file=chosen.json,
+        whole = many.predict([*videos, *fetched], settings, names=[*videos, *urls], unread=unread, workers=chosen.workers, json_file=chosen.json,
                               csv_file=chosen.csv, report_folder=chosen.report, annotate=chosen.annotate, explain=chosen.explain,
                               force=chosen.force, time_limit_s=chosen.time_limit, searched=paths, say=say)
-    for what, where in (("json", None if to_stdout else chosen.json), ("csv", chosen.csv), ("reports", chosen.report and chosen.report / batch.INDEX),
+    for what, where in (("json", None if to_stdout else chosen.json), ("csv", chosen.csv), ("reports", chosen.report and chosen.report / many.INDEX),
                         ("annotated", chosen.annotate)):
         if where:
             print(f"{what}: {where}", file=sys.stderr)

@@ -88,9 +88,9 @@ def main(argv=None) -> int:
     if options.interpolate < 1:
         model = pairs.between(Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras")
     if options.out:
-        from deepfake_detection.detector import export
+        from deepfake_detection.export import ship
 
-        model = export.ship(model, cut, options.out, name=options.label, version=options.label_version,
+        model = ship.ship(model, cut, options.out, name=options.label, version=options.label_version,
                             training=asdict(settings) | {"weights": Path(options.weights).name, "interpolate": options.interpolate})
     print(f"trained: {model}")
     return cli.EXIT_OK

@@ -129,7 +129,7 @@ def numbers(y, p, groups) -> dict:
 def validation(options) -> dict:
     """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by side."""
     from deepfake_detection.aggregation import RULES, video_score
-    from deepfake_detection.detector.runtime import DetectorModel
+    from deepfake_detection.detector.network import DetectorModel
 
     table, judge = {}, detector(options)
     crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
@@ -181,7 +181,7 @@ def validation(options) -> dict:
 
 def robustness(options) -> dict:
     """AUC after what happens to videos on their way: c23 clips changed by ffmpeg, faces found anew; and DFDC crops changed alike."""
-    from deepfake_detection.detector.runtime import DetectorModel
+    from deepfake_detection.detector.network import DetectorModel
 
     frames = min(options.frames, 8)
     judge, clips = detector(type("O", (), {"models": options.models, "frames": frames})), val_clips(options.data, quality="c23")
@@ -265,7 +265,7 @@ def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | 
     """A predictor from a Keras file. `cut`: trim crops that are not tight (the detector's own kind)."""
     import keras
 
-    from deepfake_detection.detector.runtime import trim
+    from deepfake_detection.detector.network import trim
     from deepfake_detection.faces.crops import network_input
     from deepfake_detection.models import registry
 
@@ -292,7 +292,7 @@ def leave_one_out(options) -> dict:
 
 def peers(options) -> dict:
     """The four published MesoNets, the published recipe and this detector on the same faces."""
-    from deepfake_detection.detector.runtime import DetectorModel
+    from deepfake_detection.detector.network import DetectorModel
 
     model = DetectorModel.load(options.models, threads=options.workers)
     predictors = {"this detector": lambda crops, trimmed: model.predict(crops, trimmed=trimmed)}

@@ -30,7 +30,8 @@ def main() -> None:
     from tqdm import tqdm
 
     from deepfake_detection import Detector
-    from deepfake_detection.detector import batch, explain
+    from deepfake_detection.prediction import many
+    from deepfake_detection.detector import explain
     from deepfake_detection.faces.crops import network_input
     detector = Detector(frames=8)
     random = np.random.default_rng(1)
@@ -43,7 +44,7 @@ def main() -> None:
         return detector.score(faces, trimmed=True)
 
     methods = {name: noise if name == "noise" else explain.explainer(name, detector)[1] for name in chosen.methods}
-    videos = batch.find_videos([chosen.data])
+    videos = many.find_videos([chosen.data])
     videos = videos[::max(1, len(videos) // chosen.clips)][:chosen.clips]
     found = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)

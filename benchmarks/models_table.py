@@ -45,7 +45,7 @@ def thin(faces, count: int | None, seed: int):
 def measure(name: str, options) -> dict:
     from deepfake_detection.models import registry
     from deepfake_detection.models.sequence import extractor_and_head
-    from deepfake_detection.training import evaluate, input_pipeline, sequences, session, train
+    from deepfake_detection.training import input_pipeline, results, sequences, session, train
 
     kind = registry.module(name).KIND
     weights = options.weights.get(name, "none")
@@ -74,7 +74,7 @@ def measure(name: str, options) -> dict:
     p = train.predict(trained, stores["val"], 64)
     predicting = time.process_time() - predicting
     unit = "faces" if kind == "frame" else "sequences"
-    block = evaluate.metrics_of(stores["val"].faces, p, seed=options.seed, unit=unit)[unit]
+    block = results.metrics_of(stores["val"].faces, p, seed=options.seed, unit=unit)[unit]
     row = {"model": name, "start": origin, "parameters": model.count_params(), "input": train.face_size(model), "unit": unit,
            "train": len(stores["train"]), "val": len(stores["val"]), "epochs": progress.epoch,
            "train_per_cpu_s": round(len(stores["train"]) * progress.epoch / cpu, 1), "train_cpu_s": round(cpu, 1), "train_wall_s": round(wall, 1),

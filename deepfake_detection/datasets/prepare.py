@@ -14,9 +14,9 @@ from tqdm import tqdm
 from .. import files, labels
 from ..cli import stage_reports
 from ..errors import UserError
-from ..video import account
+from .. import stage_report
 from ..video.sampling import thin
-from . import leaks
+from . import split_check
 from .split import SETS, allocate, assign_groups
 
 STAGE = "02"
@@ -78,29 +78,29 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
     """
     import pandas as pd
 
-    report = account.Account(manifest, ("faces", "used"))
+    report = stage_report.Account(manifest, ("faces", "used"))
     usable = manifest[manifest["error"] == ""]
     found: dict[str, list[str]] = {}
     notes = []
     for row in tqdm(list(usable.itertuples()), desc="faces", unit="video", disable=None):
         if not row.label:
-            report.add(row.title, account.SKIPPED, detail="no label: it can be predicted, not trained on")
+            report.add(row.title, stage_report.SKIPPED, detail="no label: it can be predicted, not trained on")
             continue
         folder = frames / row.title / faces
         try:
             names, strange = faces_of(folder, row.title)
         except (FileNotFoundError, NotADirectoryError):
             before = {"faces": "01a", "marked_faces": "01b"}.get(faces, "01a")
-            report.add(row.title, account.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it")
+            report.add(row.title, stage_report.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it")
             continue
         if strange:
             notes.append(f"{row.title}: {strange} pictures are not named {row.title}-NNN-FF.png and were left out")
         if not names:
-            report.add(row.title, account.NO_FACE)
+            report.add(row.title, stage_report.NO_FACE)
             continue
         found[row.title] = names
     for title, names in found.items():
-        report.add(title, account.OK, faces=len(names))
+        report.add(title, stage_report.OK, faces=len(names))
     report_path = stage_reports(out) / f"{STAGE}_videos.csv"
     report.write(report_path)                                 # stands also when no split can be made
     by_title = usable.set_index("title")
@@ -141,7 +141,7 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
                 names, word = used[title], by_title.at[title, "label"].lower()
                 s = where.get(title)
                 detail = "" if s else ("down-sampled to none" if not names else "in no set of the official split")
-                report.add(title, account.OK if s else account.SKIPPED, faces=len(found[title]), used=len(names) if s else 0,
+                report.add(title, stage_report.OK if s else stage_report.SKIPPED, faces=len(found[title]), used=len(names) if s else 0,
                            detail=s or detail)
                 if not s:
                     continue
@@ -157,7 +157,7 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
         files.write_csv(out / "split_manifest.csv", table.sort_values(["set", "label", "title", "file"], kind="stable"))
         report.write(report_path)
     if split == "official":
-        shared = leaks.find(divided, groups=by_title["group"].to_dict(), pictures=False).groups
+        shared = split_check.find(divided, groups=by_title["group"].to_dict(), pictures=False).groups
         if shared:
             notes.append(f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too")
     return Result(counts, videos, notes, report.summary())

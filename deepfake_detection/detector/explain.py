@@ -313,8 +313,8 @@ def report_data(prediction, detector, *, name: str, method: str = "auto", progre
     """Everything the report says, as JSON values; pictures are data URIs in `evidence` and `frame`."""
     from .. import __version__
     from ..reports import track_record
-    from .annotate import frame_picture
-    from .outputs import file_name
+    from ..prediction.annotate import frame_picture
+    from ..prediction.outputs import file_name
     source = Path(prediction.video)
     about = dict(prediction.file) or {"bytes": source.stat().st_size, "duration_s": prediction.duration_s}
     folder = Path(detector.settings.model)

@@ -112,7 +112,7 @@ class Detector:
         self.validated = material.Validated.from_dict(self.config.get("validated_on"))
 
     def _load(self):
-        from .runtime import DetectorModel
+        from .network import DetectorModel
         return DetectorModel.load(self.settings.model, threads=self.settings.threads)
 
     def _resolve(self) -> dict:
@@ -150,14 +150,14 @@ class Detector:
 
     def seen_part(self, crop):
         """The part of a face crop that the network looks at (detector.json): a view, uint8 RGB (h, w, 3)."""
-        from .runtime import trim, views_of
+        from .network import trim, views_of
         views = views_of(self.config)
         return trim(crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")})
 
     def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
         """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union must be the
         whole crop."""
-        from .runtime import views_of
+        from .network import views_of
         return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)
 
     def warm(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
 from ..video import workers
-from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED, Account
+from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED
 from ..video.containers import MOST_PIXELS
 from ..video.decode import Frame, FrameReader
 from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
 from ..video import workers
-from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
+from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from . import boxes, pictures
 from .boxes import Face

@@ -22,7 +22,7 @@ from typing import Iterable, Iterator, Sequence
 
 from ..errors import UserError
 from ..files import create, folder_lock, source_stamp, write_json
-from ..video.account import ERROR, NO_FACE, NO_FRAMES, OK, Account
+from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK
 from . import session
 
 STAGE = "spark_preprocess"

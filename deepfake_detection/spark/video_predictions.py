@@ -328,7 +328,7 @@ def write(table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, res
 
 def _groups(path: Path) -> dict[str, str]:
     """Title -> group of stage 02's table; empty where it is not there or not readable."""
-    from ..datasets.leaks import read_groups
+    from ..datasets.split_check import read_groups
 
     try:
         return read_groups(path) if path.is_file() else {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from .. import files, labels
 from ..errors import UserError
 from ..models import registry
-from . import evaluate, features, predict_faces, score_tables, session, shipped, train
+from . import features, results, score, score_tables, session, shipped, train
 from .input_pipeline import WHOLE, FaceStore, Faces, find_faces
 from .known import known_videos
 
@@ -202,7 +202,7 @@ def with_classifier(model, classifier):
 # ---- the stage -------------------------------------------------------------------------------------------------------------------
 
 def run(dataset: Path, out: Path, settings: train.Settings, *, folds: int = FOLDS, frames: Path | None = None, workers: int = 1,
-        force: bool = False, cache_mb: int | None = None, faces_margin: float = predict_faces.PUBLISHED_MARGIN) -> dict:
+        force: bool = False, cache_mb: int | None = None, faces_margin: float = score.PUBLISHED_MARGIN) -> dict:
     """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes everything into `out`.
 
     Args:
@@ -229,7 +229,7 @@ def run(dataset: Path, out: Path, settings: train.Settings, *, folds: int = FOLD
     used = [settings.model, settings.weights, settings.image_size, settings.seed, k, faces_margin, faces.groups, STRENGTHS, INNER_FOLDS]
     if Path(settings.weights).is_file():
         used.append(files.sha256(settings.weights))
-    mark = hashlib.sha256(json.dumps([*used, evaluate.faces_digest(faces)]).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(json.dumps([*used, results.faces_digest(faces)]).encode()).hexdigest()[:16]
     with files.folder_lock(out, "03_train_cnn"):
         standing = None if force else train.standing(out, mark)
         if standing is not None:
@@ -246,8 +246,8 @@ def _run(faces: Faces, fold, dataset: Path, out: Path, settings: train.Settings,
     session.start(seed=settings.seed, workers=workers)
     model, origin, path = train.build_started(settings)
     print(f"{model.name}: {model.count_params():,} parameters, {origin}; all but the classifier stays as it is", file=sys.stderr)
-    card = predict_faces.card_of(path) if path is not None else {}
-    part = predict_faces.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
+    card = score.card_of(path) if path is not None else {}
+    part = score.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     store = FaceStore(faces, train.face_size(model), workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part,
                       progress="reading faces")
     keep = np.isin(faces.names, store.faces.names)
@@ -291,11 +291,11 @@ def _write(out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseli
     files.write_csv(out / "history.csv", pd.DataFrame(history))
     if history:
         figures.plot_history(pd.DataFrame(history), out, x="strength")
-    evaluate.write_account(out, "03_train_cnn", {"out of fold": faces}, {"out of fold": unreadable["all"]})
+    results.write_account(out, "03_train_cnn", {"out of fold": faces}, {"out of fold": unreadable["all"]})
     extra = {"stage": "03_train_cnn", "set": "out of fold", "folds": int(max(fold)) + 1, "mark": mark, "video_rules": video_rules.rows(videos, settings.seed),
              "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
                        "sha256": files.sha256(out / "tmp_checkpoint" / "best_model.keras")},
              "training": {"method": "classifier on frozen features", "settings": dataclasses.asdict(settings)}}
     if not history:
         extra |= dict.fromkeys(("Loss.png", "Accuracy.png"), "not drawn: two groups of people are too few to choose a strength by")
-    return evaluate.write_results(out, faces, p_real, seed=settings.seed, extra=extra, what="out of fold")
+    return results.write_results(out, faces, p_real, seed=settings.seed, extra=extra, what="out of fold")

@@ -128,7 +128,7 @@ def read_face(path: str | Path, size: int, part: tuple = WHOLE):
         return None
     if part != WHOLE:
         height, width = image.shape[:2]
-        # Rounded edge by edge, as `detector.runtime.trim` does, so that both see the same rows.
+        # Rounded edge by edge, as `detector.network.trim` does, so that both see the same rows.
         left, top = min(round(part[0] * width), width - 1), min(round(part[1] * height), height - 1)
         right, bottom = width - round((1 - part[2]) * width), height - round((1 - part[3]) * height)
         image = image[top:max(top + 1, bottom), left:max(left + 1, right)]

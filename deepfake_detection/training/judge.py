@@ -17,7 +17,7 @@ VIEWS = ("wide", "tight")
 
 
 def in_crop(margin: float) -> dict:
-    """The tight window as a cut of a crop with this margin: parts of its sides, for `detector.runtime.trim`."""
+    """The tight window as a cut of a crop with this margin: parts of its sides, for `detector.network.trim`."""
     return {edge: round((margin - part) / (1 + 2 * margin), 4) for edge, part in TIGHT.items()}
 
 

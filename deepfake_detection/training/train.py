@@ -24,7 +24,7 @@ from ..models import registry
 from ..places import MODEL_FOLDER
 from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
-from . import distributed, evaluate, sequences, session
+from . import distributed, results, sequences, session
 from .input_pipeline import WHOLE, FaceStore, epoch_order, find_faces
 from .known import groups_of, known_videos
 
@@ -651,17 +651,17 @@ def validate(settings: Settings) -> None:
 
 def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | None, workers: int, force: bool, cache_mb: int | None,
          faces_margin: float) -> dict:
-    from . import predict_faces
+    from . import score
 
     folder = out / "tmp_checkpoint"
     arch = registry.module(settings.model)
     sequence = arch.KIND == "sequence"
     tables = {s: sequences.box_tables(sets[s], frames) for s in SPLITS} if sequence else {}
-    mark = fingerprint(settings, {s: evaluate.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")}
+    mark = fingerprint(settings, {s: results.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")}
                        | {"margin": f"{faces_margin:g}"})
     progress = None if force else read_progress(folder / "training_state.npz")
     done = progress is not None and progress.fingerprint == mark and progress.finished(settings) and (folder / "best_model.keras").is_file()
-    test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}" if progress else ""
+    test_mark = f"{mark}-{progress.best_epoch}-{results.faces_digest(sets['test'])}" if progress else ""
     if done:
         print(f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); --force repeats it", file=sys.stderr)
         stands = standing(out, test_mark)
@@ -682,8 +682,8 @@ def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | Non
             model, origin, start = build_started(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
 
-    card = predict_faces.card_of(folder / "best_model.keras" if done else start) if done or start else {}
-    part = predict_faces.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
+    card = score.card_of(folder / "best_model.keras" if done else start) if done or start else {}
+    part = score.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     unreadable: dict[str, list[str]] = {}
 
     def store(split: str):
@@ -710,7 +710,7 @@ def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | Non
         progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, copies=copies, strategy=strategy, fresh=force)
         if not chief:
             return {}
-        test_mark = f"{mark}-{progress.best_epoch}-{evaluate.faces_digest(sets['test'])}"
+        test_mark = f"{mark}-{progress.best_epoch}-{results.faces_digest(sets['test'])}"
         del train, val
     if not (folder / "best_model.keras").is_file():
         raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
@@ -802,8 +802,8 @@ def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progr
                        "sha256": files.sha256(folder / "best_model.keras")},
              "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
                           "seconds": round(sum(r["seconds"] for r in progress.history), 1), "settings": dataclasses.asdict(settings)}}
-    evaluate.write_account(out, "03_train_cnn", sets, unreadable)
-    return evaluate.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
+    results.write_account(out, "03_train_cnn", sets, unreadable)
+    return results.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
 
 def standing(out: Path, mark: str) -> dict | None:
@@ -812,7 +812,7 @@ def standing(out: Path, mark: str) -> dict | None:
         result = json.loads((out / "metrics.json").read_text())
     except (OSError, ValueError):
         return None
-    names = [n for n in (*evaluate.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv",
+    names = [n for n in (*results.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv",
                           "tmp_checkpoint/best_model.keras", "tmp_checkpoint/scores.csv")
              if n not in result]
     return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, same_source, source_stamp
 from . import workers
-from .account import ERROR, NO_FRAMES, OK, SKIPPED, Account
+from ..stage_report import Account, ERROR, NO_FRAMES, OK, SKIPPED
 from .decode import FrameReader
 from .resize import PUBLISHED
 from .sampling import Sampling

@@ -5,7 +5,7 @@
 Decoders are written in C and are fed files from strangers. A crash, a bomb or a hang there must cost one row, and code that takes
 over the process must find no password in its environment and no way out. Arguments and result travel as JSON, because to unpickle
 what such a process sends would be to run its code in ours. The pieces (`environment`, `limit_self`, `leave_network`,
-`die_with_parent`) also serve the long-lived workers of `detector.worker`.
+`die_with_parent`) also serve the long-lived workers of `prediction.worker`.
 """
 
 from __future__ import annotations

@@ -2,5 +2,5 @@
 
 `app` answers HTTP with the objects of `schema`, `access` says who may call, `connections` closes those that bring nothing, `uploads`
 streams files to the disk (out of `forms`, mostly), `store` is the SQLite table that survives restarts, `service` runs the workers and
-clears up, `callbacks` warns platforms. Files from strangers are decoded in `detector.pool`'s child processes only.
+clears up, `callbacks` warns platforms. Files from strangers are decoded in `prediction.pool`'s child processes only.
 """

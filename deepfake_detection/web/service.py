@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from ..detector.pool import MEMORY_BYTES, Died, Worker, limits_of
+from ..prediction.pool import Died, MEMORY_BYTES, Worker, limits_of
 from ..errors import UserError
 from . import callbacks, schema
 from .store import Store, Unavailable

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deepfake_detection.datasets import leaks
+from deepfake_detection.datasets import split_check
 from deepfake_detection.errors import UserError
 
 
@@ -34,32 +34,32 @@ def test_clean_and_leaking_splits_of_every_naming(tmp_path, form, titles, sets):
     names = []
     for i, title in enumerate(titles):
         names += frames(f"{sets[i // 2]}/{'real' if i % 2 else 'fake'}", title, form=form)
-    clean = leaks.find(plant(tmp_path / "clean", *names))
+    clean = split_check.find(plant(tmp_path / "clean", *names))
     assert not clean.videos and not clean.pictures and clean.titles == 6, clean.reading
     names += frames(f"{sets[2]}/fake", titles[0], range(4, 7), form)
-    found = leaks.find(plant(tmp_path / "leaking", *names))
+    found = split_check.find(plant(tmp_path / "leaking", *names))
     assert list(found.videos) == [titles[0]], found.reading
     assert sorted(found.videos[titles[0]].values()) == [3, 4]
 
 
 def test_classes_above_sets_and_deeper_folders(tmp_path):
-    found = leaks.find(plant(tmp_path, *frames("x/real/train", "ab"), *frames("x/real/test", "cd"), *frames("x/fake/train", "ef"), *frames("x/fake/test", "ab", [9])))
+    found = split_check.find(plant(tmp_path, *frames("x/real/train", "ab"), *frames("x/real/test", "cd"), *frames("x/fake/train", "ef"), *frames("x/fake/test", "ab", [9])))
     assert list(found.videos) == ["ab"] and found.sets == {"train": 8, "test": 5} or found.sets == {"test": 5, "train": 8}
 
 
 def test_one_file_a_video_is_not_cut(tmp_path):
     """video_1 .. video_9 are nine videos of both classes, not nine frames of one."""
     names = [f"train/{'real' if i % 2 else 'fake'}/video_{i}.jpg" for i in range(8)] + ["test/real/video_8.jpg", "test/fake/video_9.jpg"]
-    found = leaks.find(plant(tmp_path, *names))
+    found = split_check.find(plant(tmp_path, *names))
     assert found.titles == 10 and not found
 
 
 def test_groups_in_names(tmp_path):
-    found = leaks.find(plant(tmp_path, *frames("train/fake", "000_003"), *frames("test/real", "003"), *frames("test/fake", "Deepfakes-c23-010_011"),
+    found = split_check.find(plant(tmp_path, *frames("train/fake", "000_003"), *frames("test/real", "003"), *frames("test/fake", "Deepfakes-c23-010_011"),
                              *frames("train/real", "c40-011"), *frames("train/real", "500"), *frames("test/real", "501")))
     assert not found.videos
     assert found.groups == {"ffpp_000": {"train": ["000_003"], "test": ["003"]}, "ffpp_010": {"train": ["c40-011"], "test": ["Deepfakes-c23-010_011"]}}
-    found = leaks.find(plant(tmp_path / "cdf", *frames("train/fake", "id0_id1_0000"), *frames("test/real", "id1_0004"), *frames("test/real", "id7_0004")))
+    found = split_check.find(plant(tmp_path / "cdf", *frames("train/fake", "id0_id1_0000"), *frames("test/real", "id1_0004"), *frames("test/real", "id7_0004")))
     assert found.groups == {"celebdf_id0": {"train": ["id0_id1_0000"], "test": ["id1_0004"]}}
 
 
@@ -67,14 +67,14 @@ def test_flattened_ffpp(tmp_path):
     """Numbers that are titles, and numbers that are frames, in one split."""
     plant(tmp_path, *frames("train/fake", "000_003", form="{t}_{n}.png"), *frames("train/real", "000", form="{t}_{n}.png"),
           *frames("test/real", "003", form="{t}_{n}.png"), *frames("test/fake", "010_011", form="{t}_{n}.png"))
-    found = leaks.find(tmp_path)
+    found = split_check.find(tmp_path)
     assert found.titles == 4 and found.groups == {"ffpp_000": {"train": ["000", "000_003"], "test": ["003"]}}
 
 
 def test_same_picture_under_two_names(tmp_path):
     plant(tmp_path, *frames("train/real", "ab"), *frames("test/real", "cd"))
     (tmp_path / "test/real/cd-009-00.png").write_bytes((tmp_path / "train/real/ab-000-00.png").read_bytes())
-    found = leaks.find(tmp_path)
+    found = split_check.find(tmp_path)
     assert found.pictures == [("test/real/cd-009-00.png", "train/real/ab-000-00.png")] and not found.videos and found
 
 
@@ -114,19 +114,19 @@ def test_command_refuses_what_is_no_split(project, tmp_path, names, options, wha
 
 def test_pattern(tmp_path):
     plant(tmp_path, "train/real/7_of_ab.png", "test/real/8_of_ab.png")
-    assert not leaks.find(tmp_path).videos
-    assert list(leaks.find(tmp_path, pattern=r"\d+_of_(?P<title>.+)").videos) == ["ab"]
+    assert not split_check.find(tmp_path).videos
+    assert list(split_check.find(tmp_path, pattern=r"\d+_of_(?P<title>.+)").videos) == ["ab"]
 
 
 def test_loop_of_links_and_known_titles(tmp_path):
     plant(tmp_path, "train/real/video_1_2.png", "train/real/video_1_3.png", "test/real/video_2_9.png")
     (tmp_path / "train" / "loop").symlink_to(tmp_path)
-    found = leaks.find(tmp_path, groups={"video_1": "g", "video_2": "h", "video": "z"})
+    found = split_check.find(tmp_path, groups={"video_1": "g", "video_2": "h", "video": "z"})
     assert found.titles == 2 and not found
 
 
 def test_development_faces_are_clean(shared):
     if not (shared / "data" / "dfdc_faces" / "val").is_dir():
         pytest.skip("no dfdc_faces here")
-    found = leaks.find(shared / "data" / "dfdc_faces", pictures=False)
+    found = split_check.find(shared / "data" / "dfdc_faces", pictures=False)
     assert found.titles == 18_000 and not found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from deepfake_detection.datasets import leaks, prepare
+from deepfake_detection.datasets import prepare, split_check
 from deepfake_detection.datasets.groups import connected, identities_of_name, name_groups
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.datasets.split import SETS, allocate, assign_groups
@@ -213,7 +213,7 @@ def test_official_split_of_celebdf(tmp_path):
     assert tests == {"id5_0000", "id5_0001", "id5_id0_0000", "id5_id0_0001"}
     assert all(n > 0 for c in result.faces.values() for n in c.values())
     assert any("on two sides" in note for note in result.notes) and any("validation" in note for note in result.notes)
-    assert leaks.find(tmp_path / "out" / "split_dataset").groups and not leaks.find(tmp_path / "out" / "split_dataset").videos
+    assert split_check.find(tmp_path / "out" / "split_dataset").groups and not split_check.find(tmp_path / "out" / "split_dataset").videos
 
 
 def test_groups_of_the_real_ffpp_tree_stay_together(shared, tmp_path):
@@ -228,7 +228,7 @@ def test_groups_of_the_real_ffpp_tree_stay_together(shared, tmp_path):
     assert total == 2 * 4 * 35 and all(0.05 < sum(result.faces[s].values()) / total < 0.16 for s in ("val", "test")), result.faces
     # Names alone tell of the pairs, without the manifest; and they are enough to see a wrong split.
     split = tmp_path / "out" / "split_dataset"
-    assert not leaks.find(split, pictures=False) and leaks.find(split, pictures=False).grouped
+    assert not split_check.find(split, pictures=False) and split_check.find(split, pictures=False).grouped
     moved = next((split / "train" / "real").glob("*c40-*"))
     moved.rename(split / "test" / "real" / moved.name)
-    assert leaks.find(split, pictures=False).groups
+    assert split_check.find(split, pictures=False).groups

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepfake_detection.detector import export
-from deepfake_detection.detector.runtime import DetectorModel, read_config, trim, views_of
+from deepfake_detection.export import ship
+from deepfake_detection.detector.network import DetectorModel, read_config, trim, views_of
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crops import crop_face
 
@@ -34,7 +34,7 @@ def lite0():
 def test_onnx_computes_what_keras_does(lite0, tmp_path):
     import onnxruntime
 
-    export.to_onnx(lite0, tmp_path / "m.onnx")
+    ship.to_onnx(lite0, tmp_path / "m.onnx")
     faces = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     expected = np.asarray(lite0(faces.astype(np.float32), training=False))
@@ -48,7 +48,7 @@ def test_a_layer_without_counterpart_is_refused(tmp_path):
     image = keras.Input((32, 32, 3), name="image")
     model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.Softmax()(image))))
     with pytest.raises(UserError, match="cannot be written as ONNX"):
-        export.to_onnx(model, tmp_path / "m.onnx")
+        ship.to_onnx(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -66,7 +66,7 @@ def scores(turned: bool = False) -> pd.DataFrame:
 
 def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_material():
     given = scores()
-    found = export.calibrate(given)
+    found = ship.calibrate(given)
     assert 1.5 < found["calibration"]["temperature"] < 4
     from deepfake_detection.aggregation import Calibration
 
@@ -74,8 +74,8 @@ def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_mate
         p=("p", "mean"), real=("real", "first"), source=("source", "first"))
     for source, part in p.groupby("source"):
         reals, fakes = part.p[part.real == 1], part.p[part.real == 0]
-        assert (reals < found["thresholds"]["fake_below"]).mean() <= export.FAKE_RATE, source
-        assert (fakes >= found["thresholds"]["real_above"]).mean() <= export.ERROR_RATE, source
+        assert (reals < found["thresholds"]["fake_below"]).mean() <= ship.FAKE_RATE, source
+        assert (fakes >= found["thresholds"]["real_above"]).mean() <= ship.ERROR_RATE, source
     assert 0 < found["thresholds"]["fake_below"] <= found["thresholds"]["real_above"] < 1
 
 
@@ -83,7 +83,7 @@ def test_scores_of_the_wrong_polarity_are_not_shipped():
     from deepfake_detection.aggregation import CalibrationError
 
     with pytest.raises(CalibrationError, match="wrong way"):
-        export.calibrate(scores(turned=True))
+        ship.calibrate(scores(turned=True))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def shipped_folder(lite0, tmp_path_factory):
     lite0.get_layer("block0_dw").trainable = True
     with pytest.MonkeyPatch.context() as m:
         # An untrained network points neither way; what is calibrated and written is tested here, not how good it is.
-        m.setattr(export, "validation_scores", lambda *args, **options: scores())
-        export.ship(folder / "trained.keras", synthetic.cut_faces(), folder / "models", name="mine", version="0.3")
+        m.setattr(ship, "validation_scores", lambda *args, **options: scores())
+        ship.ship(folder / "trained.keras", synthetic.cut_faces(), folder / "models", name="mine", version="0.3")
     return folder / "models"
 
 
@@ -127,7 +127,7 @@ def test_faces_of_the_index_are_cut_as_a_video_s_are(cut_faces):
     box = (150, 90, 100, 120)
     x0, y0, x1, y1 = 110, 40, 300, 260                      # what training kept
     inside = np.array([(150 - x0) / 190, (90 - y0) / 220, (250 - x0) / 190, (210 - y0) / 220])
-    np.testing.assert_array_equal(export.cut_out(frame[y0:y1, x0:x1], inside, 0.22), crop_face(frame, box, 0.22))
+    np.testing.assert_array_equal(ship.cut_out(frame[y0:y1, x0:x1], inside, 0.22), crop_face(frame, box, 0.22))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,6 @@ def cut_faces():
 
 
 def test_validation_scores_read_no_training_face(shipped_folder, cut_faces):
-    found = export.validation_scores(shipped_folder, cut_faces)
+    found = ship.validation_scores(shipped_folder, cut_faces)
     assert set(found.split) == {"val", "unseen"} and found.p_real.between(0, 1).all()
     assert found.real.tolist() == (found.label == "real").astype(int).tolist()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfake_detection.detector.config import REQUIRED
-from deepfake_detection.detector.runtime import CONFIG, KERAS, ONNX, DetectorModel, read_config, trim
+from deepfake_detection.detector.network import CONFIG, DetectorModel, KERAS, ONNX, read_config, trim
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crops import network_input
 from deepfake_detection.files import sha256
@@ -127,7 +127,7 @@ def test_no_tensorflow_is_needed(project, shipped):
     import subprocess
     import sys
 
-    code = ("import sys, numpy as np; from deepfake_detection.detector.runtime import DetectorModel; "
+    code = ("import sys, numpy as np; from deepfake_detection.detector.network import DetectorModel; "
             "DetectorModel.load('models').predict([np.zeros((50, 40, 3), np.uint8)]); "
             "print([m for m in ('tensorflow', 'keras', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'pyspark') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)

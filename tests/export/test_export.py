@@ -25,7 +25,7 @@ def model_path(tmp_path_factory):
         if isinstance(layer, layers.BatchNormalization):   # as after a training, or folding it would change nothing
             rng = np.random.default_rng(1)
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
-    from deepfake_detection.export import generated_faces
+    from deepfake_detection.export.formats import generated_faces
     features = np.asarray(keras.Model(model.inputs[0], model.layers[-2].output)(generated_faces(SIZE, 16, 0).astype(np.float32), training=False))
     kernel, _ = model.layers[-1].get_weights()
     kernel *= 1.5 / (features @ kernel).std()              # scores spread over 0..1 instead of at one end
@@ -40,7 +40,7 @@ def faces(tmp_path_factory):
     """Pictures that are no faces: agreement is a matter of arithmetic."""
     import cv2
 
-    from deepfake_detection.export import generated_faces
+    from deepfake_detection.export.formats import generated_faces
     folder = tmp_path_factory.mktemp("faces")
     for i, picture in enumerate(generated_faces(48, 24, 5)):
         (folder / ("real", "fake")[i % 2]).mkdir(exist_ok=True)
@@ -52,27 +52,27 @@ def faces(tmp_path_factory):
 @pytest.mark.parametrize("form, suffix", [("onnx", ".onnx"), ("openvino", ".xml"), ("tflite", ".tflite")])
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 def test_an_export_agrees_with_keras_and_runs_with_any_batch(model_path, faces, tmp_path, form, suffix, int8):
-    from deepfake_detection import export
+    from deepfake_detection.export import formats
     out = tmp_path / "sub" / f"m{suffix}"
-    result = export.export(model_path, form, out, faces=faces, int8=int8, max_difference=0.2 if int8 else None)
+    result = formats.export(model_path, form, out, faces=faces, int8=int8, max_difference=0.2 if int8 else None)
     assert result["faces"] == (12 if int8 else 24) and result["measured_on"] == "faces"
     assert (1e-6 if int8 else 0) <= result["largest"] <= (0.2 if int8 else 1e-4)     # eight bits that differ by nothing are not eight bits
     assert sorted(p.name for p in out.parent.iterdir()) == sorted([out.name] + ([out.with_suffix(".bin").name] if form == "openvino" else []))
-    pictures = export.read_faces(faces, SIZE, 7, 1)
-    scores = export._RUN[form](out, pictures)
+    pictures = formats.read_faces(faces, SIZE, 7, 1)
+    scores = formats._RUN[form](out, pictures)
     assert scores.shape == (7, 1) and np.ptp(scores) > 0.01
-    assert np.allclose(export._RUN[form](out, pictures[2:3]), scores[2:3], atol=1e-5)
+    assert np.allclose(formats._RUN[form](out, pictures[2:3]), scores[2:3], atol=1e-5)
 
 
 def test_a_disagreement_is_refused_and_nothing_is_written(model_path, faces, tmp_path):
-    from deepfake_detection import export
+    from deepfake_detection.export import formats
     with pytest.raises(UserError, match="disagrees with Keras by up to"):
-        export.export(model_path, "onnx", tmp_path / "m.onnx", faces=faces, int8=True, max_difference=1e-7)
+        formats.export(model_path, "onnx", tmp_path / "m.onnx", faces=faces, int8=True, max_difference=1e-7)
     assert not list(tmp_path.iterdir())
 
 
 def test_agreement_counts():
-    from deepfake_detection.export import agreement
+    from deepfake_detection.export.formats import agreement
     found = agreement(np.array([0.1, 0.5, 0.9], np.float32), np.array([0.1, 0.49, 0.9], np.float32))
     assert found["faces"] == 3 and found["largest"] == pytest.approx(0.01, abs=1e-6) and found["verdicts_changed"] == 1
 

@@ -7,7 +7,7 @@ import pytest
 import tiny_model as tiny
 
 from deepfake_detection.detector.config import OPTIONAL, REQUIRED, read_config
-from deepfake_detection.detector.runtime import DetectorModel
+from deepfake_detection.detector.network import DetectorModel
 from deepfake_detection.errors import UserError
 
 WRONG = {

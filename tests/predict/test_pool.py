@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from deepfake_detection.detector import batch, messages, pool
+from deepfake_detection.prediction import many, pool
+from deepfake_detection.detector import messages
 
 GOOD = {"video": "x", "verdict": "REAL", "p_real": 0.75, "p_fake": 0.25, "interval": [0.2, 0.3], "frames_decoded": 4, "frames_with_face": 4,
         "people": [{"id": "p0", "p_real": 0.75, "verdict": "REAL", "first_s": 0.0, "last_s": 1.0, "frames": 4, "interval": None, "well_seen": True}],
@@ -82,7 +83,7 @@ def test_what_is_no_answer_costs_one_row(kind, hostile):
     """The next video has a fresh worker, and the one who reads took no memory for it."""
     hostile(f"if job['name'] == 'good':\n    out(good)\nelse:\n" + "\n".join("    " + line for line in BAD[kind].splitlines()))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results = dict(batch.results_of(jobs("bad", "good"), {}, 1, time_limit_s=60))
+    results = dict(many.results_of(jobs("bad", "good"), {}, 1, time_limit_s=60))
     assert "no answer" in results[0]["error"] and results[0]["error"].isprintable() and results[0]["video"] == "bad"
     assert results[1]["verdict"] == "REAL" and results[1]["video"] == "good"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
@@ -91,7 +92,7 @@ def test_what_is_no_answer_costs_one_row(kind, hostile):
 @pytest.mark.parametrize("first", ["out(b'x' * (5 << 20))", "out(b'{}\\n')", "out(b'{\"refused\": []}\\n')", "out(b'{\"ready\": 1}\\n')", "out(b'\\n')"])
 def test_what_is_no_word_on_being_ready_is_the_same(first, hostile):
     hostile("out(good)", first)
-    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
@@ -99,7 +100,7 @@ def test_what_is_no_word_on_being_ready_is_the_same(first, hostile):
                                   "while True: out(b'x'); time.sleep(0.05)"], ids=["silent", "half", "chatty", "drip"])
 def test_no_worker_is_waited_for_beyond_its_time(code, hostile):
     hostile(code)
-    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=1)
+    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=1)
     assert "took longer than 1 s" in result["error"]
 
 
@@ -110,7 +111,7 @@ def test_no_worker_is_waited_for_beyond_its_time(code, hostile):
     ("subprocess.Popen(['sleep', '30'], start_new_session=True); os._exit(5)", "exit code 5")], ids=["exit", "abort", "closes", "half", "daemon"])
 def test_an_end_is_an_end(code, words, hostile):
     hostile(code)
-    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=120)
+    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=120)
     assert words in result["error"]
 
 
@@ -127,14 +128,14 @@ def test_a_verdict_may_come_before_its_report(hostile):
 @pytest.mark.parametrize("early", [[], 1, None, {}, {**GOOD, "verdict": "PERHAPS"}], ids=["list", "number", "null", "empty", "no verdict"])
 def test_an_early_verdict_is_looked_at_too(early, hostile):
     hostile(f"out({(json.dumps({'early': early}) + chr(10)).encode()!r}); out(good)")
-    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
 def test_a_worker_that_starts_and_says_nothing_is_given_up(hostile, monkeypatch):
     monkeypatch.setattr(pool, "START_S", 1.0)
     hostile("out(good)", "time.sleep(600)")
-    (_, result), = batch.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "took too long to start" in result["error"]
 
 
@@ -150,7 +151,7 @@ def test_a_worker_that_does_not_read_does_not_stop_us(hostile):
 
 def test_what_cannot_be_printed_comes_as_escapes_and_the_name_is_ours(hostile):
     hostile(changed(video="/etc/passwd", note="\x1b[2J\ud800 \u202e", model="a\nb"))
-    (_, result), = batch.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
+    (_, result), = many.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
     assert result["video"] == "mine.mp4" and result["note"] == "\\x1b[2J\\ud800 \\u202e" and result["model"] == "a\\nb"
 
 
@@ -169,7 +170,7 @@ def test_a_worker_that_cannot_start_is_a_row_and_an_end(hostile, monkeypatch, er
 
     monkeypatch.setattr(pool.subprocess, "Popen", popen)
     monkeypatch.setattr(pool, "START_PAUSE_S", 0.01)
-    results = dict(batch.results_of(jobs("a", "b", "c"), {}, 1, time_limit_s=60))
+    results = dict(many.results_of(jobs("a", "b", "c"), {}, 1, time_limit_s=60))
     assert [("cannot" in r["error"] or "can be started" in r["error"]) for _, r in sorted(results.items())] == [not good, True, True]
 
 
@@ -184,22 +185,22 @@ def test_a_thread_that_cannot_start_leaves_the_work_to_the_others(hostile, monke
         real(self)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert len(dict(batch.results_of(jobs("a", "b"), {}, 2, time_limit_s=60))) == 2
+    assert len(dict(many.results_of(jobs("a", "b"), {}, 2, time_limit_s=60))) == 2
 
 
 def test_a_bug_in_the_reader_is_raised_and_not_waited_for(hostile, monkeypatch):
     hostile("out(good)")
     monkeypatch.setattr(messages, "answer", lambda message: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(batch.results_of(jobs("a", "b"), {}, 1, time_limit_s=60))
+        list(many.results_of(jobs("a", "b"), {}, 1, time_limit_s=60))
 
 
 def test_workers_of_predict_have_the_limits_of_the_page(hostile):
     """The limits are in the worker's argument, and the worker's own code sets them."""
     hostile("limits = json.loads(sys.argv[1])['limits']\n"
             + "out(json.dumps({'result': {**json.loads(good)['result'], 'limits': limits}}).encode() + b'\\n')")
-    (_, result), = batch.results_of(jobs("a"), {"threads": 3}, 1)
-    assert result["limits"] == pool.limits_of(batch.TIME_LIMIT_S, threads=3)
+    (_, result), = many.results_of(jobs("a"), {"threads": 3}, 1)
+    assert result["limits"] == pool.limits_of(many.TIME_LIMIT_S, threads=3)
     assert result["limits"]["memory_bytes"] == pool.MEMORY_BYTES + 2 * pool.THREAD_BYTES
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deepfake_detection.detector import batch
+from deepfake_detection.prediction import many
 from deepfake_detection.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def without_reports(path) -> bytes:
     """The table as a run without --report leaves it."""
     import io
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, batch.CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, many.CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "report": ""} for row in rows_of(path))
     return out.getvalue().encode()
@@ -211,13 +211,13 @@ def test_a_missing_model_is_one_line(clips, tmp_path):
 def test_a_video_that_takes_too_long_costs_its_own_row_only(clips, tiny_model, monkeypatch):
     settings = {"model": str(tiny_model), "frames": 2}
     jobs = [{"video": str(clips["real"]), "name": "a", "report": None}, {"video": str(clips["fake"]), "name": "b", "report": None}]
-    results = dict(batch.results_of(jobs, settings, 1, time_limit_s=0.001))
+    results = dict(many.results_of(jobs, settings, 1, time_limit_s=0.001))
     assert all("took longer than 0.001 s" in r["error"] for r in results.values()) and len(results) == 2
 
 
 def test_a_worker_that_dies_costs_its_own_row_only(clips, tiny_model):
     """A decoder that crashes on a file must not take the others with it."""
-    from deepfake_detection.detector.pool import Died, Worker
+    from deepfake_detection.prediction.pool import Died, Worker
     worker = Worker({"model": str(tiny_model), "frames": 2})
     job = {"video": str(clips["real"]), "name": "a", "report": None}
     try:
@@ -238,7 +238,7 @@ def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model,
     monkeypatch.setenv("DEEPFAKE_CALLBACK_SECRET", "s3cret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     assert "s3cret" not in environment().values()
-    code = ("import sys\nfrom deepfake_detection.detector.pool import Worker\n"
+    code = ("import sys\nfrom deepfake_detection.prediction.pool import Worker\n"
             f"w = Worker({{'model': {str(tiny_model)!r}}}); w.wait_ready(); print(w.pid, flush=True); sys.stdin.read()")
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
     child = int(parent.stdout.readline())
@@ -258,30 +258,30 @@ def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model,
 
 
 def test_find_videos(tmp_path, folder):
-    assert [Path(v).name for v in batch.find_videos([folder, folder / "broken.mp4"])] == ["=1+1.mp4", "fa,ke \"x\".mp4", "broken.mp4", "nobody.mp4"]
+    assert [Path(v).name for v in many.find_videos([folder, folder / "broken.mp4"])] == ["=1+1.mp4", "fa,ke \"x\".mp4", "broken.mp4", "nobody.mp4"]
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(UserError, match="no videos"):
-        batch.find_videos([tmp_path])
+        many.find_videos([tmp_path])
 
 
 def test_report_names_are_safe_and_distinct():
-    names = batch.report_names(["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"])
+    names = many.report_names(["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"])
     assert len({n.lower() for n in names}) == 9 and "index" not in names and all(len(n.encode()) <= 200 for n in names) and all("/" not in n and not n.startswith(".") for n in names) and names[0] == "x" and names[1] == "b-x"
 
 
 @pytest.mark.parametrize("text, safe", [("a.mp4", "a.mp4"), ("=1+1.mp4", "./=1+1.mp4"), ("-x", "./-x"), ("@x", "./@x"), ("+x", "./+x"), ("", "")])
 def test_cells_are_no_formulas(text, safe):
-    assert batch.cell(text) == safe
+    assert many.cell(text) == safe
 
 
 def test_two_runs_on_one_table(tmp_path):
-    first = batch.CsvFile(tmp_path / "v.csv", "defaults")
+    first = many.CsvFile(tmp_path / "v.csv", "defaults")
     with pytest.raises(UserError, match="another run"):
-        batch.CsvFile(tmp_path / "v.csv", "defaults")
+        many.CsvFile(tmp_path / "v.csv", "defaults")
     first.close()
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a table that predict.py wrote"):
-        batch.CsvFile(tmp_path / "other.csv", "defaults")
+        many.CsvFile(tmp_path / "other.csv", "defaults")
     assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
 
 
@@ -315,8 +315,8 @@ def _row(path, video, error=""):
     from deepfake_detection import files
     result = {"video": str(video), "verdict": "REAL", "p_real": 0.9, "p_fake": 0.1, "interval": None, "frames_decoded": 4, "frames_with_face": 4,
               "people": [], "model": "m", "error": error, "source": files.source_stamp(video)}
-    table = batch.CsvFile(path, "s")
-    table.append(batch.csv_row(result, "s"))
+    table = many.CsvFile(path, "s")
+    table.append(many.csv_row(result, "s"))
     table.finish([str(video)])
 
 
@@ -330,7 +330,7 @@ def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
     video.write_bytes(b"a video, as it were")
     _row(tmp_path / "v.csv", video)
     change(video)
-    table = batch.CsvFile(tmp_path / "v.csv", "s")
+    table = many.CsvFile(tmp_path / "v.csv", "s")
     try:
         assert table.stands(str(video), video) is stands
     finally:
@@ -338,12 +338,12 @@ def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
 
 
 def test_a_second_close_leaves_the_next_runs_lock(tmp_path):
-    first = batch.CsvFile(tmp_path / "v.csv", "s")
+    first = many.CsvFile(tmp_path / "v.csv", "s")
     first.close()
-    second = batch.CsvFile(tmp_path / "v.csv", "s")
+    second = many.CsvFile(tmp_path / "v.csv", "s")
     first.close()
     with pytest.raises(UserError, match="another run"):
-        batch.CsvFile(tmp_path / "v.csv", "s")
+        many.CsvFile(tmp_path / "v.csv", "s")
     second.close()
     assert [p.name for p in tmp_path.iterdir()] == ["v.csv"]
 
@@ -351,7 +351,7 @@ def test_a_second_close_leaves_the_next_runs_lock(tmp_path):
 @pytest.mark.parametrize("name", ["v.csv", "x" * 251 + ".csv"], ids=["short", "255 bytes"])
 def test_a_planted_lock_of_a_table_is_never_written_through(tmp_path, name):
     (tmp_path / "precious.txt").write_text("years of work")
-    batch._lock_of(tmp_path / name).symlink_to("precious.txt")
+    many._lock_of(tmp_path / name).symlink_to("precious.txt")
     with pytest.raises(UserError, match="where our lock should be"):
-        batch.CsvFile(tmp_path / name, "s")
+        many.CsvFile(tmp_path / name, "s")
     assert (tmp_path / "precious.txt").read_text() == "years of work"

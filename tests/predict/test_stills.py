@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import prediction_clips as clips_of
-from deepfake_detection.detector import batch, material, stills
+from deepfake_detection.prediction import many
+from deepfake_detection.detector import material, stills
 from deepfake_detection.errors import UserError
 
 
@@ -39,9 +40,9 @@ def test_a_picture_is_judged_as_one_frame_and_says_so(tmp_path, detector, name, 
     assert result.verdict == verdict and result.frames_decoded == 1 and result.file["still"]
     assert (result.file["width"], result.file["height"], result.file["bits_per_pixel"], result.duration_s) == (480, 400, None, 0)
     assert stills.WARNING in result.warnings
-    line = batch.line_of(result.to_json())
+    line = many.line_of(result.to_json())
     assert stills.WARNING in line and "1 frame with a face" in line
-    assert stills.WARNING in batch.csv_row(result.to_json(), "defaults")["note"]
+    assert stills.WARNING in many.csv_row(result.to_json(), "defaults")["note"]
 
 
 def test_the_content_tells_a_picture_not_the_name(tmp_path, detector):
@@ -113,17 +114,17 @@ def test_a_folder_s_pictures_are_judged_when_asked_only(tmp_path):
     for name in ("a.mp4", "b.JPG", "c.heic", ".d.png", "e.txt"):
         (tmp_path / name).write_bytes(b"x")
     names = lambda found: [f.rsplit("/", 1)[1] for f in found]
-    assert names(batch.find_videos([tmp_path])) == ["a.mp4"]
-    assert names(batch.find_videos([tmp_path], pictures=True)) == ["a.mp4", "b.JPG", "c.heic"]
-    assert names(batch.find_videos([tmp_path / "b.JPG"])) == ["b.JPG"]
+    assert names(many.find_videos([tmp_path])) == ["a.mp4"]
+    assert names(many.find_videos([tmp_path], pictures=True)) == ["a.mp4", "b.JPG", "c.heic"]
+    assert names(many.find_videos([tmp_path / "b.JPG"])) == ["b.JPG"]
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(UserError) as e:
-        batch.find_videos([tmp_path])
+        many.find_videos([tmp_path])
     assert "--pictures" in e.value.hint
 
 
 def test_a_picture_has_a_report_and_no_annotated_copy(tmp_path, detector):
-    from deepfake_detection.detector.annotate import write_annotated
+    from deepfake_detection.prediction.annotate import write_annotated
     from deepfake_detection.detector.explain import write_report
     result = detector.predict(saved(tmp_path / "a.jpg", photo(clips_of.FAKE_TINT)))
     write_report(result, detector, tmp_path / "a.html", name="a.jpg")
@@ -168,4 +169,4 @@ def test_the_model_states_its_range(tmp_path):
 
 def test_a_clip_outside_the_range_is_warned_of(clips, detector):
     result = detector.predict(clips["real"])       # 200 px high
-    assert result.to_json()["warnings"] and "(200 px" in batch.line_of(result.to_json())
+    assert result.to_json()["warnings"] and "(200 px" in many.line_of(result.to_json())

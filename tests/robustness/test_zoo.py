@@ -12,7 +12,7 @@ import pytest
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
 from deepfake_detection.video import containers, frames, sampling
-from deepfake_detection.video.account import ERROR, NO_FRAMES, OK
+from deepfake_detection.stage_report import ERROR, NO_FRAMES, OK
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_a_video_that_takes_too_long_costs_its_own_row(zoo, tiny_model, tmp_path
 
 def test_memory_of_a_worker_is_limited(zoo, tiny_model):
     """A frame of 8K in a worker that may have little more than it holds when it is ready: an answer or an end, and the next video is fine."""
-    from deepfake_detection.detector.pool import Died, Worker
+    from deepfake_detection.prediction.pool import Died, Worker
     roomy = Worker({"model": str(tiny_model), "frames": 2})
     try:
         roomy.wait_ready()

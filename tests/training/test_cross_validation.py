@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import cross_validation, evaluate, train
+from deepfake_detection.training import cross_validation, results, train
 
 
 def rows(groups=8, videos=3, faces=2, features=12, seed=0, noise=1.0):
@@ -88,7 +88,7 @@ def test_the_stage_scores_every_video_once_and_keeps_a_model(folded, tiny_faces)
     assert sorted(name for name, _ in scored) == sorted(faces.names) and all(0 <= p <= 1 for _, p in scored)
     videos = pd.read_csv(out / "video_scores.csv")
     assert set(videos.video) == set(faces.titles) and videos["set"].str.startswith("fold ").all()
-    assert result["set"] == "out of fold" and evaluate.in_folds(out)
+    assert result["set"] == "out of fold" and results.in_folds(out)
     assert keras.models.load_model(out / "tmp_checkpoint" / "best_model.keras", compile=False).input_shape == (None, 16, 16, 3)
     for name in ("Confusion.png", "history.csv", "scores.csv"):
         assert (out / name).stat().st_size > 0, name

@@ -109,11 +109,11 @@ def faces(tmp_path):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_a_model_of_any_size_works_with_a_size_and_says_so_without(tmp_path, faces, name):
-    from deepfake_detection.training import predict_faces
+    from deepfake_detection.training import score
     any_size().save(tmp_path / name)
     with pytest.raises(UserError, match="--image-size"):
-        predict_faces.run(tmp_path / name, faces, tmp_path / "out")
-    predict_faces.run(tmp_path / name, faces, tmp_path / "out", image_size=40)
+        score.run(tmp_path / name, faces, tmp_path / "out")
+    score.run(tmp_path / name, faces, tmp_path / "out", image_size=40)
     scores = json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())
     import cv2
     rows = {name: np.ravel(p)[0] for name, p in scores}
@@ -134,13 +134,13 @@ def test_a_model_of_any_size_works_with_a_size_and_says_so_without(tmp_path, fac
     (lambda: _masked((None, 32, 32, 3)), "no fixed size"), (lambda: _masked((4, None, None, 3)), "no fixed size"),
 ], ids=["two classes", "free height", "no sigmoid", "grey", "oblong", "numbers", "free time", "free sequence", "free faces"])
 def test_other_shapes_are_one_line_or_work(tmp_path, faces, make, words):
-    from deepfake_detection.training import predict_faces
+    from deepfake_detection.training import score
     make().save(tmp_path / "m.keras")
     if not words:
-        predict_faces.run(tmp_path / "m.keras", faces, tmp_path / "out")
+        score.run(tmp_path / "m.keras", faces, tmp_path / "out")
         return
     with pytest.raises(UserError, match=words):
-        predict_faces.run(tmp_path / "m.keras", faces, tmp_path / "out", image_size=32)
+        score.run(tmp_path / "m.keras", faces, tmp_path / "out", image_size=32)
 
 
 def _masked(shape):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import evaluate, predict_faces, session, train
+from deepfake_detection.training import results, score, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
 
 TINY = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published")
@@ -110,7 +110,7 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
         np.testing.assert_allclose(model.predict(test.get(np.arange(24)), verbose=0)[:, 0], [p for _, p in rows], atol=1e-6)
 
     # 03a: the same numbers from the file, whatever the batch size.
-    again = predict_faces.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
+    again = score.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
     np.testing.assert_allclose([p for _, p in json.loads((tmp_path / "a" / "cnn_preds_values.json").read_text())], [p for _, p in rows], atol=1e-6)
     assert again["faces"]["auc"] == result["faces"]["auc"]
 
@@ -164,7 +164,7 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     session.start(seed=1, announce=False)
     model, _ = train.build_model(TINY)
     model.save(tmp_path / "m.keras")
-    result = predict_faces.run(tmp_path / "m.keras", faces, tmp_path / "out")
+    result = score.run(tmp_path / "m.keras", faces, tmp_path / "out")
     assert "faces" not in result and not (tmp_path / "out" / "ROC.png").exists()
     names = [name for name, _ in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
     assert names == ["holiday-001-00.png", "holiday-002-00.png", "holiday-000-00.png"]
@@ -243,9 +243,9 @@ def test_title_of_a_face(name, title):
 def test_metrics_refuse_what_the_data_does_not_support(dataset):
     faces = find_faces(dataset / "test" )
     reals = faces.take(np.flatnonzero(faces.y == 1))
-    result = evaluate.metrics_of(reals, np.full(len(reals), 0.7))
+    result = results.metrics_of(reals, np.full(len(reals), 0.7))
     assert "refused" in result["faces"]["auc"] and result["faces"]["accuracy"]["value"] == 1.0
-    assert any("not computed" in line for line in evaluate.summary(result))
+    assert any("not computed" in line for line in results.summary(result))
 
 
 @pytest.mark.parametrize("faces_margin, model_margin, trim, part", [
@@ -253,7 +253,7 @@ def test_metrics_refuse_what_the_data_does_not_support(dataset):
     (0.3, 0.0, {"top": 0.2, "bottom": 0.1}, (0.1875, 0.3125, 0.8125, 0.75)),
 ])
 def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin, trim, part):
-    assert predict_faces.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
+    assert score.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -263,7 +263,7 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
     model.save(tmp_path / "m.keras")
     card = {"margin": 0.0, "trim": {"top": 0.2, "bottom": 0.1}, "calibration": {"temperature": 2.0, "bias": 0.5}, "flip": flip}
     (tmp_path / "m.json").write_text(json.dumps(card))
-    predict_faces.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
+    score.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
     got = [p for _, p in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
     store = FaceStore(find_faces(dataset / "test"), 16, part=(0.1875, 0.3125, 0.8125, 0.75))
     faces = store.get(np.arange(24))
@@ -272,7 +272,7 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
         mirrored = model.predict(faces[:, :, ::-1], verbose=0)[:, 0]
         assert np.abs(raw - mirrored).max() > 1e-5
         raw = (raw + mirrored) / 2
-    np.testing.assert_allclose(got, predict_faces.calibrated(raw, card["calibration"]), atol=1e-6)
+    np.testing.assert_allclose(got, score.calibrated(raw, card["calibration"]), atol=1e-6)
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(UserError, match="description"):
-        predict_faces.card_of(tmp_path / "m.keras")
+        score.card_of(tmp_path / "m.keras")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from deepfake_detection.detector import pool
+from deepfake_detection.prediction import pool
 from deepfake_detection.errors import UserError
 from deepfake_detection.web import service, store
 

@@ -19,9 +19,9 @@ from typing import Callable
 from ..errors import UserError
 from ..video import sandbox
 from ..video.workers import MEMORY_BYTES as WORKER_MEMORY_BYTES
-from . import messages
+from ..detector import messages
 
-COMMAND = [sys.executable, "-P", "-m", "deepfake_detection.detector.worker"]
+COMMAND = [sys.executable, "-P", "-m", "deepfake_detection.prediction.worker"]
 #: Limits of a worker, the page's and predict.py's: address space, bytes of a file it writes, open files.
 MEMORY_BYTES, FILE_BYTES, OPEN_FILES = WORKER_MEMORY_BYTES, 64 << 20, 256
 #: Address space that each further thread may take: its stack and its arena of the allocator.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from ..errors import UserError
+from .errors import UserError
 
 OK, NO_FACE, NO_FRAMES, SKIPPED, ERROR = "ok", "no face", "no frames", "skipped", "error"
 
@@ -39,7 +39,7 @@ class Account:
 
     def write(self, path: str | Path) -> None:
         """Writes it as CSV, atomically."""
-        from ..files import csv_name, write_csv
+        from .files import csv_name, write_csv
 
         write_csv(path, self.table().assign(video=lambda t: t["video"].map(csv_name)))
 

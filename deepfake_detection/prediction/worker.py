@@ -1,9 +1,9 @@
 """The process that decodes and judges videos: one JSON object a line in on stdin, one a line out on stdout.
 
-    python -P -m deepfake_detection.detector.worker '{"settings": {...}, "limits": {...}}'
+    python -P -m deepfake_detection.prediction.worker '{"settings": {...}, "limits": {...}}'
 
 Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the queue, the
-secrets or the results. This one is started by `detector.pool` with an environment of a few named variables, leaves the network,
+secrets or the results. This one is started by `prediction.pool` with an environment of a few named variables, leaves the network,
 sets its own limits (`video.sandbox`), loads the model, says that it is ready and then works on what it is sent. It ends when its
 stdin closes or its parent dies: a parent that is killed leaves no worker behind.
 
@@ -50,7 +50,7 @@ def main(argument: str) -> int:
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        from .predictor import Detector
+        from ..detector.predictor import Detector
         detector = Detector(**options["settings"])
         detector.warm()
     except UserError as e:
@@ -79,13 +79,13 @@ def work(detector, job: dict, send, kept: dict) -> dict:
 
     import cv2
 
-    from .predictor import failed
+    from ..detector.predictor import failed
     start = time.perf_counter()
     try:
         prediction = kept.pop(job["video"], None) or detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
         result = {**prediction.to_json(), "video": job["name"]}
         if job.get("keep"):
-            from .explain import slim
+            from ..detector.explain import slim
             kept[job["video"]] = slim(prediction)
         elif job.get("report") or job.get("annotate"):
             send({"early": {**result, "seconds": round(time.perf_counter() - start, 3)}})
@@ -111,7 +111,7 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
     import cv2
 
     from .annotate import write_annotated
-    from .explain import write_report
+    from ..detector.explain import write_report
     made = {"report": lambda tell: write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto", progress=tell),
             "annotate": lambda tell: write_annotated(prediction, detector, job["annotate"], progress=tell)}
     problems = []

@@ -1,6 +1,6 @@
 """Many videos, a verdict each: what `predict.py` does once its options are read.
 
-Videos go to worker processes (`detector.pool`); a file that crashes its decoder costs that file's row an error and nothing else.
+Videos go to worker processes (`prediction.pool`); a file that crashes its decoder costs that file's row an error and nothing else.
 Lines are printed in the order of the input; rows of --csv are written (and synced to the disk) as they are done, and put into the
 order of the input when the run ends, so an interrupted and resumed run leaves the same bytes as an undisturbed one.
 """
@@ -50,7 +50,7 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
         UserError: when a path does not exist, or a folder holds no video.
     """
     from .. import video
-    from .stills import is_picture_name
+    from ..detector.stills import is_picture_name
     found: list[str] = []
     for given in paths:
         path = Path(given)
@@ -253,7 +253,7 @@ def _judged(worker: Worker, job: dict) -> dict:
 
     Read afterwards, so that a file which is refused at once costs no reading of its gigabytes; none if it changed meanwhile.
     """
-    from .predictor import failed
+    from ..detector.predictor import failed
     before = _stamp(job["video"], content=False) if job.get("stamp") else None
     try:
         result = worker.run({k: v for k, v in job.items() if k != "stamp"})
@@ -359,7 +359,7 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
 def settings_text(settings: dict) -> str:
     """Everything that changes a score, short: `frames=32 sampling=even`; what is left to the model is not named."""
     from ..places import MODEL_FOLDER
-    from .predictor import Settings
+    from ..detector.predictor import Settings
     changed = {k: v for k, v in settings.items() if k not in ("threads", "model") and v != getattr(Settings, k)}
     stated = Path(settings.get("model") or MODEL_FOLDER) / "detector.json"
     if stated.is_file():
@@ -428,7 +428,7 @@ def _run(jobs: list[dict], settings: dict, workers: int, table: CsvFile | None, 
     Returns:
         whether all is well, and the result objects of the videos without a verdict.
     """
-    from .predictor import failed
+    from ..detector.predictor import failed
     done: dict[int, dict] = {at: failed(job["name"], unread[job["name"]]) for at, job in enumerate(jobs) if job["name"] in unread}
     whole, next_line = not done, 0
 

@@ -20,7 +20,7 @@ from ..blending.faces import BOX, Faces
 from ..faces.crops import crop_face
 from ..training.judge import WIDE_MARGIN as MARGIN
 from ..training.judge import in_crop
-from .runtime import CONFIG, KERAS, ONNX
+from ..detector.network import CONFIG, KERAS, ONNX
 
 OPSET = 17
 
@@ -101,7 +101,7 @@ def to_onnx(model, path: str | Path) -> None:
                           f"{name}_logit")
             names[name] = add("Sigmoid", [product], "score")
         else:
-            raise UserError(f"the layer {name} ({kind}) cannot be written as ONNX", hint="add it to detector/export.py")
+            raise UserError(f"the layer {name} ({kind}) cannot be written as ONNX", hint="add it to export/ship.py")
     graph = helper.make_graph(nodes, model.name, [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
                               [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
@@ -127,7 +127,7 @@ def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
         folder: of detector.onnx and detector.json.
     """
     from ..training.judge import rows_to_judge
-    from .runtime import DetectorModel
+    from ..detector.network import DetectorModel
 
     model, boxes = DetectorModel.load(folder, threads=2), faces.table[list(BOX)].to_numpy(np.float64)
     rows = rows_to_judge(faces, per_clip)

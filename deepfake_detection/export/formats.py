@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cli
-from .errors import UserError
-from .files import atomic_path
-from .labels import TIE_THRESHOLD
-from .places import MODEL_FOLDER
+from .. import cli
+from ..errors import UserError
+from ..files import atomic_path
+from ..labels import TIE_THRESHOLD
+from ..places import MODEL_FOLDER
 
 FORMATS = {"onnx": ".onnx", "tflite": ".tflite", "openvino": ".xml"}
 
@@ -42,8 +42,8 @@ def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
     Raises:
         UserError: fewer than two pictures can be read.
     """
-    from .faces import pictures
-    from .faces.crops import network_input
+    from ..faces import pictures
+    from ..faces.crops import network_input
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURES)
     order = np.random.default_rng(seed).permutation(len(paths))
     faces = []
@@ -70,7 +70,7 @@ def generated_faces(size: int, count: int, seed: int) -> np.ndarray:
 
 def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     """Writes ONNX; eight bits (QDQ form) when `faces` are given to calibrate with."""
-    from .detector.export import to_onnx as write
+    from .ship import to_onnx as write
     if faces is None:
         write(model, path)
         return
@@ -181,7 +181,7 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
         raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file")
     import keras
 
-    from .models import model_file
+    from ..models import model_file
     model = model_file.load(model_path)
     if isinstance(model, keras.Sequential):
         # The same layers as a graph, which is what the writers walk through; cloned, so that each layer has one place in one graph.

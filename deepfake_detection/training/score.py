@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN     # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
 from ..models.weights import load_into
-from . import evaluate, sequences, session
+from . import results, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .known import groups_of
 from .train import predict, prediction_batch, store_for
@@ -145,8 +145,8 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
             p_real = calibrated(p_real, card["calibration"])
         extra = {"stage": "03a_load_model", "set": str(faces_folder),
                  "model": {"name": loaded.name, "parameters": int(loaded.count_params()), "file": str(model_file), "sha256": files.sha256(model_file)}}
-        evaluate.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
-        return evaluate.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set")
+        results.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
+        return results.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set")
 
 
 def calibrated(p_real, values: dict):
