@@ -15,15 +15,33 @@ LABELS_HINT = "--labels FILE, a labels.csv beside the videos, or folders real/ a
 def arguments():
     p = cli.parser(__doc__)
     cli.frames_option(p, old=["--frames-out"])
-    p.add_argument("--sampling", choices=("per-second", "even", "keyframes"), default="per-second",
-                   help="which frames: index %% floor(fps) == 0, evenly spread, or key frames only (default: %(default)s)")
-    cli.option(p, "--frame-count", old=["--frames"], type=cli.positive_int, default=32, metavar="N",
-                   help="frames a video for even and, at most, keyframes (default: %(default)s)")
-    p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR",
-                   help="'published' (by the video's width) or a factor, 1 for none (default: %(default)s)")
+    p.add_argument(
+        "--sampling",
+        choices=("per-second", "even", "keyframes"),
+        default="per-second",
+        help="which frames: index %% floor(fps) == 0, evenly spread, or key frames only (default: %(default)s)",
+    )
+    cli.option(
+        p,
+        "--frame-count",
+        old=["--frames"],
+        type=cli.positive_int,
+        default=32,
+        metavar="N",
+        help="frames a video for even and, at most, keyframes (default: %(default)s)",
+    )
+    p.add_argument(
+        "--scale",
+        type=_scale,
+        default="published",
+        metavar="FACTOR",
+        help="'published' (by the video's width) or a factor, 1 for none (default: %(default)s)",
+    )
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     p.add_argument("--max-videos", type=cli.positive_int, metavar="N", help="only N videos, balanced over the labels")
-    p.add_argument("--need-labels", action="store_true", help="stop unless there are REAL and FAKE videos, as training needs")
+    p.add_argument(
+        "--need-labels", action="store_true", help="stop unless there are REAL and FAKE videos, as training needs"
+    )
     return p
 
 
@@ -44,10 +62,17 @@ def main(argv=None):
         if options.need_labels and not {"REAL", "FAKE"} <= set(manifest.loc[manifest["error"] == "", "label"]):
             raise UserError(note, file=options.data, hint=LABELS_HINT)
         print(f"note: {note} ({LABELS_HINT})", flush=True)
-    account = frames.convert(manifest, options.data, options.frames_dir,
-                             sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
-                             scale=options.scale, max_videos=options.max_videos, seed=options.seed,
-                             worker_count=options.workers, force=options.force)
+    account = frames.convert(
+        manifest,
+        options.data,
+        options.frames_dir,
+        sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
+        scale=options.scale,
+        max_videos=options.max_videos,
+        seed=options.seed,
+        worker_count=options.workers,
+        force=options.force,
+    )
     report = cli.stage_reports(options.out) / "00_videos.csv"
     account.write(report)
     print(account.summary())

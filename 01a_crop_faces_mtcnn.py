@@ -14,32 +14,87 @@ from deepfake_detection import cli
 def arguments():
     p = cli.parser(__doc__)
     cli.frames_option(p)
-    cli.option(p, "--face-detector", old=["--detector"], choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast",
-                   help="mtcnn: the package itself, on TensorFlow; mtcnn_fast: its networks and weights on ONNX Runtime, the same "
-                        "faces; yunet: lighter, other boxes (default: %(default)s)")
-    p.add_argument("--margin", type=_not_negative, default=0.30, metavar="PART",
-                   help="part of the box added on every side (default: %(default)s)")
-    p.add_argument("--confidence", type=cli.fraction, metavar="P",
-                   help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)")
-    p.add_argument("--min-face", type=cli.positive_float, default=20.0, metavar="PX",
-                   help="smallest face looked for, in pixels of the resized frame (default: %(default)s)")
-    p.add_argument("--min-face-source", type=cli.positive_float, metavar="PX", help="the same in pixels of the source video, instead")
-    p.add_argument("--carry-over", action="store_true",
-                   help="fill a frame without a face from the person's box in past frames; marked `carried` in boxes.csv")
-    p.add_argument("--carry-mean", type=cli.positive_int, default=3, metavar="K",
-                   help="carry the mean of the person's last K boxes (default: %(default)s)")
-    p.add_argument("--carry-frames", type=cli.positive_int, default=5, metavar="M",
-                   help="from at most M frames back (default: %(default)s)")
-    p.add_argument("--direct", action="store_true", help="from the videos themselves, without stage 00; with these options of 00:")
-    p.add_argument("--sampling", choices=("per-second", "even", "keyframes"), default="per-second",
-                   help="which frames (default: %(default)s)")
-    p.add_argument("--frame-count", type=cli.positive_int, default=32, metavar="N",
-                   help="frames a video for even and, at most, keyframes (default: %(default)s)")
-    p.add_argument("--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)")
+    cli.option(
+        p,
+        "--face-detector",
+        old=["--detector"],
+        choices=("mtcnn", "mtcnn_fast", "yunet"),
+        default="mtcnn_fast",
+        help="mtcnn: the package itself, on TensorFlow; mtcnn_fast: its networks and weights on ONNX Runtime, the same "
+        "faces; yunet: lighter, other boxes (default: %(default)s)",
+    )
+    p.add_argument(
+        "--margin",
+        type=_not_negative,
+        default=0.30,
+        metavar="PART",
+        help="part of the box added on every side (default: %(default)s)",
+    )
+    p.add_argument(
+        "--confidence",
+        type=cli.fraction,
+        metavar="P",
+        help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)",
+    )
+    p.add_argument(
+        "--min-face",
+        type=cli.positive_float,
+        default=20.0,
+        metavar="PX",
+        help="smallest face looked for, in pixels of the resized frame (default: %(default)s)",
+    )
+    p.add_argument(
+        "--min-face-source",
+        type=cli.positive_float,
+        metavar="PX",
+        help="the same in pixels of the source video, instead",
+    )
+    p.add_argument(
+        "--carry-over",
+        action="store_true",
+        help="fill a frame without a face from the person's box in past frames; marked `carried` in boxes.csv",
+    )
+    p.add_argument(
+        "--carry-mean",
+        type=cli.positive_int,
+        default=3,
+        metavar="K",
+        help="carry the mean of the person's last K boxes (default: %(default)s)",
+    )
+    p.add_argument(
+        "--carry-frames",
+        type=cli.positive_int,
+        default=5,
+        metavar="M",
+        help="from at most M frames back (default: %(default)s)",
+    )
+    p.add_argument(
+        "--direct", action="store_true", help="from the videos themselves, without stage 00; with these options of 00:"
+    )
+    p.add_argument(
+        "--sampling",
+        choices=("per-second", "even", "keyframes"),
+        default="per-second",
+        help="which frames (default: %(default)s)",
+    )
+    p.add_argument(
+        "--frame-count",
+        type=cli.positive_int,
+        default=32,
+        metavar="N",
+        help="frames a video for even and, at most, keyframes (default: %(default)s)",
+    )
+    p.add_argument(
+        "--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)"
+    )
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
-    p.add_argument("--shard", type=_shard, metavar="I/N",
-                   help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames-dir and one --out; a last run "
-                        "without --shard writes the whole account")
+    p.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames-dir and one --out; a last run "
+        "without --shard writes the whole account",
+    )
     return p
 
 
@@ -76,16 +131,29 @@ def main(argv=None):
         stage = f"01a-{index}-of-{count}"
         manifest = manifest.iloc[index::count]
     cli.announce(stage, options, options.out)
-    if manifest.empty:                       # more shards than videos
+    if manifest.empty:  # more shards than videos
         print("no video in this shard")
         return
     settings = extract.FaceSettings(
-        options.face_detector, options.min_face, options.margin, options.confidence,
-        extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None, options.min_face_source)
-    account = extract.crop_faces(manifest, options.data, options.frames_dir, settings, direct=options.direct,
-                                 sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
-                                 scale=options.scale, worker_count=options.workers, force=options.force,
-                                 lock=f"{extract.LOCK}-{stage}" if options.shard else extract.LOCK)
+        options.face_detector,
+        options.min_face,
+        options.margin,
+        options.confidence,
+        extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None,
+        options.min_face_source,
+    )
+    account = extract.crop_faces(
+        manifest,
+        options.data,
+        options.frames_dir,
+        settings,
+        direct=options.direct,
+        sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
+        scale=options.scale,
+        worker_count=options.workers,
+        force=options.force,
+        lock=f"{extract.LOCK}-{stage}" if options.shard else extract.LOCK,
+    )
     report = cli.stage_reports(options.out) / f"{stage}_videos.csv"
     account.write(report)
     print(account.summary())

@@ -12,8 +12,12 @@ from deepfake_detection import cli
 def arguments():
     p = cli.parser(__doc__)
     cli.frames_option(p)
-    p.add_argument("--radius", type=cli.positive_int, metavar="PX",
-                   help="radius of a point (default: 1 for every 60 px of the crop's shorter side)")
+    p.add_argument(
+        "--radius",
+        type=cli.positive_int,
+        metavar="PX",
+        help="radius of a point (default: 1 for every 60 px of the crop's shorter side)",
+    )
     return p
 
 
@@ -25,7 +29,9 @@ def main(argv=None):
 
     manifest = read_manifest(options.data, options.layout, options.labels)
     cli.announce("01b", options, options.out)
-    account = landmarks.mark_faces(manifest, options.frames_dir, radius=options.radius, worker_count=options.workers, force=options.force)
+    account = landmarks.mark_faces(
+        manifest, options.frames_dir, radius=options.radius, worker_count=options.workers, force=options.force
+    )
     report = cli.stage_reports(options.out) / "01b_videos.csv"
     account.write(report)
     print(account.summary())

@@ -18,6 +18,7 @@ from deepfake_detection import cli
 def parts(text):
     """argparse type: three positive numbers as 80:10:10."""
     import argparse
+
     values = text.split(":")
     if len(values) != 3:
         raise argparse.ArgumentTypeError(f"must be three numbers as 80:10:10, not {text}")
@@ -27,12 +28,28 @@ def parts(text):
 def parse(argv=None):
     p = cli.parser(__doc__)
     cli.frames_option(p)
-    p.add_argument("--faces", default="faces", choices=["faces", "marked_faces"], help="which crops to take (default: %(default)s)")
-    p.add_argument("--balance", default="delete", choices=["delete", "none"],
-                   help="delete: as many fake faces as real ones, thinned evenly; none: keep all (default: %(default)s)")
-    p.add_argument("--split", default="groups", choices=["groups", "official"],
-                   help="groups: people stay together; official: the data set's own (default: %(default)s)")
-    p.add_argument("--ratio", type=parts, default="80:10:10", metavar="A:B:C", help="train, val, test parts of the faces (default: %(default)s)")
+    p.add_argument(
+        "--faces", default="faces", choices=["faces", "marked_faces"], help="which crops to take (default: %(default)s)"
+    )
+    p.add_argument(
+        "--balance",
+        default="delete",
+        choices=["delete", "none"],
+        help="delete: as many fake faces as real ones, thinned evenly; none: keep all (default: %(default)s)",
+    )
+    p.add_argument(
+        "--split",
+        default="groups",
+        choices=["groups", "official"],
+        help="groups: people stay together; official: the data set's own (default: %(default)s)",
+    )
+    p.add_argument(
+        "--ratio",
+        type=parts,
+        default="80:10:10",
+        metavar="A:B:C",
+        help="train, val, test parts of the faces (default: %(default)s)",
+    )
     return p.parse_args(argv)
 
 
@@ -44,15 +61,25 @@ def main(argv=None):
     table = manifest.read_manifest(options.data, options.layout, options.labels)
     cli.announce(prepare.STAGE, options, options.out)
     print(manifest.describe(table))
-    result = prepare.prepare(table, options.frames_dir, options.out, faces=options.faces, balance=options.balance, split=options.split,
-                             ratio=options.ratio, seed=options.seed)
+    result = prepare.prepare(
+        table,
+        options.frames_dir,
+        options.out,
+        faces=options.faces,
+        balance=options.balance,
+        split=options.split,
+        ratio=options.ratio,
+        seed=options.seed,
+    )
     print(result.summary)
     for note in result.notes:
         print(f"  note: {note}")
     for name, classes in result.faces.items():
         print(f"  {name:<6} {classes['real']} real + {classes['fake']} fake faces of {result.videos[name]} videos")
     if options.split == "groups":
-        found = split_check.find(options.out / "split_dataset", groups=dict(zip(table["title"], table["group"])), pictures=False)
+        found = split_check.find(
+            options.out / "split_dataset", groups=dict(zip(table["title"], table["group"])), pictures=False
+        )
         print("  leak check: " + split_check.report(found).splitlines()[-1])
     print(f"{options.out / 'split_dataset'}, {options.out / 'split_manifest.csv'}")
 

@@ -36,49 +36,148 @@ def parse(argv=None):
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
     cli.frames_option(data)
-    data.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
+    data.add_argument(
+        "--cache-mb",
+        type=cli.positive_int,
+        metavar="N",
+        help="most memory for decoded faces (default: a fifth of the machine's)",
+    )
     model = p.add_argument_group("model")
-    cli.option(model, "--architecture", old=["--model"], dest="model", metavar="NAME",
-               help="one of: " + ", ".join(registry.names()) + f" (default: {default.model}; in folds the shipped detector)")
-    model.add_argument("--weights", metavar="W",
-                       help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file "
-                            f"(default: {default.weights}; in folds the shipped detector)")
-    model.add_argument("--image-size", type=cli.positive_int, metavar="PX", help="side of a face (default: the model's own)")
+    cli.option(
+        model,
+        "--architecture",
+        old=["--model"],
+        dest="model",
+        metavar="NAME",
+        help="one of: " + ", ".join(registry.names()) + f" (default: {default.model}; in folds the shipped detector)",
+    )
+    model.add_argument(
+        "--weights",
+        metavar="W",
+        help="imagenet, none, auto (the shipped detector if it fits) or a .keras, .h5 or .weights.h5 file "
+        f"(default: {default.weights}; in folds the shipped detector)",
+    )
+    model.add_argument(
+        "--image-size", type=cli.positive_int, metavar="PX", help="side of a face (default: the model's own)"
+    )
     model.add_argument("--dropout", type=cli.fraction, metavar="X", help="(default: the model's own)")
-    model.add_argument("--freeze", default=default.freeze, metavar="WHICH",
-                       help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: %(default)s)")
-    model.add_argument("--unfreeze-after", type=cli.positive_int, metavar="EPOCHS", help="let the frozen layers learn after so many epochs")
-    model.add_argument("--sequence-length", type=cli.positive_int, metavar="T", help="faces a sequence (default: the model's own)")
-    model.add_argument("--features", metavar="NAME", help="frame model that inception_v3_gru or efficientnet_b2_gru takes its features from")
+    model.add_argument(
+        "--freeze",
+        default=default.freeze,
+        metavar="WHICH",
+        help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: %(default)s)",
+    )
+    model.add_argument(
+        "--unfreeze-after",
+        type=cli.positive_int,
+        metavar="EPOCHS",
+        help="let the frozen layers learn after so many epochs",
+    )
+    model.add_argument(
+        "--sequence-length", type=cli.positive_int, metavar="T", help="faces a sequence (default: the model's own)"
+    )
+    model.add_argument(
+        "--features",
+        metavar="NAME",
+        help="frame model that inception_v3_gru or efficientnet_b2_gru takes its features from",
+    )
     run = p.add_argument_group("training")
-    run.add_argument("--folds", type=folds, metavar="K",
-                     help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train the whole network on "
-                          f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and 0 where "
-                          "--model or --weights is given)")
-    run.add_argument("--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)")
-    run.add_argument("--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)")
-    run.add_argument("--learning-rate", type=cli.positive_float, default=default.learning_rate, metavar="X", help="(default: %(default)s)")
+    run.add_argument(
+        "--folds",
+        type=folds,
+        metavar="K",
+        help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train the whole network on "
+        f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and 0 where "
+        "--model or --weights is given)",
+    )
+    run.add_argument(
+        "--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)"
+    )
+    run.add_argument(
+        "--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)"
+    )
+    run.add_argument(
+        "--learning-rate",
+        type=cli.positive_float,
+        default=default.learning_rate,
+        metavar="X",
+        help="(default: %(default)s)",
+    )
     run.add_argument("--optimizer", choices=train.OPTIMIZERS, default=default.optimizer, help="(default: %(default)s)")
-    run.add_argument("--weight-decay", type=float, default=default.weight_decay, metavar="X", help="of adamw and sgd (default: %(default)s)")
-    run.add_argument("--schedule", choices=train.SCHEDULES, default=default.schedule, help="of the learning rate (default: %(default)s)")
-    run.add_argument("--warmup-epochs", type=float, default=default.warmup_epochs, metavar="X",
-                     help="epochs over which the learning rate rises from 0 (default: %(default)s)")
-    run.add_argument("--patience", type=cli.positive_int, default=default.patience, metavar="N",
-                     help="epochs without a better validation loss before training stops (default: %(default)s)")
-    run.add_argument("--augment", choices=("published", "strong", "none"), default=default.augment, help="(default: %(default)s)")
-    run.add_argument("--balance", choices=train.BALANCES, default=default.balance,
-                     help="sample: as many reals as fakes an epoch; weight: the rarer class counts more (default: %(default)s)")
-    run.add_argument("--label-smoothing", type=cli.fraction, default=default.label_smoothing, metavar="X", help="(default: %(default)s)")
-    run.add_argument("--ema", type=cli.fraction, default=default.ema, metavar="X",
-                     help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)")
+    run.add_argument(
+        "--weight-decay",
+        type=float,
+        default=default.weight_decay,
+        metavar="X",
+        help="of adamw and sgd (default: %(default)s)",
+    )
+    run.add_argument(
+        "--schedule",
+        choices=train.SCHEDULES,
+        default=default.schedule,
+        help="of the learning rate (default: %(default)s)",
+    )
+    run.add_argument(
+        "--warmup-epochs",
+        type=float,
+        default=default.warmup_epochs,
+        metavar="X",
+        help="epochs over which the learning rate rises from 0 (default: %(default)s)",
+    )
+    run.add_argument(
+        "--patience",
+        type=cli.positive_int,
+        default=default.patience,
+        metavar="N",
+        help="epochs without a better validation loss before training stops (default: %(default)s)",
+    )
+    run.add_argument(
+        "--augment", choices=("published", "strong", "none"), default=default.augment, help="(default: %(default)s)"
+    )
+    run.add_argument(
+        "--balance",
+        choices=train.BALANCES,
+        default=default.balance,
+        help="sample: as many reals as fakes an epoch; weight: the rarer class counts more (default: %(default)s)",
+    )
+    run.add_argument(
+        "--label-smoothing",
+        type=cli.fraction,
+        default=default.label_smoothing,
+        metavar="X",
+        help="(default: %(default)s)",
+    )
+    run.add_argument(
+        "--ema",
+        type=cli.fraction,
+        default=default.ema,
+        metavar="X",
+        help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)",
+    )
     run.add_argument("--precision", choices=train.PRECISIONS, default=default.precision, help="(default: %(default)s)")
-    run.add_argument("--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)")
-    run.add_argument("--seeds", type=cli.positive_int, default=1, metavar="N",
-                     help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: %(default)s)")
+    run.add_argument(
+        "--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)"
+    )
+    run.add_argument(
+        "--seeds",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: %(default)s)",
+    )
     run.add_argument("--plot-model", action="store_true", help="only draw the architecture into <out>/architecture.png")
-    run.add_argument("--strategy", choices=distributed.STRATEGIES, default=default.strategy,
-                     help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: %(default)s)")
-    run.add_argument("--replicas", type=cli.positive_int, metavar="N", help="with --strategy mirrored and no GPU: logical CPU devices")
+    run.add_argument(
+        "--strategy",
+        choices=distributed.STRATEGIES,
+        default=default.strategy,
+        help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: %(default)s)",
+    )
+    run.add_argument(
+        "--replicas",
+        type=cli.positive_int,
+        metavar="N",
+        help="with --strategy mirrored and no GPU: logical CPU devices",
+    )
     return p.parse_args(argv)
 
 
@@ -100,7 +199,9 @@ def main(argv=None):
     common = dict(frames=options.frames_dir, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
     if options.seeds > 1:
         if options.strategy != "none":
-            raise UserError("--seeds and --strategy do not go together", hint="repeat the command with other --seed numbers")
+            raise UserError(
+                "--seeds and --strategy do not go together", hint="repeat the command with other --seed numbers"
+            )
         rows = train.run_seeds(options.seeds, options.dataset, options.out, settings, **common)
         for row in rows:
             print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
@@ -115,7 +216,9 @@ def main(argv=None):
         return
     unit = "sequences" if "sequences" in result else "faces"
     print("out of fold:" if options.folds else "test set:", *results.summary(result, unit), sep="\n")
-    print(f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}")
+    print(
+        f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}"
+    )
 
 
 if __name__ == "__main__":

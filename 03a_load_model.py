@@ -18,15 +18,50 @@ def parse(argv=None):
     from deepfake_detection.models import registry
 
     p = cli.parser(__doc__)
-    p.add_argument("--model-file", type=Path, metavar="FILE", help="a .keras or .h5 model, or weights (default: <out>/tmp_checkpoint/best_model.keras)")
-    cli.option(p, "--architecture", old=["--model"], dest="model", metavar="NAME", help="the architecture of a file that holds weights only: " + ", ".join(registry.names()))
-    p.add_argument("--image-size", type=cli.positive_int, metavar="PX",
-                   help="side of a face, with --architecture or for a model that takes any size (default: the model's own)")
-    cli.option(p, "--faces-dir", old=["--faces"], dest="faces", type=Path, metavar="DIR", help="the faces (default: <out>/split_dataset/test)")
+    p.add_argument(
+        "--model-file",
+        type=Path,
+        metavar="FILE",
+        help="a .keras or .h5 model, or weights (default: <out>/tmp_checkpoint/best_model.keras)",
+    )
+    cli.option(
+        p,
+        "--architecture",
+        old=["--model"],
+        dest="model",
+        metavar="NAME",
+        help="the architecture of a file that holds weights only: " + ", ".join(registry.names()),
+    )
+    p.add_argument(
+        "--image-size",
+        type=cli.positive_int,
+        metavar="PX",
+        help="side of a face, with --architecture or for a model that takes any size (default: the model's own)",
+    )
+    cli.option(
+        p,
+        "--faces-dir",
+        old=["--faces"],
+        dest="faces",
+        type=Path,
+        metavar="DIR",
+        help="the faces (default: <out>/split_dataset/test)",
+    )
     cli.frames_option(p)
-    p.add_argument("--faces-margin", type=float, default=0.30, metavar="X", help="crop margin these faces were cut with (default: %(default)s)")
+    p.add_argument(
+        "--faces-margin",
+        type=float,
+        default=0.30,
+        metavar="X",
+        help="crop margin these faces were cut with (default: %(default)s)",
+    )
     p.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="(default: %(default)s)")
-    p.add_argument("--cache-mb", type=cli.positive_int, metavar="N", help="most memory for decoded faces (default: a fifth of the machine's)")
+    p.add_argument(
+        "--cache-mb",
+        type=cli.positive_int,
+        metavar="N",
+        help="most memory for decoded faces (default: a fifth of the machine's)",
+    )
     return p.parse_args(argv)
 
 
@@ -43,11 +78,23 @@ def main(argv=None):
     if own and results.in_folds(out):
         # Its classifier was fitted on every group, those of the test set too.
         out = options.out / "in_sample"
-        print("note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; the out-of-fold scores stand, "
-              f"what follows is in {out}")
-    result = score.run(options.model_file, options.faces, out, model=options.model, image_size=options.image_size,
-                               batch_size=options.batch_size, faces_margin=options.faces_margin, frames=options.frames_dir, workers=options.workers, seed=options.seed,
-                               cache_mb=options.cache_mb)
+        print(
+            "note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; the out-of-fold scores stand, "
+            f"what follows is in {out}"
+        )
+    result = score.run(
+        options.model_file,
+        options.faces,
+        out,
+        model=options.model,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        faces_margin=options.faces_margin,
+        frames=options.frames_dir,
+        workers=options.workers,
+        seed=options.seed,
+        cache_mb=options.cache_mb,
+    )
     unit = "sequences" if "sequences" in result else "faces"
     print(f"{options.faces}:", *results.summary(result, unit), sep="\n")
     print(f"scores: {out / 'cnn_preds_values.json'}")

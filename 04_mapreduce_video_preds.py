@@ -18,15 +18,39 @@ from deepfake_detection import cli
 
 def parse(argv=None):
     first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--preds", metavar="PATH", help="score file, or folder of score files (default: <out>/cnn_preds_values.json)")
-    p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
-    p.add_argument("--master", metavar="URL", help="local[4], spark://host:7077, yarn, ... (default: spark-submit's or Spark's own setting)")
-    p.add_argument("--workers", type=cli.positive_int, metavar="N", help="without --master: cores of this machine (default: Spark's own setting)")
-    p.add_argument("--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)")
-    p.add_argument("--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)")
+    p = argparse.ArgumentParser(
+        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--preds", metavar="PATH", help="score file, or folder of score files (default: <out>/cnn_preds_values.json)"
+    )
+    p.add_argument(
+        "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
+    p.add_argument(
+        "--master",
+        metavar="URL",
+        help="local[4], spark://host:7077, yarn, ... (default: spark-submit's or Spark's own setting)",
+    )
+    p.add_argument(
+        "--workers",
+        type=cli.positive_int,
+        metavar="N",
+        help="without --master: cores of this machine (default: Spark's own setting)",
+    )
+    p.add_argument(
+        "--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)"
+    )
+    p.add_argument(
+        "--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)"
+    )
     p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
-    p.add_argument("--data", type=Path, metavar="DIR", help="taken so that all stages accept the same command; the scores name their videos")
+    p.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="taken so that all stages accept the same command; the scores name their videos",
+    )
     p.add_argument("--force", action="store_true", help="taken for the same reason; this stage always runs anew")
     return p.parse_args(argv)
 
@@ -38,7 +62,14 @@ def main(argv=None):
     options.preds = options.preds or str(options.out / "cnn_preds_values.json")
     cli.announce(stage.STAGE, options, options.out)
     master = options.master or (f"local[{options.workers}]" if options.workers else None)
-    result = stage.run(options.preds, options.out, master=master, threshold=options.threshold, resamples=options.resamples, seed=options.seed)
+    result = stage.run(
+        options.preds,
+        options.out,
+        master=master,
+        threshold=options.threshold,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     print("\n".join(result.text.split("\n\nAll videos", 1)[0].splitlines()))
     print("\n" + "\n".join(str(f) for f in result.files))
 

@@ -22,15 +22,41 @@ def parse(argv=None):
     from deepfake_detection.aggregation import RULES
 
     first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("scores", type=Path, metavar="SCORES", help="score file: .csv, .json in the published layout, .parquet, or a folder of these")
+    p = argparse.ArgumentParser(
+        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "scores",
+        type=Path,
+        metavar="SCORES",
+        help="score file: .csv, .json in the published layout, .parquet, or a folder of these",
+    )
     p.add_argument("--compare", type=Path, metavar="SCORES", help="a second score file for a paired comparison")
-    p.add_argument("--manifest", type=Path, metavar="CSV",
-                   help="list with title or video and any of label, group, dataset, manipulation, status; its videos without a score are counted")
-    p.add_argument("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the results (default: %(default)s)")
-    p.add_argument("--aggregate", choices=tuple(RULES), default="mean", help="rule of the main table, pictures and comparison (default: %(default)s)")
-    p.add_argument("--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)")
-    p.add_argument("--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)")
+    p.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="CSV",
+        help="list with title or video and any of label, group, dataset, manipulation, status; its videos without a score are counted",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="DIR",
+        help="folder of the results (default: %(default)s)",
+    )
+    p.add_argument(
+        "--aggregate",
+        choices=tuple(RULES),
+        default="mean",
+        help="rule of the main table, pictures and comparison (default: %(default)s)",
+    )
+    p.add_argument(
+        "--threshold", type=cli.fraction, default=0.5, metavar="P", help="p_real >= P is REAL (default: %(default)s)"
+    )
+    p.add_argument(
+        "--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)"
+    )
     p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
     return p.parse_args(argv)
 
@@ -40,10 +66,23 @@ def main(argv=None):
     from deepfake_detection.reports import evaluation
 
     cli.announce("evaluate", options, options.out)
-    report = evaluation.run(options.scores, options.out, compare=options.compare, manifest=options.manifest, rule=options.aggregate,
-                            threshold=options.threshold, resamples=options.resamples, seed=options.seed)
+    report = evaluation.run(
+        options.scores,
+        options.out,
+        compare=options.compare,
+        manifest=options.manifest,
+        rule=options.aggregate,
+        threshold=options.threshold,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     print("\n" + evaluation.text(report) + "\n")
-    print(options.out / evaluation.JSON, options.out / evaluation.CSV, *(options.out / name for name in report["pictures"]), sep="\n")
+    print(
+        options.out / evaluation.JSON,
+        options.out / evaluation.CSV,
+        *(options.out / name for name in report["pictures"]),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -19,39 +19,109 @@ import sys
 from pathlib import Path
 
 from deepfake_detection import cli
-from deepfake_detection.prediction import many
 from deepfake_detection.errors import UserError
+from deepfake_detection.prediction import many
 
 
 def options():
     p = cli.parser(__doc__, data=False, out=False)
-    p.add_argument("videos", nargs="*", metavar="VIDEO|FOLDER|URL",
-                   help="video files, folders that are searched for them, or addresses (https://..., as --url)")
+    p.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEO|FOLDER|URL",
+        help="video files, folders that are searched for them, or addresses (https://..., as --url)",
+    )
     p.add_argument("-p", "--path", action="append", default=[], metavar="VIDEO", help="a video; the same as naming it")
-    p.add_argument("--pictures", action="store_true",
-                   help="judge the still pictures in folders too (JPEG, PNG, WebP); one that is named is always judged")
+    p.add_argument(
+        "--pictures",
+        action="store_true",
+        help="judge the still pictures in folders too (JPEG, PNG, WebP); one that is named is always judged",
+    )
     p.add_argument("--url", action="append", default=[], metavar="URL", help="a video on the web (needs yt-dlp)")
-    cli.option(p, "--model-dir", old=["--model"], dest="model", metavar="DIR", help="folder with detector.onnx and detector.json (default: the shipped one)")
-    p.add_argument("--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)")
-    cli.option(p, "--frame-count", old=["--frames"], dest="frames", type=cli.positive_int, metavar="N", help="how many frames a video at most (default: as the model says)")
+    cli.option(
+        p,
+        "--model-dir",
+        old=["--model"],
+        dest="model",
+        metavar="DIR",
+        help="folder with detector.onnx and detector.json (default: the shipped one)",
+    )
+    p.add_argument(
+        "--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)"
+    )
+    cli.option(
+        p,
+        "--frame-count",
+        old=["--frames"],
+        dest="frames",
+        type=cli.positive_int,
+        metavar="N",
+        help="how many frames a video at most (default: as the model says)",
+    )
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
-    p.add_argument("--aggregate", metavar="RULE", help="from faces to a verdict: mean, median, vote, confident_mean, weighted "
-                                                       "(default: as the model says)")
-    cli.option(p, "--face-detector", old=["--detector"], dest="detector", choices=("mtcnn", "mtcnn_fast", "yunet"), help="face detector (default: as the model says)")
-    p.add_argument("--confidence", type=cli.fraction, metavar="P", help="least confidence of a face (default: as the model says)")
-    p.add_argument("--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels")
+    p.add_argument(
+        "--aggregate",
+        metavar="RULE",
+        help="from faces to a verdict: mean, median, vote, confident_mean, weighted (default: as the model says)",
+    )
+    cli.option(
+        p,
+        "--face-detector",
+        old=["--detector"],
+        dest="detector",
+        choices=("mtcnn", "mtcnn_fast", "yunet"),
+        help="face detector (default: as the model says)",
+    )
+    p.add_argument(
+        "--confidence", type=cli.fraction, metavar="P", help="least confidence of a face (default: as the model says)"
+    )
+    p.add_argument(
+        "--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels"
+    )
     p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
-    p.add_argument("--min-share", type=cli.fraction, metavar="P",
-                   help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)")
-    p.add_argument("--time-limit", type=cli.positive_float, default=many.TIME_LIMIT_S, metavar="S",
-                   help="give up on a video after S seconds (default: %(default)s)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write a list of objects, one a video; - writes it to standard output, and the lines to standard error")
-    p.add_argument("--csv", type=Path, metavar="FILE", help="write a row as each video is done; the same command goes on from there")
-    p.add_argument("--report", type=Path, metavar="DIR", help="write an HTML report and its data as JSON for each video, and an index page over them")
-    p.add_argument("--annotate", type=Path, metavar="FILE|DIR",
-                   help="write a copy of the video (H.264, without sound) with boxes, names and the score so far; for several videos a folder")
-    p.add_argument("--explain", choices=("auto", "occlusion", "gradcam", "lime", "none"), default="auto",
-                   help="what the report draws over the faces (default: %(default)s)")
+    p.add_argument(
+        "--min-share",
+        type=cli.fraction,
+        metavar="P",
+        help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)",
+    )
+    p.add_argument(
+        "--time-limit",
+        type=cli.positive_float,
+        default=many.TIME_LIMIT_S,
+        metavar="S",
+        help="give up on a video after S seconds (default: %(default)s)",
+    )
+    p.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write a list of objects, one a video; - writes it to standard output, and the lines to standard error",
+    )
+    p.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write a row as each video is done; the same command goes on from there",
+    )
+    p.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write an HTML report and its data as JSON for each video, and an index page over them",
+    )
+    p.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE|DIR",
+        help="write a copy of the video (H.264, without sound) with boxes, names and the score so far; for several videos a folder",
+    )
+    p.add_argument(
+        "--explain",
+        choices=("auto", "occlusion", "gradcam", "lime", "none"),
+        default="auto",
+        help="what the report draws over the faces (default: %(default)s)",
+    )
     return p
 
 
@@ -64,6 +134,7 @@ def fetched_videos(urls: list[str], alone: bool, stack: contextlib.ExitStack) ->
     paths, unread = [], {}
     for url in urls:
         from deepfake_detection.prediction.fetch import fetched
+
         try:
             paths.append(str(stack.enter_context(fetched(url))))
         except UserError as e:
@@ -83,9 +154,25 @@ def main(argv=None) -> int:
         raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | URL; --help shows all options")
     for option in ("csv", "report", "annotate"):
         if str(getattr(chosen, option)) == many.STDOUT:
-            raise UserError(f"--{option} cannot go to standard output", hint="name a file or folder; --json - writes to standard output")
-    settings = {name: getattr(chosen, name) for name in ("sampling", "frames", "max_seconds", "aggregate", "detector", "confidence",
-                                                         "min_face_px", "scale", "min_share", "seed")}
+            raise UserError(
+                f"--{option} cannot go to standard output",
+                hint="name a file or folder; --json - writes to standard output",
+            )
+    settings = {
+        name: getattr(chosen, name)
+        for name in (
+            "sampling",
+            "frames",
+            "max_seconds",
+            "aggregate",
+            "detector",
+            "confidence",
+            "min_face_px",
+            "scale",
+            "min_share",
+            "seed",
+        )
+    }
     if chosen.scale not in (None, "published"):
         try:
             settings["scale"] = cli.positive_float(chosen.scale)
@@ -98,11 +185,28 @@ def main(argv=None) -> int:
     with contextlib.ExitStack() as stack:
         videos = many.find_videos(paths, pictures=chosen.pictures)
         fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, stack)
-        whole = many.predict([*videos, *fetched], settings, names=[*videos, *urls], unread=unread, workers=chosen.workers, json_file=chosen.json,
-                              csv_file=chosen.csv, report_folder=chosen.report, annotate=chosen.annotate, explain=chosen.explain,
-                              force=chosen.force, time_limit_s=chosen.time_limit, searched=paths, say=say)
-    for what, where in (("json", None if to_stdout else chosen.json), ("csv", chosen.csv), ("reports", chosen.report and chosen.report / many.INDEX),
-                        ("annotated", chosen.annotate)):
+        whole = many.predict(
+            [*videos, *fetched],
+            settings,
+            names=[*videos, *urls],
+            unread=unread,
+            workers=chosen.workers,
+            json_file=chosen.json,
+            csv_file=chosen.csv,
+            report_folder=chosen.report,
+            annotate=chosen.annotate,
+            explain=chosen.explain,
+            force=chosen.force,
+            time_limit_s=chosen.time_limit,
+            searched=paths,
+            say=say,
+        )
+    for what, where in (
+        ("json", None if to_stdout else chosen.json),
+        ("csv", chosen.csv),
+        ("reports", chosen.report and chosen.report / many.INDEX),
+        ("annotated", chosen.annotate),
+    ):
         if where:
             print(f"{what}: {where}", file=sys.stderr)
     return cli.EXIT_OK if whole else cli.EXIT_SOME_FAILED

@@ -30,40 +30,125 @@ def parse(argv=None):
     from deepfake_detection.spark.preprocess import IMAGES
 
     first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, default=Path("train_sample_videos"), metavar="DIR", help="folder of videos (default: %(default)s)")
-    p.add_argument("--layout", default="auto", metavar="NAME", help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+    p = argparse.ArgumentParser(
+        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=Path("train_sample_videos"),
+        metavar="DIR",
+        help="folder of videos (default: %(default)s)",
+    )
+    p.add_argument(
+        "--layout",
+        default="auto",
+        metavar="NAME",
+        help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
+    )
     cli.labels_option(p)
-    p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
+    p.add_argument(
+        "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
     p.add_argument("--force", action="store_true", help="make again what stands")
     where = p.add_argument_group("where")
-    where.add_argument("--master", metavar="URL", help="local[4], spark://host:7077, yarn, ... (default: spark-submit's or Spark's own setting)")
-    where.add_argument("--bundle", type=cli.positive_int, default=8, metavar="N", help="videos a task (default: %(default)s)")
-    where.add_argument("--environment", type=Path, metavar="FILE", help="archive of the executors' Python environment, see below")
+    where.add_argument(
+        "--master",
+        metavar="URL",
+        help="local[4], spark://host:7077, yarn, ... (default: spark-submit's or Spark's own setting)",
+    )
+    where.add_argument(
+        "--bundle", type=cli.positive_int, default=8, metavar="N", help="videos a task (default: %(default)s)"
+    )
+    where.add_argument(
+        "--environment", type=Path, metavar="FILE", help="archive of the executors' Python environment, see below"
+    )
     what = p.add_argument_group("which faces, as in stages 00 and 01a")
-    what.add_argument("--sampling", choices=("per-second", "even", "keyframes"), default="per-second", help="which frames (default: %(default)s)")
-    what.add_argument("--frame-count", type=cli.positive_int, default=32, metavar="N",
-                      help="frames a video for even and, at most, keyframes (default: %(default)s)")
-    what.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
-    what.add_argument("--scale", type=lambda t: t if t == "published" else cli.positive_float(t), default="published", metavar="FACTOR",
-                      help="resize rule (default: %(default)s)")
-    cli.option(what, "--face-detector", old=["--detector"], dest="detector", choices=("mtcnn", "mtcnn_fast", "yunet"), default="mtcnn_fast", help="(default: %(default)s)")
-    what.add_argument("--min-face", type=cli.positive_float, default=20.0, metavar="PX",
-                      help="smallest face looked for, in pixels of the resized frame (default: %(default)s)")
-    what.add_argument("--min-face-source", type=cli.positive_float, metavar="PX", help="the same in pixels of the source video, instead")
-    what.add_argument("--margin", type=margin, default=0.30, metavar="PART", help="part of the box added on every side (default: %(default)s)")
-    what.add_argument("--confidence", type=cli.fraction, metavar="P",
-                      help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)")
+    what.add_argument(
+        "--sampling",
+        choices=("per-second", "even", "keyframes"),
+        default="per-second",
+        help="which frames (default: %(default)s)",
+    )
+    what.add_argument(
+        "--frame-count",
+        type=cli.positive_int,
+        default=32,
+        metavar="N",
+        help="frames a video for even and, at most, keyframes (default: %(default)s)",
+    )
+    what.add_argument(
+        "--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video"
+    )
+    what.add_argument(
+        "--scale",
+        type=lambda t: t if t == "published" else cli.positive_float(t),
+        default="published",
+        metavar="FACTOR",
+        help="resize rule (default: %(default)s)",
+    )
+    cli.option(
+        what,
+        "--face-detector",
+        old=["--detector"],
+        dest="detector",
+        choices=("mtcnn", "mtcnn_fast", "yunet"),
+        default="mtcnn_fast",
+        help="(default: %(default)s)",
+    )
+    what.add_argument(
+        "--min-face",
+        type=cli.positive_float,
+        default=20.0,
+        metavar="PX",
+        help="smallest face looked for, in pixels of the resized frame (default: %(default)s)",
+    )
+    what.add_argument(
+        "--min-face-source",
+        type=cli.positive_float,
+        metavar="PX",
+        help="the same in pixels of the source video, instead",
+    )
+    what.add_argument(
+        "--margin",
+        type=margin,
+        default=0.30,
+        metavar="PART",
+        help="part of the box added on every side (default: %(default)s)",
+    )
+    what.add_argument(
+        "--confidence",
+        type=cli.fraction,
+        metavar="P",
+        help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)",
+    )
     what.add_argument("--image", choices=IMAGES, default="png", help="how faces are stored (default: %(default)s)")
-    what.add_argument("--jpeg-quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="1..100 (default: %(default)s)")
+    what.add_argument(
+        "--jpeg-quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="1..100 (default: %(default)s)"
+    )
     arrays = p.add_argument_group("arrays")
-    arrays.add_argument("--to-numpy", action="store_true", help="afterwards write X.npy (N, H, W, 3 float32 in 0..1) and y.npy (1 real, 0 fake)")
+    arrays.add_argument(
+        "--to-numpy",
+        action="store_true",
+        help="afterwards write X.npy (N, H, W, 3 float32 in 0..1) and y.npy (1 real, 0 fake)",
+    )
     arrays.add_argument("--only-to-numpy", action="store_true", help="from the faces that stand, without Spark")
-    arrays.add_argument("--dimension", type=cli.positive_int, default=100, metavar="PX", help="side of a face (default: %(default)s)")
-    arrays.add_argument("--samples", type=cli.positive_int, default=5, metavar="N", help="faces a video (default: %(default)s)")
-    arrays.add_argument("--minority-ratio", type=cli.positive_int, default=9, metavar="R",
-                        help="times as many of a video of the minority class (default: %(default)s)")
-    arrays.add_argument("--minority", choices=("real", "fake"), default="real", help="the minority class (default: %(default)s)")
+    arrays.add_argument(
+        "--dimension", type=cli.positive_int, default=100, metavar="PX", help="side of a face (default: %(default)s)"
+    )
+    arrays.add_argument(
+        "--samples", type=cli.positive_int, default=5, metavar="N", help="faces a video (default: %(default)s)"
+    )
+    arrays.add_argument(
+        "--minority-ratio",
+        type=cli.positive_int,
+        default=9,
+        metavar="R",
+        help="times as many of a video of the minority class (default: %(default)s)",
+    )
+    arrays.add_argument(
+        "--minority", choices=("real", "fake"), default="real", help="the minority class (default: %(default)s)"
+    )
     return p.parse_args(argv)
 
 
@@ -82,29 +167,58 @@ def main(argv=None):
     from deepfake_detection.spark import preprocess
 
     if options.environment is not None and not options.environment.is_file():
-        raise UserError("there is no such archive", file=options.environment, hint="make it with venv-pack or conda pack, see --help")
+        raise UserError(
+            "there is no such archive",
+            file=options.environment,
+            hint="make it with venv-pack or conda pack, see --help",
+        )
     cli.announce(preprocess.STAGE, options, options.out)
     if not options.only_to_numpy:
         manifest = read_manifest(options.data, options.layout, options.labels)
         print(describe(manifest))
         settings = preprocess.Settings(
-            detector=options.detector, min_face_px=options.min_face, min_face_source_px=options.min_face_source, margin=options.margin,
-            confidence=options.confidence, scale=options.scale, sampling=options.sampling, frame_count=options.frame_count,
-            max_seconds=options.max_seconds, image=options.image, jpeg_quality=options.jpeg_quality)
-        account = preprocess.run(manifest, options.data, options.out, settings, master=options.master, videos_per_bundle=options.bundle,
-                                 environment=options.environment, force=options.force)
+            detector=options.detector,
+            min_face_px=options.min_face,
+            min_face_source_px=options.min_face_source,
+            margin=options.margin,
+            confidence=options.confidence,
+            scale=options.scale,
+            sampling=options.sampling,
+            frame_count=options.frame_count,
+            max_seconds=options.max_seconds,
+            image=options.image,
+            jpeg_quality=options.jpeg_quality,
+        )
+        account = preprocess.run(
+            manifest,
+            options.data,
+            options.out,
+            settings,
+            master=options.master,
+            videos_per_bundle=options.bundle,
+            environment=options.environment,
+            force=options.force,
+        )
         report = cli.stage_reports(options.out) / f"{preprocess.STAGE}_videos.csv"
         account.write(report)
         print(account.summary())
         account.require_success(report)
         print(f"{options.out / preprocess.FOLDER}, {report}")
     if options.to_numpy or options.only_to_numpy:
-        made = preprocess.to_numpy(options.out / preprocess.FOLDER, options.out, dimension=options.dimension, samples=options.samples,
-                                   minority_ratio=options.minority_ratio, minority=options.minority.upper())
+        made = preprocess.to_numpy(
+            options.out / preprocess.FOLDER,
+            options.out,
+            dimension=options.dimension,
+            samples=options.samples,
+            minority_ratio=options.minority_ratio,
+            minority=options.minority.upper(),
+        )
         print(f"{options.out / 'X.npy'}, y.npy, X_rows.csv: {made['REAL']} real + {made['FAKE']} fake faces")
         if made["short"]:
-            print(f"  note: {made['short']} videos have fewer faces than asked for and gave all; "
-                  f"--sampling even --frame-count {options.samples * options.minority_ratio} finds more")
+            print(
+                f"  note: {made['short']} videos have fewer faces than asked for and gave all; "
+                f"--sampling even --frame-count {options.samples * options.minority_ratio} finds more"
+            )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def side(text: str) -> int:
     network loses .01 of AUC at once."""
     px = cli.positive_int(text)
     if px % 16:
-        raise argparse.ArgumentTypeError(f"must be a multiple of 16 px, such as {max(round(px / 16), 2) * 16}, not {px}")
+        raise argparse.ArgumentTypeError(
+            f"must be a multiple of 16 px, such as {max(round(px / 16), 2) * 16}, not {px}"
+        )
     return px
 
 
@@ -37,28 +39,92 @@ def parse(argv=None):
     usual = Settings()
     p = cli.parser(__doc__, data=False, out=False)
     p.add_argument("--index", type=Path, required=True, metavar="FILE", help="CSV file with a row a picture or video")
-    p.add_argument("--weights", default="none", metavar="PATH", help="what to start from: none, imagenet or a weights file (default: %(default)s)")
-    p.add_argument("--work", type=Path, default=Path("build/detector"), metavar="DIR", help="cut faces and runs (default: %(default)s)")
-    p.add_argument("--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)")
+    p.add_argument(
+        "--weights",
+        default="none",
+        metavar="PATH",
+        help="what to start from: none, imagenet or a weights file (default: %(default)s)",
+    )
+    p.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/detector"),
+        metavar="DIR",
+        help="cut faces and runs (default: %(default)s)",
+    )
+    p.add_argument(
+        "--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)"
+    )
     p.add_argument("--architecture", default=usual.architecture, metavar="NAME", help="network (default: %(default)s)")
-    p.add_argument("--size", type=side, default=usual.batches.size, metavar="PX", help="input side (default: %(default)s)")
-    p.add_argument("--steps", type=cli.positive_int, default=usual.steps, metavar="N", help="batches of 64 faces (default: %(default)s)")
-    p.add_argument("--learning-rate", type=cli.positive_float, default=usual.learning_rate, metavar="X", help="peak (default: %(default)s)")
-    p.add_argument("--ranking", type=cli.fraction, default=usual.ranking, metavar="WEIGHT",
-                   help="loss that puts a fake below its original (default: %(default)s)")
-    p.add_argument("--consistency", type=cli.fraction, default=usual.consistency, metavar="WEIGHT",
-                   help="loss that holds a face's score to that of its degraded copy (default: %(default)s)")
-    p.add_argument("--freeze", default=usual.freeze, metavar="LAYER", help="this layer and all before it stand still, or none (default: %(default)s)")
-    p.add_argument("--learn-norms", action="store_true", help="batch normalisation goes on learning its statistics, as from random weights it must")
+    p.add_argument(
+        "--size", type=side, default=usual.batches.size, metavar="PX", help="input side (default: %(default)s)"
+    )
+    p.add_argument(
+        "--steps",
+        type=cli.positive_int,
+        default=usual.steps,
+        metavar="N",
+        help="batches of 64 faces (default: %(default)s)",
+    )
+    p.add_argument(
+        "--learning-rate",
+        type=cli.positive_float,
+        default=usual.learning_rate,
+        metavar="X",
+        help="peak (default: %(default)s)",
+    )
+    p.add_argument(
+        "--ranking",
+        type=cli.fraction,
+        default=usual.ranking,
+        metavar="WEIGHT",
+        help="loss that puts a fake below its original (default: %(default)s)",
+    )
+    p.add_argument(
+        "--consistency",
+        type=cli.fraction,
+        default=usual.consistency,
+        metavar="WEIGHT",
+        help="loss that holds a face's score to that of its degraded copy (default: %(default)s)",
+    )
+    p.add_argument(
+        "--freeze",
+        default=usual.freeze,
+        metavar="LAYER",
+        help="this layer and all before it stand still, or none (default: %(default)s)",
+    )
+    p.add_argument(
+        "--learn-norms",
+        action="store_true",
+        help="batch normalisation goes on learning its statistics, as from random weights it must",
+    )
     p.add_argument("--no-wide", action="store_true", help="show every face from the brows to the chin only")
     p.add_argument("--no-degrade", action="store_true", help="leave pictures as they are")
     p.add_argument("--no-live", action="store_true", help="make no blends like today's swaps")
-    p.add_argument("--without", action="append", default=[], metavar="SOURCE", help="leave a source of the index out (again for more)")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where detector.keras, .onnx and .json are written (default: only train)")
-    p.add_argument("--label", default="own", metavar="NAME", help="the detector's name in detector.json (default: %(default)s)")
+    p.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="leave a source of the index out (again for more)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where detector.keras, .onnx and .json are written (default: only train)",
+    )
+    p.add_argument(
+        "--label", default="own", metavar="NAME", help="the detector's name in detector.json (default: %(default)s)"
+    )
     p.add_argument("--label-version", default="1.0", metavar="X", help="and its version (default: %(default)s)")
-    p.add_argument("--interpolate", type=cli.fraction, default=1.0, metavar="PART",
-                   help="ship this part of the way from --weights to the run's end; 1 is its end (default: %(default)s)")
+    p.add_argument(
+        "--interpolate",
+        type=cli.fraction,
+        default=1.0,
+        metavar="PART",
+        help="ship this part of the way from --weights to the run's end; 1 is its end (default: %(default)s)",
+    )
     return p.parse_args(argv)
 
 
@@ -67,31 +133,65 @@ def main(argv=None) -> int:
     cli.announce("train_detector", options)
     if options.interpolate < 1 and not Path(options.weights).is_file():
         # Asked before the training, not hours later.
-        raise UserError("--interpolate needs a file to begin at", file=options.weights, hint="--weights takes a .keras file of the same architecture")
+        raise UserError(
+            "--interpolate needs a file to begin at",
+            file=options.weights,
+            hint="--weights takes a .keras file of the same architecture",
+        )
 
     from deepfake_detection.blending import faces, sampler
     from deepfake_detection.faces.detectors import DATA
     from deepfake_detection.training import judge, pairs
 
-    batches = sampler.Settings(size=options.size, wide=not options.no_wide, degrade=not options.no_degrade, live=not options.no_live,
-                               without=tuple(options.without), seed=options.seed)
-    settings = pairs.Settings(architecture=options.architecture, weights=str(options.weights), steps=options.steps, learning_rate=options.learning_rate,
-                              ranking=options.ranking, consistency=options.consistency, freeze=options.freeze, freeze_norms=not options.learn_norms,
-                              batches=batches, seed=options.seed)
-    cut = faces.prepare(options.index, options.work, DATA / "face_detection_yunet_2023mar.onnx", workers=options.workers)
+    batches = sampler.Settings(
+        size=options.size,
+        wide=not options.no_wide,
+        degrade=not options.no_degrade,
+        live=not options.no_live,
+        without=tuple(options.without),
+        seed=options.seed,
+    )
+    settings = pairs.Settings(
+        architecture=options.architecture,
+        weights=str(options.weights),
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        ranking=options.ranking,
+        consistency=options.consistency,
+        freeze=options.freeze,
+        freeze_norms=not options.learn_norms,
+        batches=batches,
+        seed=options.seed,
+    )
+    cut = faces.prepare(
+        options.index, options.work, DATA / "face_detection_yunet_2023mar.onnx", workers=options.workers
+    )
     rows = judge.rows_to_judge(cut, per_clip=4, tight_every=6)
     feed = pairs.Feed(options.work, batches)
     try:
-        model = pairs.run(settings, feed, options.work / options.name, lambda network: judge.numbers(judge.clip_scores(network, cut, rows)))
+        model = pairs.run(
+            settings,
+            feed,
+            options.work / options.name,
+            lambda network: judge.numbers(judge.clip_scores(network, cut, rows)),
+        )
     finally:
         feed.close()
     if options.interpolate < 1:
-        model = pairs.between(Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras")
+        model = pairs.between(
+            Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras"
+        )
     if options.out:
         from deepfake_detection.export import ship
 
-        model = ship.ship(model, cut, options.out, name=options.label, version=options.label_version,
-                            training=asdict(settings) | {"weights": Path(options.weights).name, "interpolate": options.interpolate})
+        model = ship.ship(
+            model,
+            cut,
+            options.out,
+            name=options.label,
+            version=options.label_version,
+            training=asdict(settings) | {"weights": Path(options.weights).name, "interpolate": options.interpolate},
+        )
     print(f"trained: {model}")
     return cli.EXIT_OK
 

@@ -38,10 +38,15 @@ SHOWN = ("auc", "average_precision", "eer", "log_loss", "brier", "ece", "balance
 #: What happens to a video: ffmpeg filters and the CRF of the x264 encoding after them. CRF 18 is nearly without loss.
 VIDEO_CHANGES = {
     "clean": None,
-    "x264 CRF 23": ("", 23), "x264 CRF 28": ("", 28), "x264 CRF 35": ("", 35), "x264 CRF 40": ("", 40),
-    "scaled to 0.5": ("scale=trunc(iw/4)*2:trunc(ih/4)*2", 18), "scaled to 0.25": ("scale=trunc(iw/8)*2:trunc(ih/8)*2", 18),
+    "x264 CRF 23": ("", 23),
+    "x264 CRF 28": ("", 28),
+    "x264 CRF 35": ("", 35),
+    "x264 CRF 40": ("", 40),
+    "scaled to 0.5": ("scale=trunc(iw/4)*2:trunc(ih/4)*2", 18),
+    "scaled to 0.25": ("scale=trunc(iw/8)*2:trunc(ih/8)*2", 18),
     "half the frames": ("fps=source_fps/2", 18),
-    "blur, sigma 2 px": ("gblur=sigma=2", 18), "noise, sigma 10": ("noise=alls=17:allf=t", 18),
+    "blur, sigma 2 px": ("gblur=sigma=2", 18),
+    "noise, sigma 10": ("noise=alls=17:allf=t", 18),
     "darker, x 0.4": ("lutyuv=y='(val-16)*0.4+16'", 18),
 }
 
@@ -52,19 +57,47 @@ VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
 TRIM = {"top": 0.19, "bottom": 0.09}
 
 #: The published MesoNet detectors: file -> architecture.
-MESONETS = {"Meso4_DF": "mesonet", "Meso4_F2F": "mesonet", "MesoInception_DF": "meso_inception", "MesoInception_F2F": "meso_inception"}
+MESONETS = {
+    "Meso4_DF": "mesonet",
+    "Meso4_F2F": "mesonet",
+    "MesoInception_DF": "meso_inception",
+    "MesoInception_F2F": "meso_inception",
+}
 
 
 def main(argv=None) -> int:
     p = cli.parser(__doc__, data=False, out=False)
-    p.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data", metavar="DIR", help="the shared data (default: %(default)s)")
-    p.add_argument("--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)")
-    p.add_argument("--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR",
-                   help="where train_detector.py left its runs, for leave-one-out (default: %(default)s)")
-    p.add_argument("--peers", type=Path, default=PROJECT.parent / "shared" / "weights" / "mesonet", metavar="DIR", help="MesoNet files (default: %(default)s)")
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=PROJECT.parent / "shared" / "data",
+        metavar="DIR",
+        help="the shared data (default: %(default)s)",
+    )
+    p.add_argument(
+        "--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)"
+    )
+    p.add_argument(
+        "--runs",
+        type=Path,
+        default=PROJECT / "build" / "detector",
+        metavar="DIR",
+        help="where train_detector.py left its runs, for leave-one-out (default: %(default)s)",
+    )
+    p.add_argument(
+        "--peers",
+        type=Path,
+        default=PROJECT.parent / "shared" / "weights" / "mesonet",
+        metavar="DIR",
+        help="MesoNet files (default: %(default)s)",
+    )
     p.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="which tables (default: %(default)s)")
-    p.add_argument("--frames", type=cli.positive_int, default=32, metavar="N", help="frames a video (default: %(default)s)")
-    p.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)")
+    p.add_argument(
+        "--frames", type=cli.positive_int, default=32, metavar="N", help="frames a video (default: %(default)s)"
+    )
+    p.add_argument(
+        "--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)"
+    )
     options = p.parse_args(argv)
     cli.announce("detector_tables", options)
     parts = options.parts.split(",")
@@ -74,7 +107,12 @@ def main(argv=None) -> int:
     made = options.results / "detector_tables.json"
     results = json.loads(made.read_text()) if made.is_file() else {}
     for part in parts:
-        results[part] = {"validation": validation, "robustness": robustness, "leave-one-out": leave_one_out, "peers": peers}[part](options)
+        results[part] = {
+            "validation": validation,
+            "robustness": robustness,
+            "leave-one-out": leave_one_out,
+            "peers": peers,
+        }[part](options)
         # What was computed stands, also when a later part fails.
         options.results.mkdir(parents=True, exist_ok=True)
         write_json(made, {k: results[k] for k in PARTS if k in results})
@@ -85,6 +123,7 @@ def main(argv=None) -> int:
 
 
 # ---- material -------------------------------------------------------------------------------------------------------------------
+
 
 def val_clips(data: Path, *, quality: str | None = None) -> pd.DataFrame:
     """The validation clips of FaceForensics++ (`ffpp`) and its actors (`dfd`), with column `group` joined as in training."""
@@ -99,8 +138,10 @@ def val_crops(data: Path, every: int = 1) -> pd.DataFrame:
     """The DFDC validation crops, one face a video; the group is the source video."""
     index = pd.read_csv(data / "dfdc_faces" / "index.csv")
     index = index[index.split == "val"].sort_values("video").iloc[::every]
-    return index.assign(path=[data / "dfdc_faces" / "val" / r.label / (Path(r.video).stem + ".jpg") for r in index.itertuples()],
-                        group=[Path(o).stem for o in index.original]).reset_index(drop=True)
+    return index.assign(
+        path=[data / "dfdc_faces" / "val" / r.label / (Path(r.video).stem + ".jpg") for r in index.itertuples()],
+        group=[Path(o).stem for o in index.original],
+    ).reset_index(drop=True)
 
 
 def read_rgb(path) -> np.ndarray:
@@ -120,10 +161,16 @@ def detector(options):
 
 # ---- tables ---------------------------------------------------------------------------------------------------------------------
 
+
 def numbers(y, p, groups) -> dict:
     """All metrics of one row of a table, with the counts."""
     y = np.asarray(y)
-    return {"videos": len(y), "real": int(y.sum()), "fake": int((1 - y).sum()), **metrics.evaluate(y, np.asarray(p, np.float64), np.asarray(groups))}
+    return {
+        "videos": len(y),
+        "real": int(y.sum()),
+        "fake": int((1 - y).sum()),
+        **metrics.evaluate(y, np.asarray(p, np.float64), np.asarray(groups)),
+    }
 
 
 def validation(options) -> dict:
@@ -133,8 +180,12 @@ def validation(options) -> dict:
 
     table, judge = {}, detector(options)
     crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
-    scores = np.concatenate([model.predict([read_rgb(f) for f in crops.path[i:i + 64]], trimmed=True)
-                             for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")])
+    scores = np.concatenate(
+        [
+            model.predict([read_rgb(f) for f in crops.path[i : i + 64]], trimmed=True)
+            for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")
+        ]
+    )
     y = crops.label.map(CLASS_FOLDERS).to_numpy()
     table["DFDC val, one face a video"] = numbers(y, scores, crops.group)
 
@@ -145,8 +196,17 @@ def validation(options) -> dict:
         if found.p_real is None:
             no_face += 1
             continue
-        rows.append({"file": clip.file, "label": CLASS_FOLDERS[clip.label], "dataset": clip.dataset, "manipulation": clip.manipulation,
-                     "group": clip.group, "p_real": found.p_real, "verdict": found.verdict})
+        rows.append(
+            {
+                "file": clip.file,
+                "label": CLASS_FOLDERS[clip.label],
+                "dataset": clip.dataset,
+                "manipulation": clip.manipulation,
+                "group": clip.group,
+                "p_real": found.p_real,
+                "verdict": found.verdict,
+            }
+        )
         people: dict[str, list] = {}
         for face in found.faces:
             people.setdefault(face.person, []).append(face.p_real)
@@ -158,25 +218,52 @@ def validation(options) -> dict:
     for quality in ("c23", "c40"):
         some = own[own.manipulation.str.contains(quality)]
         table[f"FF++ {quality}, all manipulations"] = numbers(some.label, some.p_real, some.group)
-        by_clip[f"FF++ {quality}"] = metrics.bootstrap_groups(metrics.auc, some.label.to_numpy(), some.p_real.to_numpy(), some.file.to_numpy()).to_dict()
+        by_clip[f"FF++ {quality}"] = metrics.bootstrap_groups(
+            metrics.auc, some.label.to_numpy(), some.p_real.to_numpy(), some.file.to_numpy()
+        ).to_dict()
         reals = some[some.label == 1]
         for name in sorted(m for m in some.manipulation.unique() if "/" in m):
             part = pd.concat([reals, some[some.manipulation == name]])
             table[f"FF++ {name} against real {quality}"] = numbers(part.label, part.p_real, part.group)
         for rule in RULES:
             p = by_rule.loc[some.index, rule].to_numpy()
-            rules.setdefault(rule, {})[f"FF++ {quality}"] = {"auc": metrics.auc(some.label.to_numpy(), p), "log_loss": metrics.log_loss(some.label.to_numpy(), p)}
-    rules_wrong = pd.concat([rows.assign(wrong=np.where(rows.label == 1, 1 - rows.p_real, rows.p_real)),
-                             pd.DataFrame({"file": crops.label + "/" + crops.video, "label": y, "dataset": "dfdc", "manipulation": "dfdc",
-                                           "p_real": scores, "wrong": np.where(y == 1, 1 - scores, scores)})])
+            rules.setdefault(rule, {})[f"FF++ {quality}"] = {
+                "auc": metrics.auc(some.label.to_numpy(), p),
+                "log_loss": metrics.log_loss(some.label.to_numpy(), p),
+            }
+    rules_wrong = pd.concat(
+        [
+            rows.assign(wrong=np.where(rows.label == 1, 1 - rows.p_real, rows.p_real)),
+            pd.DataFrame(
+                {
+                    "file": crops.label + "/" + crops.video,
+                    "label": y,
+                    "dataset": "dfdc",
+                    "manipulation": "dfdc",
+                    "p_real": scores,
+                    "wrong": np.where(y == 1, 1 - scores, scores),
+                }
+            ),
+        ]
+    )
     worst = rules_wrong.sort_values("wrong", ascending=False).head(10)[["file", "label", "p_real"]]
     verdicts = {}
     for name, labels, p in (("DFDC val", y, scores), ("FF++ val", rows.label.to_numpy(), rows.p_real.to_numpy())):
         words = np.array([judge.thresholds.verdict(float(v)) for v in p])
-        verdicts[name] = {who: {w: round(float(np.mean(words[labels == code] == w)), 3) for w in ("REAL", "UNSURE", "FAKE")}
-                          for who, code in (("real videos", 1), ("fake videos", 0))}
-    return {"detector": judge.model, "rows": table, "rules": rules, "verdicts": verdicts, "clips_without_face": no_face, "by_clip": by_clip,
-            "worst": worst.assign(p_real=worst.p_real.round(4)).to_dict("records"), "frames": options.frames}
+        verdicts[name] = {
+            who: {w: round(float(np.mean(words[labels == code] == w)), 3) for w in ("REAL", "UNSURE", "FAKE")}
+            for who, code in (("real videos", 1), ("fake videos", 0))
+        }
+    return {
+        "detector": judge.model,
+        "rows": table,
+        "rules": rules,
+        "verdicts": verdicts,
+        "clips_without_face": no_face,
+        "by_clip": by_clip,
+        "worst": worst.assign(p_real=worst.p_real.round(4)).to_dict("records"),
+        "frames": options.frames,
+    }
 
 
 def robustness(options) -> dict:
@@ -184,7 +271,10 @@ def robustness(options) -> dict:
     from deepfake_detection.detector.network import DetectorModel
 
     frames = min(options.frames, 8)
-    judge, clips = detector(type("O", (), {"models": options.models, "frames": frames})), val_clips(options.data, quality="c23")
+    judge, clips = (
+        detector(type("O", (), {"models": options.models, "frames": frames})),
+        val_clips(options.data, quality="c23"),
+    )
     rows = {}
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
         for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change"):
@@ -197,7 +287,10 @@ def robustness(options) -> dict:
                     scores.append(p)
                     kept.append(clip.Index)
             part = clips.loc[kept]
-            rows[name] = {"without face": len(clips) - len(kept), **numbers(part.label.map(CLASS_FOLDERS), scores, part.group)}
+            rows[name] = {
+                "without face": len(clips) - len(kept),
+                **numbers(part.label.map(CLASS_FOLDERS), scores, part.group),
+            }
     model, crops = DetectorModel.load(options.models, threads=options.workers), val_crops(options.data, every=3)
     pictures, y = [read_rgb(f) for f in crops.path], crops.label.map(CLASS_FOLDERS).to_numpy()
     faces = {}
@@ -218,18 +311,43 @@ def picture_changes(seed: int) -> dict:
     def scaled(factor):
         return lambda x: cv2.resize(x, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
-    return {"clean": lambda x: x, "JPEG 50": jpeg(50), "JPEG 25": jpeg(25), "scaled to 0.5": scaled(0.5), "scaled to 0.25": scaled(0.25),
-            "blur, sigma 2 px": lambda x: cv2.GaussianBlur(x, (0, 0), 2.0),
-            "noise, sigma 10": lambda x: np.clip(x + rng.normal(0, 10, x.shape), 0, 255).astype(np.uint8),
-            "darker, x 0.4": lambda x: (x * 0.4).astype(np.uint8)}
+    return {
+        "clean": lambda x: x,
+        "JPEG 50": jpeg(50),
+        "JPEG 25": jpeg(25),
+        "scaled to 0.5": scaled(0.5),
+        "scaled to 0.25": scaled(0.25),
+        "blur, sigma 2 px": lambda x: cv2.GaussianBlur(x, (0, 0), 2.0),
+        "noise, sigma 10": lambda x: np.clip(x + rng.normal(0, 10, x.shape), 0, 255).astype(np.uint8),
+        "darker, x 0.4": lambda x: (x * 0.4).astype(np.uint8),
+    }
 
 
 def _reencoded(source: Path, target: Path, filters: str, crf: int) -> Path:
     """`source` through ffmpeg's filters and x264; `target` is overwritten."""
     import imageio_ffmpeg
 
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(source), *(["-vf", filters] if filters else []),
-               "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf), "-pix_fmt", "yuv420p", "-an", "-threads", "1", str(target)]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-y",
+        "-i",
+        str(source),
+        *(["-vf", filters] if filters else []),
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-crf",
+        str(crf),
+        "-pix_fmt",
+        "yuv420p",
+        "-an",
+        "-threads",
+        "1",
+        str(target),
+    ]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return target
 
@@ -242,7 +360,7 @@ def _scores_of_runs(options, predictors: dict) -> dict:
     clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
     dfdc = {name: [] for name in predictors}
     for start in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch"):
-        pictures = [read_rgb(f) for f in crops.path[start:start + 64]]
+        pictures = [read_rgb(f) for f in crops.path[start : start + 64]]
         for name, predict in predictors.items():
             dfdc[name].append(predict(pictures, True))
     found, kept = {name: [] for name in predictors}, []
@@ -257,7 +375,9 @@ def _scores_of_runs(options, predictors: dict) -> dict:
         rows[name] = {"DFDC val": numbers(crops.label.map(CLASS_FOLDERS), np.concatenate(dfdc[name]), crops.group)}
         for quality in ("c23", "c40"):
             some = part.manipulation.str.contains(quality).to_numpy()
-            rows[name][f"FF++ {quality}"] = numbers(part.label[some].map(CLASS_FOLDERS), np.array(found[name])[some], part.group[some])
+            rows[name][f"FF++ {quality}"] = numbers(
+                part.label[some].map(CLASS_FOLDERS), np.array(found[name])[some], part.group[some]
+            )
     return rows
 
 
@@ -285,9 +405,16 @@ def leave_one_out(options) -> dict:
     runs = {name: options.runs / name / "model.keras" for name in ("short-all", "without-ffpp", "without-dfdc")}
     there = {name: path for name, path in runs.items() if path.is_file()}
     if not there:
-        raise UserError("no leave-one-out run", file=options.runs, hint="train_detector.py --no-export --without ffpp --name without-ffpp --minutes 8, and so on")
+        raise UserError(
+            "no leave-one-out run",
+            file=options.runs,
+            hint="train_detector.py --no-export --without ffpp --name without-ffpp --minutes 8, and so on",
+        )
     rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in there.items()})
-    return {"rows": rows, "runs": {name: json.loads((path.parent / "result.json").read_text()) for name, path in there.items()}}
+    return {
+        "rows": rows,
+        "runs": {name: json.loads((path.parent / "result.json").read_text()) for name, path in there.items()},
+    }
 
 
 def peers(options) -> dict:
@@ -298,16 +425,18 @@ def peers(options) -> dict:
     predictors = {"this detector": lambda crops, trimmed: model.predict(crops, trimmed=trimmed)}
     for name, architecture in MESONETS.items():
         predictors[name] = keras_predictor(options.peers / f"{name}.h5", architecture)
-    recipe = options.runs / "published-recipe"                       # of benchmarks/published_recipe.py
+    recipe = options.runs / "published-recipe"  # of benchmarks/published_recipe.py
     if (recipe / "model.keras").is_file():
         made = json.loads((recipe / "metrics.json").read_text())["training"]
         # Its training crops are tight, so what it judges is cut like them.
-        predictors[f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best {made['best_epoch']})"] = keras_predictor(
-            recipe / "model.keras", cut=TRIM)
+        predictors[
+            f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best {made['best_epoch']})"
+        ] = keras_predictor(recipe / "model.keras", cut=TRIM)
     return {"rows": _scores_of_runs(options, predictors)}
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------------------
+
 
 def cell(value: dict | None, sign: str = "") -> str:
     """A metric of `metrics.evaluate` as text: value [low, high]; `sign` "+" for a difference."""
@@ -325,28 +454,66 @@ def table_text(header: list[str], lines: list[list[str]]) -> str:
 
 def as_text(results: dict) -> str:
     """All tables as Markdown."""
-    out = ["# Tables of the detector\n", "Made by `python benchmarks/detector_tables.py`. Brackets: 95 % intervals, resampling groups; none where there "
-           "are too few groups for one. Positive class of AP and TPR: fake.\n"]
+    out = [
+        "# Tables of the detector\n",
+        "Made by `python benchmarks/detector_tables.py`. Brackets: 95 % intervals, resampling groups; none where there "
+        "are too few groups for one. Positive class of AP and TPR: fake.\n",
+    ]
     if r := results.get("validation"):
-        out += [f"## Validation ({r['detector']}, {r['frames']} frames a video)\n",
-                table_text(["what", "real", "fake", *SHOWN], [[k, str(v["real"]), str(v["fake"]), *(cell(v.get(m)) for m in SHOWN)] for k, v in r["rows"].items()]),
-                f"Clips without a face: {r['clips_without_face']}.\n",
-                "AUC, resampling single clips: " + ", ".join(f"{k} {cell(v)}" for k, v in r["by_clip"].items()) + ". Clips of one group are alike, so the truth is wider.\n",
-                "### Aggregation rules (AUC / log loss)\n",
-                table_text(["rule", *next(iter(r["rules"].values()))], [[k, *(f"{x['auc']:.3f} / {x['log_loss']:.3f}" for x in v.values())] for k, v in r["rules"].items()]),
-                "### Verdicts (share of videos)\n",
-                table_text(["material", "who", "REAL", "UNSURE", "FAKE"], [[k, who, *(f"{x:.3f}" for x in w.values())] for k, v in r["verdicts"].items() for who, w in v.items()])]
+        out += [
+            f"## Validation ({r['detector']}, {r['frames']} frames a video)\n",
+            table_text(
+                ["what", "real", "fake", *SHOWN],
+                [[k, str(v["real"]), str(v["fake"]), *(cell(v.get(m)) for m in SHOWN)] for k, v in r["rows"].items()],
+            ),
+            f"Clips without a face: {r['clips_without_face']}.\n",
+            "AUC, resampling single clips: "
+            + ", ".join(f"{k} {cell(v)}" for k, v in r["by_clip"].items())
+            + ". Clips of one group are alike, so the truth is wider.\n",
+            "### Aggregation rules (AUC / log loss)\n",
+            table_text(
+                ["rule", *next(iter(r["rules"].values()))],
+                [[k, *(f"{x['auc']:.3f} / {x['log_loss']:.3f}" for x in v.values())] for k, v in r["rules"].items()],
+            ),
+            "### Verdicts (share of videos)\n",
+            table_text(
+                ["material", "who", "REAL", "UNSURE", "FAKE"],
+                [[k, who, *(f"{x:.3f}" for x in w.values())] for k, v in r["verdicts"].items() for who, w in v.items()],
+            ),
+        ]
     if r := results.get("robustness"):
-        out += [f"## Robustness: FF++ c23 validation clips, {r['frames']} frames a video\n",
-                table_text(["change", "AUC", "log loss", "without face"], [[k, cell(v["auc"]), cell(v["log_loss"]), str(v["without face"])] for k, v in r["videos"].items()]),
-                "### The same for DFDC validation crops (every third)\n",
-                table_text(["change", "AUC", "log loss"], [[k, cell(v["auc"]), cell(v["log_loss"])] for k, v in r["crops"].items()])]
-    for part, title in (("leave-one-out", "Leave one data set out (short runs, equal budgets)"), ("peers", "Peers on the same faces (8 a clip, mean)")):
+        out += [
+            f"## Robustness: FF++ c23 validation clips, {r['frames']} frames a video\n",
+            table_text(
+                ["change", "AUC", "log loss", "without face"],
+                [[k, cell(v["auc"]), cell(v["log_loss"]), str(v["without face"])] for k, v in r["videos"].items()],
+            ),
+            "### The same for DFDC validation crops (every third)\n",
+            table_text(
+                ["change", "AUC", "log loss"], [[k, cell(v["auc"]), cell(v["log_loss"])] for k, v in r["crops"].items()]
+            ),
+        ]
+    for part, title in (
+        ("leave-one-out", "Leave one data set out (short runs, equal budgets)"),
+        ("peers", "Peers on the same faces (8 a clip, mean)"),
+    ):
         if r := results.get(part):
             columns = list(next(iter(r["rows"].values())))
-            out += [f"## {title}\n", table_text(["model", *(f"{c} AUC" for c in columns)], [[k, *(cell(v[c]["auc"]) for c in columns)] for k, v in r["rows"].items()])]
+            out += [
+                f"## {title}\n",
+                table_text(
+                    ["model", *(f"{c} AUC" for c in columns)],
+                    [[k, *(cell(v[c]["auc"]) for c in columns)] for k, v in r["rows"].items()],
+                ),
+            ]
             if part == "leave-one-out":
-                out += ["Budgets: " + "; ".join(f"{k}: {v['step']} steps of 64 faces, {v['minutes']} minutes" for k, v in r["runs"].items()) + ".\n"]
+                out += [
+                    "Budgets: "
+                    + "; ".join(
+                        f"{k}: {v['step']} steps of 64 faces, {v['minutes']} minutes" for k, v in r["runs"].items()
+                    )
+                    + ".\n"
+                ]
     return "\n".join(out)
 
 

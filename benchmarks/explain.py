@@ -19,20 +19,41 @@ sys.path.insert(0, str(PROJECT))
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    p.add_argument("--data", type=Path, default=PROJECT / "train_sample_videos", metavar="DIR", help="folder of videos (default: the sample)")
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=PROJECT / "train_sample_videos",
+        metavar="DIR",
+        help="folder of videos (default: the sample)",
+    )
     p.add_argument("--clips", type=int, default=12, metavar="N", help="evenly chosen (default: %(default)s)")
-    p.add_argument("--methods", nargs="+", default=["occlusion", "gradcam", "lime", "noise"], metavar="NAME", help="(default: %(default)s)")
-    p.add_argument("--out", type=Path, default=PROJECT / "benchmarks" / "results" / "explain.txt", metavar="FILE", help="(default: %(default)s)")
+    p.add_argument(
+        "--methods",
+        nargs="+",
+        default=["occlusion", "gradcam", "lime", "noise"],
+        metavar="NAME",
+        help="(default: %(default)s)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "benchmarks" / "results" / "explain.txt",
+        metavar="FILE",
+        help="(default: %(default)s)",
+    )
     chosen = p.parse_args()
     import cv2
     import numpy as np
     from tqdm import tqdm
 
     from deepfake_detection import Detector
-    from deepfake_detection.prediction import many
     from deepfake_detection.detector import explain
     from deepfake_detection.faces.crops import network_input
+    from deepfake_detection.prediction import many
+
     detector = Detector(frames=8)
     random = np.random.default_rng(1)
 
@@ -45,7 +66,7 @@ def main() -> None:
 
     methods = {name: noise if name == "noise" else explain.explainer(name, detector)[1] for name in chosen.methods}
     videos = many.find_videos([chosen.data])
-    videos = videos[::max(1, len(videos) // chosen.clips)][:chosen.clips]
+    videos = videos[:: max(1, len(videos) // chosen.clips)][: chosen.clips]
     found = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
     for video in tqdm(videos, unit="video"):
@@ -57,12 +78,17 @@ def main() -> None:
                 values = method(square, score)
                 seconds[name] += time.process_time() - start
                 found[name].append(explain.check(square, values, score))
-    lines = [f"benchmarks/explain.py  {time.strftime('%Y-%m-%d')}  model {detector.model}, {len(videos)} clips, {len(next(iter(found.values())))} faces", "",
-             f"{'method':<12}{'confirmed':>10}{'change, marked':>16}{'elsewhere':>11}{'CPU s a face':>14}"]
+    lines = [
+        f"benchmarks/explain.py  {time.strftime('%Y-%m-%d')}  model {detector.model}, {len(videos)} clips, {len(next(iter(found.values())))} faces",
+        "",
+        f"{'method':<12}{'confirmed':>10}{'change, marked':>16}{'elsewhere':>11}{'CPU s a face':>14}",
+    ]
     for name, checks in found.items():
         change = [abs(c.marked - c.p_fake) for c in checks]
         elsewhere = [abs(c.elsewhere - c.p_fake) for c in checks]
-        lines.append(f"{name:<12}{np.mean([c.confirmed for c in checks]):>10.0%}{np.mean(change):>16.3f}{np.mean(elsewhere):>11.3f}{seconds[name] / len(checks):>14.2f}")
+        lines.append(
+            f"{name:<12}{np.mean([c.confirmed for c in checks]):>10.0%}{np.mean(change):>16.3f}{np.mean(elsewhere):>11.3f}{seconds[name] / len(checks):>14.2f}"
+        )
     text = "\n".join(lines) + "\n"
     print(text)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

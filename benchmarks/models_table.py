@@ -38,7 +38,7 @@ def thin(faces, count: int | None, seed: int):
     if count is None or count >= len(faces):
         return faces
     rng = np.random.default_rng(seed)
-    picked = [rng.permutation(np.flatnonzero(faces.y == label))[:count // 2] for label in (0, 1)]
+    picked = [rng.permutation(np.flatnonzero(faces.y == label))[: count // 2] for label in (0, 1)]
     return faces.take(np.sort(np.concatenate(picked)))
 
 
@@ -49,10 +49,19 @@ def measure(name: str, options) -> dict:
 
     kind = registry.module(name).KIND
     weights = options.weights.get(name, "none")
-    settings = train.Settings(model=name, weights=weights, epochs=options.epochs, patience=options.epochs, batch_size=options.batch_size,
-                              learning_rate=options.learning_rate, image_size=options.image_size.get(name), seed=options.seed,
-                              features=options.features if hasattr(registry.module(name), "FEATURES") else None,
-                              augment="published" if kind == "frame" else "none", balance="sample")
+    settings = train.Settings(
+        model=name,
+        weights=weights,
+        epochs=options.epochs,
+        patience=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        image_size=options.image_size.get(name),
+        seed=options.seed,
+        features=options.features if hasattr(registry.module(name), "FEATURES") else None,
+        augment="published" if kind == "frame" else "none",
+        balance="sample",
+    )
     session.start(seed=options.seed, workers=options.threads, announce=False)
     model, origin = train.build_model(settings)
     groups = groups_from_index(options.train) or train.groups_of(options.train)
@@ -64,21 +73,42 @@ def measure(name: str, options) -> dict:
     stores = {s: train.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
     extractor, trained = extractor_and_head(model) if kind == "sequence" else (None, model)
     if extractor is not None:
-        stores = {s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in stores.items()}
+        stores = {
+            s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in stores.items()
+        }
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     cpu, wall = time.process_time(), time.monotonic()
-    progress = train.fit(trained, stores["train"], stores["val"], settings, folder, mark="benchmark", copies=lambda: (trained, train.saveable(model)), fresh=True)
+    progress = train.fit(
+        trained,
+        stores["train"],
+        stores["val"],
+        settings,
+        folder,
+        mark="benchmark",
+        copies=lambda: (trained, train.saveable(model)),
+        fresh=True,
+    )
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     predicting = time.process_time()
     p = train.predict(trained, stores["val"], 64)
     predicting = time.process_time() - predicting
     unit = "faces" if kind == "frame" else "sequences"
     block = results.metrics_of(stores["val"].faces, p, seed=options.seed, unit=unit)[unit]
-    row = {"model": name, "start": origin, "parameters": model.count_params(), "input": train.face_size(model), "unit": unit,
-           "train": len(stores["train"]), "val": len(stores["val"]), "epochs": progress.epoch,
-           "train_per_cpu_s": round(len(stores["train"]) * progress.epoch / cpu, 1), "train_cpu_s": round(cpu, 1), "train_wall_s": round(wall, 1),
-           "predict_per_cpu_s": round(len(stores["val"]) / predicting, 1)}
+    row = {
+        "model": name,
+        "start": origin,
+        "parameters": model.count_params(),
+        "input": train.face_size(model),
+        "unit": unit,
+        "train": len(stores["train"]),
+        "val": len(stores["val"]),
+        "epochs": progress.epoch,
+        "train_per_cpu_s": round(len(stores["train"]) * progress.epoch / cpu, 1),
+        "train_cpu_s": round(cpu, 1),
+        "train_wall_s": round(wall, 1),
+        "predict_per_cpu_s": round(len(stores["val"]) / predicting, 1),
+    }
     for metric in ("auc", "log_loss"):
         entry = block[metric]
         row |= {metric: entry.get("value"), f"{metric}_low": entry.get("low"), f"{metric}_high": entry.get("high")}
@@ -86,13 +116,21 @@ def measure(name: str, options) -> dict:
 
 
 def markdown(table) -> str:
-    lines = ["| model | starts from | parameters | input | trained on | images/CPU s training | images/CPU s predicting | AUC | log loss |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    interval = lambda r, m: f"{r[m]:.3f} [{r[m + '_low']:.3f}, {r[m + '_high']:.3f}]" if r[m] == r[m] and r[m + "_low"] == r[m + "_low"] else f"{r[m]:.3f}"
+    lines = [
+        "| model | starts from | parameters | input | trained on | images/CPU s training | images/CPU s predicting | AUC | log loss |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    interval = lambda r, m: (
+        f"{r[m]:.3f} [{r[m + '_low']:.3f}, {r[m + '_high']:.3f}]"
+        if r[m] == r[m] and r[m + "_low"] == r[m + "_low"]
+        else f"{r[m]:.3f}"
+    )
     for _, r in table.iterrows():
         size = f"{int(r['input'])} px" if r["input"] == r["input"] else "points"
-        lines.append(f"| `{r['model']}` | {r['start']} | {r['parameters']:,} | {size} | {r['epochs']} x {r['train']:,} {r['unit']} | {r['train_per_cpu_s']:.0f} | "
-                     f"{r['predict_per_cpu_s']:.0f} | {interval(r, 'auc')} | {interval(r, 'log_loss')} |")
+        lines.append(
+            f"| `{r['model']}` | {r['start']} | {r['parameters']:,} | {size} | {r['epochs']} x {r['train']:,} {r['unit']} | {r['train_per_cpu_s']:.0f} | "
+            f"{r['predict_per_cpu_s']:.0f} | {interval(r, 'auc')} | {interval(r, 'log_loss')} |"
+        )
     return "\n".join(lines)
 
 
@@ -103,9 +141,22 @@ def main():
     p.add_argument("--val", type=Path, required=True)
     p.add_argument("--frames", type=Path, help="box tables, for sequence models")
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--models", nargs="+", default=["compact_cnn", "mesonet", "meso_inception", "efficientnet_lite0", "efficientnet_b0", "resnet50"])
-    p.add_argument("--weights", nargs="*", type=pairs, default=[], metavar="MODEL=W", help="what a model starts from (default: none)")
-    p.add_argument("--image-size", nargs="*", type=pairs, default=[], metavar="MODEL=PX", help="(default: the model's own)")
+    p.add_argument(
+        "--models",
+        nargs="+",
+        default=["compact_cnn", "mesonet", "meso_inception", "efficientnet_lite0", "efficientnet_b0", "resnet50"],
+    )
+    p.add_argument(
+        "--weights",
+        nargs="*",
+        type=pairs,
+        default=[],
+        metavar="MODEL=W",
+        help="what a model starts from (default: none)",
+    )
+    p.add_argument(
+        "--image-size", nargs="*", type=pairs, default=[], metavar="MODEL=PX", help="(default: the model's own)"
+    )
     p.add_argument("--features", default="efficientnet_lite0")
     p.add_argument("--crops", type=int, default=6000)
     p.add_argument("--val-crops", type=int, default=3000)

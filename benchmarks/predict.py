@@ -37,6 +37,7 @@ def clips_of(folder: Path, most: int) -> list[Path]:
     """The clips with the most pixels a frame, the longest of these first."""
     from deepfake_detection import video
     from deepfake_detection.video.probe import probe
+
     found = sorted(p for p in folder.iterdir() if video.is_video_name(p))
     infos = [probe(p) for p in found]
     infos.sort(key=lambda i: (-i.width * i.height, -i.frame_count, i.path.name))
@@ -56,6 +57,7 @@ def timed(command) -> tuple[float, float, str]:
 def decode(path: Path) -> None:
     """Every frame, one thread."""
     import cv2
+
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     while capture.grab():
         capture.retrieve()
@@ -70,6 +72,7 @@ def published(paths: list[Path]) -> None:
     from mtcnn import MTCNN
 
     from deepfake_detection.video.resize import published_scale, resize
+
     model = keras.models.load_model(PROJECT / "models" / "detector.keras", compile=False)
     size = model.input_shape[1]
     for path in paths:
@@ -86,21 +89,35 @@ def published(paths: list[Path]) -> None:
                 x0, y0, x1, y1 = max(0, int(x - 0.3 * w)), max(0, int(y - 0.3 * h)), int(x + 1.3 * w), int(y + 1.3 * h)
                 crop = cv2.resize(frame[y0:y1, x0:x1], (size, size))
                 scores.append(float(model.predict(crop[None].astype(np.float32), verbose=0)[0, 0]))
-        print(json.dumps({"video": path.name, "faces": len(scores), "p_real": float(np.mean(scores)) if scores else None}))
+        print(
+            json.dumps({"video": path.name, "faces": len(scores), "p_real": float(np.mean(scores)) if scores else None})
+        )
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    p.add_argument("--clips", type=Path, default=PROJECT / "train_sample_videos", metavar="DIR", help="folder of videos (default: the sample)")
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument(
+        "--clips",
+        type=Path,
+        default=PROJECT / "train_sample_videos",
+        metavar="DIR",
+        help="folder of videos (default: the sample)",
+    )
     p.add_argument("--most", type=int, default=4, metavar="N", help="clips at most (default: %(default)s)")
-    p.add_argument("--repeat", type=int, default=3, metavar="N", help="of the cold run; the median is shown (default: %(default)s)")
+    p.add_argument(
+        "--repeat", type=int, default=3, metavar="N", help="of the cold run; the median is shown (default: %(default)s)"
+    )
     p.add_argument("--no-published", action="store_true", help="leave out the published way")
     p.add_argument("--as", dest="role", choices=("decode", "published"), help=argparse.SUPPRESS)
     p.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="(default: %(default)s)")
     chosen = p.parse_args()
     if chosen.role:
-        {"decode": lambda: [decode(c) for c in clips_of(chosen.clips, chosen.most)],
-         "published": lambda: published(clips_of(chosen.clips, chosen.most))}[chosen.role]()
+        {
+            "decode": lambda: [decode(c) for c in clips_of(chosen.clips, chosen.most)],
+            "published": lambda: published(clips_of(chosen.clips, chosen.most)),
+        }[chosen.role]()
         return
     clips = clips_of(chosen.clips, chosen.most)
     cores = len(os.sched_getaffinity(0))
@@ -110,9 +127,12 @@ def main() -> None:
         rows.append(f"{what:<44}{wall:>9.2f}{cpu:>9.2f}{a_clip:>10.2f}{os.getloadavg()[0]:>8.1f}")
         print(rows[-1], flush=True)
 
-    head = [f"benchmarks/predict.py  {time.strftime('%Y-%m-%d %H:%M')}  {cores} cores ({platform.processor() or platform.machine()}), Python {platform.python_version()}",
-            f"{len(clips)} clips: " + ", ".join(c.name for c in clips), "",
-            f"{'':<44}{'wall s':>9}{'CPU s':>9}{'s a clip':>10}{'load':>8}"]
+    head = [
+        f"benchmarks/predict.py  {time.strftime('%Y-%m-%d %H:%M')}  {cores} cores ({platform.processor() or platform.machine()}), Python {platform.python_version()}",
+        f"{len(clips)} clips: " + ", ".join(c.name for c in clips),
+        "",
+        f"{'':<44}{'wall s':>9}{'CPU s':>9}{'s a clip':>10}{'load':>8}",
+    ]
     print("\n".join(head))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -125,17 +145,24 @@ def main() -> None:
         decoding, decoding_cpu = time.perf_counter() - inner, time.process_time() - cpu
         row("decode, every frame, one thread", decoding, decoding_cpu, decoding / len(clips))
         script = [sys.executable, str(PROJECT / "predict.py")]
-        cold = sorted((timed([*script, str(clips[0])])[:2] for _ in range(chosen.repeat)))
+        cold = sorted(timed([*script, str(clips[0])])[:2] for _ in range(chosen.repeat))
         wall, used = statistics.median(w for w, _ in cold), statistics.median(c for _, c in cold)
         row(f"predict.py, cold, one clip (median of {chosen.repeat})", wall, used, wall)
         wall, used, lines = timed([*script, str(folder), "--workers", str(cores)])
         row(f"predict.py, folder, {cores} workers", wall, used, wall * cores / len(clips))
-        summary = [f"a clip in the folder: {used / len(clips):.2f} CPU s, {used / max(decoding_cpu, 1e-9):.2f} x decoding every frame (start of the workers included)"]
+        summary = [
+            f"a clip in the folder: {used / len(clips):.2f} CPU s, {used / max(decoding_cpu, 1e-9):.2f} x decoding every frame (start of the workers included)"
+        ]
         if not chosen.no_published:
-            wall, used, _ = timed([sys.executable, __file__, "--as", "published", "--clips", str(folder), "--most", str(len(clips))])
+            wall, used, _ = timed(
+                [sys.executable, __file__, "--as", "published", "--clips", str(folder), "--most", str(len(clips))]
+            )
             row("published way, one process", wall, used, wall / len(clips))
             summary.append(f"published way: {wall / len(clips):.1f} s a clip")
-    text = "\n".join([*head, *rows, "", *summary, "", "verdicts:", lines.rstrip().replace(str(folder) + os.sep, "")]) + "\n"
+    text = (
+        "\n".join([*head, *rows, "", *summary, "", "verdicts:", lines.rstrip().replace(str(folder) + os.sep, "")])
+        + "\n"
+    )
     print("\n".join(["", *summary]))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(text)

@@ -52,6 +52,7 @@ def our_frames(work):
     """Our decoding alone: the wanted frames, resized."""
     from deepfake_detection.video.decode import FrameReader
     from deepfake_detection.video.sampling import parse
+
     return lambda clip: {"frames": sum(1 for _ in FrameReader(clip, parse("per-second")))}
 
 
@@ -61,6 +62,7 @@ def published(work, predict=False):
     import cv2
     import numpy as np
     import tensorflow as tf
+
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     import keras
@@ -78,7 +80,15 @@ def published(work, predict=False):
             if not ok:
                 break
             if index % math.floor(rate) == 0:
-                scale = 2 if frame.shape[1] < 300 else 0.33 if frame.shape[1] > 1900 else 0.5 if frame.shape[1] > 1000 else 1
+                scale = (
+                    2
+                    if frame.shape[1] < 300
+                    else 0.33
+                    if frame.shape[1] > 1900
+                    else 0.5
+                    if frame.shape[1] > 1000
+                    else 1
+                )
                 size = int(frame.shape[1] * scale), int(frame.shape[0] * scale)
                 names.append(folder / f"{len(names):03d}.png")
                 cv2.imwrite(str(names[-1]), cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
@@ -89,7 +99,7 @@ def published(work, predict=False):
                 if len(found) > 1 and face["confidence"] <= 0.95:
                     continue
                 x, y, w, h = face["box"]
-                crop = image[max(0, int(y - .3 * h)):int(y + 1.3 * h), max(0, int(x - .3 * w)):int(x + 1.3 * w)]
+                crop = image[max(0, int(y - 0.3 * h)) : int(y + 1.3 * h), max(0, int(x - 0.3 * w)) : int(x + 1.3 * w)]
                 cv2.imwrite(str(folder / f"face{faces}.png"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
                 if network is not None:
                     network.predict(cv2.resize(crop, (128, 128))[np.newaxis] / 255, verbose=0)
@@ -104,14 +114,13 @@ def published_predict(work):
 
 
 def _staged(work, detector):
-    import pandas as pd
     from deepfake_detection.faces import extract
     from deepfake_detection.video import frames
     from deepfake_detection.video.sampling import parse
 
     settings = extract.FaceSettings(detector)
     lazy = extract._Lazy(settings)
-    lazy.detector       # loaded before the clock starts
+    lazy.detector  # loaded before the clock starts
 
     def run(clip):
         folder = Path(tempfile.mkdtemp(dir=work)) / "clip"
@@ -182,16 +191,24 @@ WAYS = {
 # -- measuring -----------------------------------------------------------------------------------------------------------------------
 def _serve(name, clips, work, barrier, queue):
     import cv2
+
     cv2.setNumThreads(1)
     run = WAYS[name](work)
-    if not name.startswith("published"):    # caches of the file system, and what is loaded at first use
+    if not name.startswith("published"):  # caches of the file system, and what is loaded at first use
         run(clips[0])
     barrier.wait()
     cpu, wall, counts = cpu_seconds(), time.perf_counter(), {"frames": 0, "faces": 0}
     for clip in clips:
         for key, value in run(clip).items():
             counts[key] += value
-    queue.put((cpu_seconds() - cpu, time.perf_counter() - wall, counts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    queue.put(
+        (
+            cpu_seconds() - cpu,
+            time.perf_counter() - wall,
+            counts,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        )
+    )
 
 
 def measure(name, clips, processes, work):
@@ -208,14 +225,20 @@ def measure(name, clips, processes, work):
     for worker in workers:
         worker.join()
     counts = {k: sum(r[2][k] for r in results) for k in ("frames", "faces")}
-    return sum(r[0] for r in results) / len(clips), max(r[1] for r in results) / len(clips), counts, max(r[3] for r in results)
+    return (
+        sum(r[0] for r in results) / len(clips),
+        max(r[1] for r in results) / len(clips),
+        counts,
+        max(r[3] for r in results),
+    )
 
 
 def profile(clips) -> str:
     """Where the fused path's CPU seconds go, a clip."""
     import cv2
+
     from deepfake_detection.faces import detectors, extract
-    from deepfake_detection.faces.detectors import mtcnn_fast, pyramid
+    from deepfake_detection.faces.detectors import pyramid
     from deepfake_detection.video.decode import FrameReader
     from deepfake_detection.video.sampling import parse
 
@@ -253,10 +276,18 @@ def profile(clips) -> str:
 
 def generated(folder) -> list[Path]:
     """Four 10 s 1080p clips with GOPs of 250, as phones and DFDC make them."""
-    from tests.clips import moving_face, write_video
     from fractions import Fraction
-    first = write_video(folder / "long_gop_0.mp4", moving_face(300, 1920, 1080, 400), fps=Fraction(30000, 1001), bf=3, gop=250,
-                        preset="veryfast")
+
+    from tests.clips import moving_face, write_video
+
+    first = write_video(
+        folder / "long_gop_0.mp4",
+        moving_face(300, 1920, 1080, 400),
+        fps=Fraction(30000, 1001),
+        bf=3,
+        gop=250,
+        preset="veryfast",
+    )
     copies = [folder / f"long_gop_{i}.mp4" for i in range(1, 4)]
     for copy in copies:
         shutil.copyfile(first, copy)
@@ -275,7 +306,9 @@ def main() -> None:
     p.add_argument("--clips", type=Path, metavar="DIR", help="folder of .mp4 clips (default: generated ones)")
     p.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/preprocess.txt", metavar="FILE")
     p.add_argument("--skip-published", action="store_true", help="leave out the published way, which takes minutes")
-    p.add_argument("--published-clips", type=int, default=2, metavar="N", help="clips for the published way (default: %(default)s)")
+    p.add_argument(
+        "--published-clips", type=int, default=2, metavar="N", help="clips for the published way (default: %(default)s)"
+    )
     options = p.parse_args()
     lines = []
 
@@ -290,23 +323,29 @@ def main() -> None:
         if len(clips) % 2:
             clips = clips + clips[:1]
         say(f"preprocessing, {datetime.date.today()}, {len(clips)} clips of {options.clips or 'tests/clips.py'}")
-        say(f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
-            f"load average at the start {os.getloadavg()[0]:.1f}: above 0.5 the wall times are too long")
+        say(
+            f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
+            f"load average at the start {os.getloadavg()[0]:.1f}: above 0.5 the wall times are too long"
+        )
         say()
-        say(f"{'a clip':<32} {'CPU s':>8} {'wall s':>8} {'2 procs':>8} {'speed-up':>9} {'GiB':>5} {'frames':>7} {'faces':>6}")
+        say(
+            f"{'a clip':<32} {'CPU s':>8} {'wall s':>8} {'2 procs':>8} {'speed-up':>9} {'GiB':>5} {'frames':>7} {'faces':>6}"
+        )
         measured = {}
         for name in WAYS:
             slow = name.startswith("published")
             if slow and options.skip_published:
                 continue
-            mine = clips[:max(2, options.published_clips)] if slow else clips
+            mine = clips[: max(2, options.published_clips)] if slow else clips
             one = measure(name, mine, 1, work)
             # The variant with a network call differs by one process' worth of calls only; two of it would cost minutes for nothing.
             two = None if name.endswith("predict a crop") else measure(name, mine, 2, work)
             measured[name] = one, two
             both = f"{two[1]:8.2f} {one[1] / two[1]:8.2f}x" if two else f"{'-':>8} {'-':>9}"
-            say(f"{name:<32} {one[0]:8.2f} {one[1]:8.2f} {both} {max(one[3], two[3] if two else 0):5.2f} "
-                f"{one[2]['frames'] / len(mine):7.1f} {one[2]['faces'] / len(mine):6.1f}")
+            say(
+                f"{name:<32} {one[0]:8.2f} {one[1]:8.2f} {both} {max(one[3], two[3] if two else 0):5.2f} "
+                f"{one[2]['frames'] / len(mine):7.1f} {one[2]['faces'] / len(mine):6.1f}"
+            )
         say()
         say("CPU seconds of the fused path, a clip")
         say(profile(clips))
@@ -314,7 +353,9 @@ def main() -> None:
         yard, ours = measured["decode only (OpenCV grab)"][0], measured["fused, mtcnn_fast"]
         say(f"fused / decode only, CPU          {ours[0][0] / yard[0]:.2f}   (target: at most 1.25)")
         if "published: PNG, MTCNN a frame" in measured:
-            say(f"published / fused, wall           {measured['published: PNG, MTCNN a frame'][0][1] / ours[0][1]:.1f}   (target: at least 5)")
+            say(
+                f"published / fused, wall           {measured['published: PNG, MTCNN a frame'][0][1] / ours[0][1]:.1f}   (target: at least 5)"
+            )
         say(f"two processes / one, fused        {ours[0][1] / ours[1][1]:.2f}   (target: at least 1.8)")
         say()
         say(f"{'projected, two processes':<32} " + " ".join(f"{f'{n:,} clips':>14}" for n in CLIP_COUNTS))

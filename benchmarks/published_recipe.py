@@ -29,11 +29,26 @@ from deepfake_detection.files import atomic_path, write_csv, write_text
 
 def parse(argv=None):
     p = cli.parser(__doc__, data=False, out=False)
-    p.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data", metavar="DIR", help="the shared data (default: %(default)s)")
-    p.add_argument("--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR", help="(default: %(default)s)")
-    p.add_argument("--faces", type=cli.positive_int, metavar="N", help="at most so many fakes, and as many reals, for a short run (default: all)")
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=PROJECT.parent / "shared" / "data",
+        metavar="DIR",
+        help="the shared data (default: %(default)s)",
+    )
+    p.add_argument(
+        "--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR", help="(default: %(default)s)"
+    )
+    p.add_argument(
+        "--faces",
+        type=cli.positive_int,
+        metavar="N",
+        help="at most so many fakes, and as many reals, for a short run (default: all)",
+    )
     p.add_argument("--epochs", type=cli.positive_int, metavar="N", help="(default: stage 03's)")
-    p.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)")
+    p.add_argument(
+        "--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)"
+    )
     return p.parse_args(argv)
 
 
@@ -47,7 +62,7 @@ def places(table, seed: int, most: int | None):
     count = min(len(fakes), len(reals), most or len(train))
     chosen = train.loc[sorted(np.concatenate([rng.permutation(part.index)[:count] for part in (fakes, reals)]))]
     sources = np.sort(chosen.original.unique())
-    held = set(rng.permutation(sources)[:max(len(sources) // 10, 1)])
+    held = set(rng.permutation(sources)[: max(len(sources) // 10, 1)])
     chosen = chosen.assign(place=["val" if source in held else "train" for source in chosen.original])
     test = table[table.split == "val"].assign(place="test")
     return chosen, test
@@ -59,7 +74,9 @@ def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
 
     root = (data / "dfdc_faces").resolve()
     if not (root / "index.csv").is_file():
-        raise UserError("no index of face crops", file=root / "index.csv", hint="give the shared data's folder with --data")
+        raise UserError(
+            "no index of face crops", file=root / "index.csv", hint="give the shared data's folder with --data"
+        )
     shutil.rmtree(folder, ignore_errors=True)
     rows = pd.concat(places(pd.read_csv(root / "index.csv", dtype=str), seed, most))
     for row in tqdm(list(rows.itertuples()), desc="links", unit="face"):
@@ -67,14 +84,19 @@ def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
         link = folder / row.place / row.label / name
         link.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(root / row.split / row.label / name, link)
-    write_csv(folder.parent / "split_manifest.csv", pd.DataFrame({"title": [Path(v).stem for v in rows.video], "group": [Path(o).stem for o in rows.original]}))
+    write_csv(
+        folder.parent / "split_manifest.csv",
+        pd.DataFrame({"title": [Path(v).stem for v in rows.video], "group": [Path(o).stem for o in rows.original]}),
+    )
 
 
 def as_text(metrics: dict, history: str) -> str:
     made, block = metrics["training"], metrics["videos"]
-    lines = [f"Made by python benchmarks/published_recipe.py ({os.cpu_count()} cores): stage 03 with its default settings, EfficientNetB0 from random weights.",
-             f"{made['epochs']} epochs in {made['seconds'] / 60:.0f} minutes, best {made['best_epoch']} (validation loss {made['best_val_loss']:.4f}, on a tenth of the training sources).",
-             f"DFDC parts 35-39, {block['real']} real and {block['fake']} fake, 95 % intervals by source video:"]
+    lines = [
+        f"Made by python benchmarks/published_recipe.py ({os.cpu_count()} cores): stage 03 with its default settings, EfficientNetB0 from random weights.",
+        f"{made['epochs']} epochs in {made['seconds'] / 60:.0f} minutes, best {made['best_epoch']} (validation loss {made['best_val_loss']:.4f}, on a tenth of the training sources).",
+        f"DFDC parts 35-39, {block['real']} real and {block['fake']} fake, 95 % intervals by source video:",
+    ]
     for name in ("auc", "log_loss", "eer", "balanced_accuracy"):
         lines.append(f"  {name:<18} {block[name]['value']:.3f} [{block[name]['low']:.3f}, {block[name]['high']:.3f}]")
     return "\n".join([*lines, "", history.strip(), ""])
@@ -85,8 +107,19 @@ def main(argv=None) -> int:
     out = options.runs / "published-recipe"
     cli.announce("published_recipe", options, out)
     lay_out(options.data, out / "split_dataset", options.seed, options.faces)
-    stage = [sys.executable, str(PROJECT / "03_train_cnn.py"), "--out", str(out), "--weights", "none", "--seed", str(options.seed),
-             "--workers", str(options.workers), *(["--epochs", str(options.epochs)] if options.epochs else [])]
+    stage = [
+        sys.executable,
+        str(PROJECT / "03_train_cnn.py"),
+        "--out",
+        str(out),
+        "--weights",
+        "none",
+        "--seed",
+        str(options.seed),
+        "--workers",
+        str(options.workers),
+        *(["--epochs", str(options.epochs)] if options.epochs else []),
+    ]
     code = subprocess.run(stage).returncode
     if code:
         return code

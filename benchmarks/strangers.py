@@ -36,11 +36,23 @@ WORDS = ("REAL", "UNSURE", "FAKE", "NO FACE")
 
 def parse(argv=None):
     p = cli.parser(__doc__, data=False, out=False)
-    p.add_argument("--index", type=Path, required=True, metavar="FILE", help="index of faces (deepfake_detection.blending.faces)")
-    p.add_argument("--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)")
-    p.add_argument("--work", type=Path, default=Path("build/strangers"), metavar="DIR", help="scores already made (default: %(default)s)")
+    p.add_argument(
+        "--index", type=Path, required=True, metavar="FILE", help="index of faces (deepfake_detection.blending.faces)"
+    )
+    p.add_argument(
+        "--models", type=Path, default=PROJECT / "models", metavar="DIR", help="the detector (default: %(default)s)"
+    )
+    p.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/strangers"),
+        metavar="DIR",
+        help="scores already made (default: %(default)s)",
+    )
     p.add_argument("--fit", action="store_true", help="write the fitted threshold into detector.json")
-    p.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)")
+    p.add_argument(
+        "--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)"
+    )
     return p.parse_args(argv)
 
 
@@ -63,11 +75,22 @@ def judged(options) -> pd.DataFrame:
         except UserError as e:
             rows.append({"file": clip.file, "p_real": np.nan, "verdict": "NO FACE", "reason": str(e), "votes": 0})
         else:
-            rows.append({"file": clip.file, "p_real": np.nan if found.p_real is None else found.p_real, "verdict": found.verdict,
-                         "reason": found.reason, "votes": sum(f.votes for f in found.faces)})
+            rows.append(
+                {
+                    "file": clip.file,
+                    "p_real": np.nan if found.p_real is None else found.p_real,
+                    "verdict": found.verdict,
+                    "reason": found.reason,
+                    "votes": sum(f.votes for f in found.faces),
+                }
+            )
         write_csv(made, pd.DataFrame(rows))
     result = pd.DataFrame(rows)
-    meta = clips.set_index("file").loc[result.file, ["source", "split", "group", "manipulation", "label"]].reset_index(drop=True)
+    meta = (
+        clips.set_index("file")
+        .loc[result.file, ["source", "split", "group", "manipulation", "label"]]
+        .reset_index(drop=True)
+    )
     return pd.concat([result, meta.assign(real=meta.label.eq("real").astype(int))], axis=1)
 
 
@@ -83,15 +106,20 @@ def fitted(clips: pd.DataFrame, judged_with: dict, rate: float = RATE) -> float:
     """The largest `fake_below` that calls at most `rate` of the untouched clips FAKE, of each split for itself."""
     bounds = []
     for _, part in clips[(clips.real == 1) & clips.p_real.notna()].groupby("split"):
-        p = np.sort(np.where(words(part, judged_with, 2, 2) == "FAKE", part.p_real, 1.0))         # what can be called FAKE at all
+        p = np.sort(
+            np.where(words(part, judged_with, 2, 2) == "FAKE", part.p_real, 1.0)
+        )  # what can be called FAKE at all
         bounds.append(float(p[int(rate * len(p) + 1e-9)]))
     return min(bounds)
 
 
 def kinds(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Rows of the table: the untouched and the altered of every source, and all of what is unseen."""
-    return {**{f"{source} ({split})": part for (split, source), part in clips.groupby(["split", "source"])},
-            "all unseen": clips[clips.split == "unseen"], "all": clips}
+    return {
+        **{f"{source} ({split})": part for (split, source), part in clips.groupby(["split", "source"])},
+        "all unseen": clips[clips.split == "unseen"],
+        "all": clips,
+    }
 
 
 def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
@@ -104,10 +132,14 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
             row |= {f"{who} {word}": round(float((some.said == word).mean()), 3) for word in WORDS if len(some)}
         scored = part[part.p_real.notna()]
         if scored.real.nunique() == 2:
-            row["auc"] = metrics.evaluate(scored.real.to_numpy(), scored.p_real.to_numpy(), scored.group.to_numpy())["auc"]
+            row["auc"] = metrics.evaluate(scored.real.to_numpy(), scored.p_real.to_numpy(), scored.group.to_numpy())[
+                "auc"
+            ]
             reals = np.sort(scored.p_real[scored.real == 1])
             bound = reals[int(RATE * len(reals))]
-            row["found where 5 % of the untouched are called FAKE"] = round(float((scored.p_real[scored.real == 0] < bound).mean()), 3)
+            row["found where 5 % of the untouched are called FAKE"] = round(
+                float((scored.p_real[scored.real == 0] < bound).mean()), 3
+            )
         result[name] = row
     live = clips[clips.source == "live_swaps"]
     if len(live):
@@ -118,16 +150,45 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
 
 
 def as_text(results: dict) -> str:
-    out = ["# Strangers' videos\n", f"Made by `python benchmarks/strangers.py` with {results['detector']}; FAKE below {results['fake_below']:.3f}, REAL from "
-           f"{results['real_above']:.3f}. Shares of clips; AUC with a 95 % interval, resampling groups.\n"]
-    header = ["clips", "untouched", *(f"… {w}" for w in WORDS), "altered", *(f"… {w}" for w in WORDS), "AUC", "found at 5 %", "pairs"]
+    out = [
+        "# Strangers' videos\n",
+        f"Made by `python benchmarks/strangers.py` with {results['detector']}; FAKE below {results['fake_below']:.3f}, REAL from "
+        f"{results['real_above']:.3f}. Shares of clips; AUC with a 95 % interval, resampling groups.\n",
+    ]
+    header = [
+        "clips",
+        "untouched",
+        *(f"… {w}" for w in WORDS),
+        "altered",
+        *(f"… {w}" for w in WORDS),
+        "AUC",
+        "found at 5 %",
+        "pairs",
+    ]
     lines = []
     for name, row in results["rows"].items():
         auc = row.get("auc")
-        cell = "" if not auc else f"{auc['value']:.3f}" + (f" [{auc['low']:.3f}, {auc['high']:.3f}]" if "low" in auc else "")
-        lines.append([name, *(x for who in ("untouched", "altered") for x in
-                              (str(row[who]), *(f"{row[f'{who} {w}']:.2f}" if f"{who} {w}" in row else "" for w in WORDS))),
-                      cell, str(row.get("found where 5 % of the untouched are called FAKE", "")), row.get("pairs ordered rightly", "")])
+        cell = (
+            ""
+            if not auc
+            else f"{auc['value']:.3f}" + (f" [{auc['low']:.3f}, {auc['high']:.3f}]" if "low" in auc else "")
+        )
+        lines.append(
+            [
+                name,
+                *(
+                    x
+                    for who in ("untouched", "altered")
+                    for x in (
+                        str(row[who]),
+                        *(f"{row[f'{who} {w}']:.2f}" if f"{who} {w}" in row else "" for w in WORDS),
+                    )
+                ),
+                cell,
+                str(row.get("found where 5 % of the untouched are called FAKE", "")),
+                row.get("pairs ordered rightly", ""),
+            ]
+        )
     return "\n".join([*out, table_text(header, lines)])
 
 
@@ -142,10 +203,16 @@ def main(argv=None) -> int:
         thresholds["fake_below"] = fitted(clips, judged_with)
         thresholds["real_above"] = max(thresholds["real_above"], thresholds["fake_below"])
         config["thresholds"] = thresholds
-        config["fitted_on"] = dict(config.get("fitted_on") or {}) | {"untouched_called_fake": RATE, "unseen_clips": int((clips.split == "unseen").sum())}
+        config["fitted_on"] = dict(config.get("fitted_on") or {}) | {
+            "untouched_called_fake": RATE,
+            "unseen_clips": int((clips.split == "unseen").sum()),
+        }
         write_json(path, config)
-    results = {"detector": f"{config['name']} {config['version']}", **thresholds,
-               "rows": table(clips, words(clips, judged_with, thresholds["fake_below"], thresholds["real_above"]))}
+    results = {
+        "detector": f"{config['name']} {config['version']}",
+        **thresholds,
+        "rows": table(clips, words(clips, judged_with, thresholds["fake_below"], thresholds["real_above"])),
+    }
     write_json(options.results / "strangers.json", results)
     write_text(options.results / "strangers.md", as_text(results))
     print(as_text(results))

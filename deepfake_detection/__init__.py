@@ -1,7 +1,7 @@
 """Deepfake detection: videos in, verdicts with evidence out. See docs/design.md for the rooms and what each may import.
 
-    from deepfake_detection import Detector
-    Detector().predict("clip.mp4").verdict
+from deepfake_detection import Detector
+Detector().predict("clip.mp4").verdict
 """
 
 __version__ = "2.0.0.dev0"
@@ -11,6 +11,7 @@ def __getattr__(name: str):
     # On first use only: a stage that needs no detector must not pay for its imports.
     if name == "Detector":
         from .detector.predictor import Detector
+
         return Detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

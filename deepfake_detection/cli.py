@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 from . import __version__
 from .errors import UserError, of_the_disk
@@ -27,8 +27,11 @@ def _refuse_the_wrong_interpreter() -> None:
         return
     missing = [name for name in ("numpy", "cv2", "av", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"error: {sys.executable or 'this Python'} lacks {', '.join(missing)}\n"
-              f"hint: run {root / '.venv/bin/python'} {Path(script).name} (README.md says how .venv is made)", file=sys.stderr)
+        print(
+            f"error: {sys.executable or 'this Python'} lacks {', '.join(missing)}\n"
+            f"hint: run {root / '.venv/bin/python'} {Path(script).name} (README.md says how .venv is made)",
+            file=sys.stderr,
+        )
         raise SystemExit(EXIT_USAGE)
 
 
@@ -44,19 +47,41 @@ def parser(description: str, *, data: bool = True, out: bool = True) -> argparse
         out: add --out.
     """
     first, _, rest = (description or "").strip().partition("\n")
-    p = argparse.ArgumentParser(description=first, epilog=rest.strip() or None, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=first,
+        epilog=rest.strip() or None,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     if data:
-        p.add_argument("--data", type=Path, default=Path("train_sample_videos"), metavar="DIR",
-                       help="folder of videos (default: %(default)s)")
-        p.add_argument("--layout", default="auto", metavar="NAME",
-                       help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)")
+        p.add_argument(
+            "--data",
+            type=Path,
+            default=Path("train_sample_videos"),
+            metavar="DIR",
+            help="folder of videos (default: %(default)s)",
+        )
+        p.add_argument(
+            "--layout",
+            default="auto",
+            metavar="NAME",
+            help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
+        )
         labels_option(p)
     if out:
-        p.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)")
-    p.add_argument("--workers", type=positive_int, default=os.cpu_count() or 1, metavar="N",
-                   help="worker processes (default: the number of cores, %(default)s here)")
-    p.add_argument("--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)")
+        p.add_argument(
+            "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
+        )
+    p.add_argument(
+        "--workers",
+        type=positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="worker processes (default: the number of cores, %(default)s here)",
+    )
+    p.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)"
+    )
     p.add_argument("--force", action="store_true", help="make outputs again that already stand")
     return p
 
@@ -82,21 +107,40 @@ def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argpars
     """
     action = parser.add_argument(name, **settings)
     for former in old:
-        parser.add_argument(former, action=_OldName, now=action, dest=action.dest, type=action.type, choices=action.choices,
-                            metavar=action.metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        parser.add_argument(
+            former,
+            action=_OldName,
+            now=action,
+            dest=action.dest,
+            type=action.type,
+            choices=action.choices,
+            metavar=action.metavar,
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
     return action
 
 
 def labels_option(parser) -> None:
     """Adds --labels."""
-    parser.add_argument("--labels", type=Path, metavar="FILE",
-                        help="CSV with path and label, and if known person, original, split, manipulation (default: labels.csv beside the videos)")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV with path and label, and if known person, original, split, manipulation (default: labels.csv beside the videos)",
+    )
 
 
 def frames_option(parser, old: Sequence[str] = ("--frames",)) -> None:
     """Adds --frames-dir; `frames_folder` says which folder is meant."""
-    option(parser, "--frames-dir", old=old, type=Path, metavar="DIR",
-           help="folder of the frames and faces (default: <out>/frames)")
+    option(
+        parser,
+        "--frames-dir",
+        old=old,
+        type=Path,
+        metavar="DIR",
+        help="folder of the frames and faces (default: <out>/frames)",
+    )
 
 
 def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
@@ -112,10 +156,15 @@ def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
     if folder.is_dir() or not _holds_frames(options.data):
         return folder
     if begins:
-        print(f"note: frames of an earlier version lie in {options.data}; new ones go to {folder} (--frames-dir {options.data} goes on there)",
-              file=sys.stderr)
+        print(
+            f"note: frames of an earlier version lie in {options.data}; new ones go to {folder} (--frames-dir {options.data} goes on there)",
+            file=sys.stderr,
+        )
         return folder
-    print(f"note: using the frames in {options.data}, where earlier versions put them (--frames-dir chooses others)", file=sys.stderr)
+    print(
+        f"note: using the frames in {options.data}, where earlier versions put them (--frames-dir chooses others)",
+        file=sys.stderr,
+    )
     return options.data
 
 
@@ -123,10 +172,14 @@ def _holds_frames(data: Path) -> bool:
     """Whether stage 00 or 01a of an earlier version wrote into a data folder: `<title>/frames.csv` or `<title>/faces/boxes.csv`."""
     try:
         with os.scandir(data) as entries:
-            return any(os.path.isfile(os.path.join(e.path, "frames.csv")) or os.path.isfile(os.path.join(e.path, "faces", "boxes.csv"))
-                       for e in entries if e.is_dir(follow_symlinks=False))
+            return any(
+                os.path.isfile(os.path.join(e.path, "frames.csv"))
+                or os.path.isfile(os.path.join(e.path, "faces", "boxes.csv"))
+                for e in entries
+                if e.is_dir(follow_symlinks=False)
+            )
     except OSError:
-        return False                # reading the manifest says what is wrong with it
+        return False  # reading the manifest says what is wrong with it
 
 
 def positive_int(text: str) -> int:
@@ -166,7 +219,7 @@ def announce(stage: str, options: argparse.Namespace, out: Path | None = None) -
         print(f"  {name:<18} {value if not isinstance(value, (dict, list)) else json.dumps(value)}")
     if out is not None:
         for folder in (out, stage_reports(out)):
-            remove_dead_partials(folder)        # of runs that were killed
+            remove_dead_partials(folder)  # of runs that were killed
         write_json(stage_reports(out) / f"{stage}_settings.json", {"stage": stage, "version": __version__, **settings})
     sys.stdout.flush()
     return settings
@@ -182,7 +235,9 @@ def stage_reports(out: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise UserError(f"cannot write results here ({e.strerror})", file=out, hint="choose another folder with --out") from None
+        raise UserError(
+            f"cannot write results here ({e.strerror})", file=out, hint="choose another folder with --out"
+        ) from None
     return folder
 
 

@@ -1,7 +1,7 @@
 """The command `deepfake-detect`, which `pip install` makes: the top-level scripts and the package's own commands under one name.
 
-    deepfake-detect predict clip.mp4
-    deepfake-detect predict --help
+deepfake-detect predict clip.mp4
+deepfake-detect predict --help
 """
 
 from __future__ import annotations
@@ -34,21 +34,27 @@ def main(argv=None) -> int | None:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     listed = "\n".join(f"  {name:<9} {what}" for name, (_, what, _) in COMMANDS.items())
-    p = argparse.ArgumentParser(prog="deepfake-detect", description="Says whether the faces in a video were altered.", allow_abbrev=False,
-                                epilog=f"commands:\n{listed}\n\ndeepfake-detect COMMAND --help lists a command's options.",
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="deepfake-detect",
+        description="Says whether the faces in a video were altered.",
+        allow_abbrev=False,
+        epilog=f"commands:\n{listed}\n\ndeepfake-detect COMMAND --help lists a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--version", action="version", version=f"deepfake-detect {__version__}")
     p.add_argument("command", choices=tuple(COMMANDS), metavar="COMMAND", help=", ".join(COMMANDS))
     command = p.parse_args(given[:1]).command
     where, _, extra = COMMANDS[command]
-    sys.argv[0] = f"deepfake-detect {command}"                     # what the command's own --help calls it
+    sys.argv[0] = f"deepfake-detect {command}"  # what the command's own --help calls it
     try:
         return _load(where).main(given[1:])
     except ModuleNotFoundError as e:
         if (e.name or "").startswith(__package__):
             raise
-        raise UserError(f"deepfake-detect {command} needs {e.name}, which is not installed",
-                        hint=f"pip install 'deepfake-detection[{extra}]'") from None
+        raise UserError(
+            f"deepfake-detect {command} needs {e.name}, which is not installed",
+            hint=f"pip install 'deepfake-detection[{extra}]'",
+        ) from None
 
 
 def _load(where: str) -> ModuleType:

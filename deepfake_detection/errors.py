@@ -35,7 +35,11 @@ class UserError(Exception):
 def of_the_disk(error: OSError) -> UserError | None:
     """The UserError for a disk that is full or read-only; None for any other OSError, which is a bug until it is understood."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no room on the disk ({error.strerror})", file=error.filename, hint="make room, then run the same command again")
+        return UserError(
+            f"no room on the disk ({error.strerror})",
+            file=error.filename,
+            hint="make room, then run the same command again",
+        )
     if error.errno == errno.EROFS:
         return UserError("cannot write here (read-only file system)", file=error.filename, hint="choose another folder")
     return None

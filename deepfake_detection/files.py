@@ -16,8 +16,9 @@ import platform
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, Any
 
 from .errors import UserError
 
@@ -113,7 +114,7 @@ def remove_dead_partials(folder: str | Path) -> int:
     for entry in Path(folder).glob(f".*{_PARTIAL}{_host()}-*"):
         pid = re.search(r"-(\d+)(?!.*-\d)", entry.name)
         if pid and not _alive(int(pid[1])):
-            with contextlib.suppress(OSError):      # another run clears up too
+            with contextlib.suppress(OSError):  # another run clears up too
                 _remove(entry)
             count += 1
     return count
@@ -158,7 +159,15 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     except FileExistsError:
         raise
     except OSError as e:
-        if e.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS):
+        if e.errno not in (
+            errno.EXDEV,
+            errno.EPERM,
+            errno.EMLINK,
+            errno.ENOTSUP,
+            errno.EOPNOTSUPP,
+            errno.EACCES,
+            errno.ENOSYS,
+        ):
             raise
         shutil.copyfile(source, target)
 
@@ -208,7 +217,11 @@ def open_lock(path: str | Path) -> IO[bytes]:
     """
     while True:
         # No O_TRUNC, and O_NONBLOCK because a pipe laid under this name would wait for its other end.
-        handle = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
+        handle = open(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666),
+            "r+b",
+            buffering=0,
+        )
         try:
             opened = os.fstat(handle.fileno())
             if not stat.S_ISREG(opened.st_mode):
@@ -220,7 +233,7 @@ def open_lock(path: str | Path) -> IO[bytes]:
         except BaseException:
             handle.close()
             raise
-        handle.close()      # its last holder removed it between our opening and our lock: that lock holds nobody off
+        handle.close()  # its last holder removed it between our opening and our lock: that lock holds nobody off
 
 
 @contextlib.contextmanager
@@ -236,12 +249,17 @@ def folder_lock(folder: str | Path, stage: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open_lock(lock)
     except BlockingIOError:
-        raise UserError(f"another run of {stage} is writing to this folder", file=folder,
-                        hint="wait until it ends, or choose another folder with --out") from None
+        raise UserError(
+            f"another run of {stage} is writing to this folder",
+            file=folder,
+            hint="wait until it ends, or choose another folder with --out",
+        ) from None
     except OSError as e:
         if odd := odd_lock(e, lock):
             raise odd from None
-        raise UserError(f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --out") from None
+        raise UserError(
+            f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --out"
+        ) from None
     with handle:
         yield
 
@@ -250,4 +268,8 @@ def odd_lock(error: OSError, lock: Path) -> UserError | None:
     """The UserError for what `open_lock` refused to touch; None for any other error (no permission, no room)."""
     if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
         return None
-    return UserError("a link, or what is no plain file, stands where our lock should be", file=lock, hint="it is not ours: look at it, then remove it")
+    return UserError(
+        "a link, or what is no plain file, stands where our lock should be",
+        file=lock,
+        hint="it is not ours: look at it, then remove it",
+    )

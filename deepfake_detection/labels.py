@@ -21,7 +21,7 @@ def word_of(label: int) -> str:
 
 
 def label_of(word: str) -> int:
-    """"REAL"/"real" -> 1, "FAKE"/"fake" -> 0.
+    """ "REAL"/"real" -> 1, "FAKE"/"fake" -> 0.
 
     Raises:
         ValueError: for any other word.

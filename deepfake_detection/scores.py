@@ -68,11 +68,14 @@ def read_scores(path: str | Path):
         UserError: no such file, not one of these forms, a name, label or score that cannot be read, or a video with two labels.
     """
     import pandas as pd
+
     path = Path(path)
     if path.is_dir():
         parts = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith((".", "_")))
         if not parts:
-            raise UserError("no score file in this folder", file=path, hint="it should hold .json, .csv or .parquet files")
+            raise UserError(
+                "no score file in this folder", file=path, hint="it should hold .json, .csv or .parquet files"
+            )
         table = pd.concat([_read_one(p) for p in parts], ignore_index=True)
     elif path.exists():
         table = _read_one(path)
@@ -97,6 +100,7 @@ def write_cnn_preds(path: str | Path, names, p_real) -> None:
     """
     import numpy as np
     import pandas as pd
+
     names, p = list(names), np.asarray(p_real, dtype=np.float64).reshape(-1)
     if len(names) != len(p):
         raise ValueError(f"{len(names)} names for {len(p)} scores")
@@ -118,6 +122,7 @@ def by_person(table) -> dict:
 
 # --- one file ----------------------------------------------------------------------------------------------------------------
 
+
 def _read_one(path: Path):
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -125,22 +130,29 @@ def _read_one(path: Path):
     if suffix not in _SUFFIXES:
         raise UserError("not a score file", file=path, hint="give a .json, .csv or .parquet file, or a folder of these")
     import pandas as pd
+
     try:
         if suffix == ".csv":
             # Text first: pandas would read a video named "007" or "NA" as a number or as missing.
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         else:
             table = pd.read_parquet(path)
-    except (OSError, ValueError, UnicodeDecodeError) as e:   # pandas and pyarrow parser errors are ValueErrors
-        raise UserError(f"this score file cannot be read ({str(e).splitlines()[0]})", file=path,
-                        hint="it should be a table with columns video and p_real") from None
+    except (OSError, ValueError, UnicodeDecodeError) as e:  # pandas and pyarrow parser errors are ValueErrors
+        raise UserError(
+            f"this score file cannot be read ({str(e).splitlines()[0]})",
+            file=path,
+            hint="it should be a table with columns video and p_real",
+        ) from None
     if "video" in table and "p_real" in table:
         return _from_columns(table, path)
     for name in ("file", "name", "image"):
         if name in table and "p_real" in table:
             return _from_names(table[name], table["p_real"], path)
-    raise UserError(f"columns video and p_real are not both there (found {', '.join(map(str, table.columns)) or 'none'})", file=path,
-                    hint="see scores.csv in docs/design.md")
+    raise UserError(
+        f"columns video and p_real are not both there (found {', '.join(map(str, table.columns)) or 'none'})",
+        file=path,
+        hint="see scores.csv in docs/design.md",
+    )
 
 
 def _json_rows(path: Path):
@@ -149,10 +161,12 @@ def _json_rows(path: Path):
         with open(path, encoding="utf-8-sig") as f:
             rows = json.load(f)
     except OSError as e:
-        raise UserError(f"this score file cannot be read ({e.strerror})", file=path, hint="check that you may read it") from None
+        raise UserError(
+            f"this score file cannot be read ({e.strerror})", file=path, hint="check that you may read it"
+        ) from None
     except RecursionError:
         raise UserError("this score file is nested too deep", file=path, hint=hint) from None
-    except ValueError as e:   # broken JSON, not UTF-8, or a number with thousands of digits
+    except ValueError as e:  # broken JSON, not UTF-8, or a number with thousands of digits
         raise UserError(f"this score file is not valid JSON ({e})", file=path, hint=hint) from None
     if not isinstance(rows, list):
         raise UserError("this score file is not a list", file=path, hint=hint)
@@ -161,39 +175,60 @@ def _json_rows(path: Path):
             raise UserError(f"row {i + 1} is not a pair of a name and a score", file=path, hint=hint)
         try:
             row[0].encode("utf-8")
-        except UnicodeEncodeError:      # JSON can hold half a character (a lone surrogate), no other format can
+        except UnicodeEncodeError:  # JSON can hold half a character (a lone surrogate), no other format can
             raise UserError(f"row {i + 1} has a name that is not text", file=path, hint=hint) from None
     return [r[0] for r in rows], [r[1] for r in rows]
 
 
 def _from_names(names, values, path: Path):
     import pandas as pd
+
     names = pd.Series(names, dtype=object).astype(str).str.replace("\\", "/", regex=False)
     parts = names.str.extract(FACE_NAME)
     if parts[0].isna().any():
         bad = int(parts[0].isna().to_numpy().argmax())
-        raise UserError(f"row {bad + 1} does not name a face: {names.iloc[bad]!r}", file=path,
-                        hint="names should look like real/<title>-NNN-FF.png")
-    table = pd.DataFrame({"video": parts[0], "label": names.str.extract(LABEL_FOLDER)[0].str.upper().fillna(""),
-                          "group": parts[0], "dataset": "", "manipulation": "", "compression": "", "person": "", "time_s": float("nan"),
-                          "p_real": _scores(pd.Series(list(values), dtype=object), path, empty_allowed=False)})
+        raise UserError(
+            f"row {bad + 1} does not name a face: {names.iloc[bad]!r}",
+            file=path,
+            hint="names should look like real/<title>-NNN-FF.png",
+        )
+    table = pd.DataFrame(
+        {
+            "video": parts[0],
+            "label": names.str.extract(LABEL_FOLDER)[0].str.upper().fillna(""),
+            "group": parts[0],
+            "dataset": "",
+            "manipulation": "",
+            "compression": "",
+            "person": "",
+            "time_s": float("nan"),
+            "p_real": _scores(pd.Series(list(values), dtype=object), path, empty_allowed=False),
+        }
+    )
     return table.assign(_frame=parts[1].astype("int64"), _face=parts[2].astype("int64"))
 
 
 def _from_columns(table, path: Path):
     import pandas as pd
+
     table = table.copy()
     for name in ("label", "group", "dataset", "manipulation", "compression", "person"):
         table[name] = table[name].fillna("").astype(str) if name in table else ""
     table["video"] = table["video"].fillna("").astype(str)
     if (table["video"] == "").any():
-        raise UserError(f"row {int((table['video'] == '').to_numpy().argmax()) + 1} names no video", file=path, hint="fill the column video")
+        raise UserError(
+            f"row {int((table['video'] == '').to_numpy().argmax()) + 1} names no video",
+            file=path,
+            hint="fill the column video",
+        )
     table["group"] = table["group"].where(table["group"] != "", table["video"])
     words = table["label"].str.strip().str.upper().replace({"1": "REAL", "0": "FAKE", "1.0": "REAL", "0.0": "FAKE"})
     bad = ~words.isin(["REAL", "FAKE", ""])
     if bad.any():
         at = int(bad.to_numpy().argmax())
-        raise UserError(f"row {at + 1} has the label {table['label'].iloc[at]!r}", file=path, hint="labels are REAL, FAKE or empty")
+        raise UserError(
+            f"row {at + 1} has the label {table['label'].iloc[at]!r}", file=path, hint="labels are REAL, FAKE or empty"
+        )
     table["label"] = words
     table["p_real"] = _scores(table["p_real"], path, empty_allowed=True)
     times = table["time_s"] if "time_s" in table else pd.Series(float("nan"), index=table.index)
@@ -205,6 +240,7 @@ def _from_columns(table, path: Path):
 def _scores(values, path: Path, *, empty_allowed: bool):
     """float64 scores; an empty cell is NaN where allowed; anything else that is no number in 0..1 is refused with its row."""
     import pandas as pd
+
     empty = values.isna() | (values == "")
     numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
     bad = ~numbers.between(0, 1) & ~empty
@@ -212,7 +248,9 @@ def _scores(values, path: Path, *, empty_allowed: bool):
         bad |= empty
     if bad.any():
         at = int(bad.to_numpy().argmax())
-        raise UserError(f"row {at + 1} has the score {values.iloc[at]!r}", file=path, hint="a score is P(real), a number in 0..1")
+        raise UserError(
+            f"row {at + 1} has the score {values.iloc[at]!r}", file=path, hint="a score is P(real), a number in 0..1"
+        )
     return numbers
 
 
@@ -221,15 +259,19 @@ def _refuse_two_labels(table, path: Path) -> None:
     several = known.groupby("video")["label"].nunique()
     several = several[several > 1]
     if len(several):
-        raise UserError(f"{len(several)} video(s) are both REAL and FAKE, e.g. {several.index[0]!r}", file=path,
-                        hint="give every video one label and a title of its own")
+        raise UserError(
+            f"{len(several)} video(s) are both REAL and FAKE, e.g. {several.index[0]!r}",
+            file=path,
+            hint="give every video one label and a title of its own",
+        )
 
 
 def label_numbers(words):
-    """"REAL" -> 1, "FAKE" -> 0 as an int array; refuse unlabelled rows before calling it.
+    """ "REAL" -> 1, "FAKE" -> 0 as an int array; refuse unlabelled rows before calling it.
 
     Raises:
         ValueError: for any other word.
     """
     import numpy as np
+
     return np.array([labels.label_of(w) for w in words], dtype=np.int64)

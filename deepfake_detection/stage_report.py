@@ -33,8 +33,10 @@ class Account:
         import pandas as pd
 
         missing = {"status": SKIPPED, **dict.fromkeys(self._counts, 0), "detail": "not reached"}
-        rows = [{"title": m.title, "video": m.video, "label": m.label, **self._rows.get(m.title, missing)}
-                for m in self._manifest.itertuples()]
+        rows = [
+            {"title": m.title, "video": m.video, "label": m.label, **self._rows.get(m.title, missing)}
+            for m in self._manifest.itertuples()
+        ]
         return pd.DataFrame(rows, columns=["title", "video", "label", "status", *self._counts, "detail"])
 
     def write(self, path: str | Path) -> None:
@@ -64,8 +66,11 @@ class Account:
         states = self.table()["status"]
         if not states.isin([OK, NO_FACE]).any():
             first = next((r["detail"] for r in self._rows.values() if r["detail"]), "")
-            raise UserError(f"none of {len(states)} videos could be used" + (f"; the first: {first}" if first else ""), file=report,
-                            hint="the named table says why for each")
+            raise UserError(
+                f"none of {len(states)} videos could be used" + (f"; the first: {first}" if first else ""),
+                file=report,
+                hint="the named table says why for each",
+            )
 
     @property
     def errors(self) -> int:

@@ -21,9 +21,18 @@ CLIP_FRAMES = {"train": 40, "val": 32, "unseen": 32}
 
 def rows_of_data(data: Path):
     for r in csv.DictReader(open(data / "dfdc_faces" / "index.csv")):
-        yield {"file": data / "dfdc_faces" / r["split"] / r["label"] / f"{Path(r['video']).stem}.jpg", "label": r["label"],
-               "source": "dfdc", "manipulation": "dfdc", "group": Path(r["original"]).stem, "split": r["split"], "window": "tight",
-               "original": data / "dfdc_faces" / r["split"] / "real" / f"{Path(r['original']).stem}.jpg" if r["label"] == "fake" else ""}
+        yield {
+            "file": data / "dfdc_faces" / r["split"] / r["label"] / f"{Path(r['video']).stem}.jpg",
+            "label": r["label"],
+            "source": "dfdc",
+            "manipulation": "dfdc",
+            "group": Path(r["original"]).stem,
+            "split": r["split"],
+            "window": "tight",
+            "original": data / "dfdc_faces" / r["split"] / "real" / f"{Path(r['original']).stem}.jpg"
+            if r["label"] == "fake"
+            else "",
+        }
     clips = [r for r in csv.DictReader(open(data / "clips.csv")) if r["dataset"] in ("ffpp", "dfd")]
     crops = list(csv.DictReader(open(data / "ffpp_faces" / "index.csv")))
     stems = [*(Path(r["file"]).stem for r in clips if r["dataset"] == "ffpp"), *(r["identity"] for r in crops)]
@@ -41,25 +50,55 @@ def rows_of_data(data: Path):
         split = "val" if this in val or r["group"] in VAL_GROUPS else "train"
         in_train |= {this} if split == "train" else set()
         original = reals.get((stem.split("_")[0], quality), "") if r["label"] == "fake" else ""
-        yield {"file": data / r["file"], "label": r["label"], "source": r["dataset"], "manipulation": r["manipulation"], "group": this,
-               "split": split, "window": "wide", "original": data / original if original else "", "frames": CLIP_FRAMES[split]}
+        yield {
+            "file": data / r["file"],
+            "label": r["label"],
+            "source": r["dataset"],
+            "manipulation": r["manipulation"],
+            "group": this,
+            "split": split,
+            "window": "wide",
+            "original": data / original if original else "",
+            "frames": CLIP_FRAMES[split],
+        }
     for r in crops:
         this = key(r["identity"])
         number = int(this.split("_")[1])
         split = "val" if this in val or (number % 5 == 0 and this not in in_train) else "train"
-        yield {"file": data / "ffpp_faces" / r["file"], "label": r["file"].split("/")[0], "source": "ffpp_faces", "manipulation": "crops",
-               "group": this, "split": split, "window": "tight"}
+        yield {
+            "file": data / "ffpp_faces" / r["file"],
+            "label": r["file"].split("/")[0],
+            "source": "ffpp_faces",
+            "manipulation": "crops",
+            "group": this,
+            "split": split,
+            "window": "tight",
+        }
     for path in sorted((data / "real_stills").glob("*.jpg")):
-        yield {"file": path, "label": "real", "source": "stills", "manipulation": "", "group": f"still_{path.stem}", "split": "train",
-               "window": "wide"}
+        yield {
+            "file": path,
+            "label": "real",
+            "source": "stills",
+            "manipulation": "",
+            "group": f"still_{path.stem}",
+            "split": "train",
+            "window": "wide",
+        }
 
 
 def rows_of_sources(sources: Path, data: Path):
     for r in csv.DictReader(open(sources / "sources_index.csv")):
-        yield {"file": sources / r["file"], "label": r["label"], "source": r["source"], "manipulation": r["source"], "group": r["group"],
-               "split": r["use"], "window": "tight" if r["kind"] == "crop" else "wide",
-               "original": data / "dfdc_faces" / "train" / "real" / f"{r['group']}.jpg" if r["kind"] == "crop" else "",
-               "frames": CLIP_FRAMES[r["use"]] if r["kind"] in ("clip", "pair") else ""}
+        yield {
+            "file": sources / r["file"],
+            "label": r["label"],
+            "source": r["source"],
+            "manipulation": r["source"],
+            "group": r["group"],
+            "split": r["use"],
+            "window": "tight" if r["kind"] == "crop" else "wide",
+            "original": data / "dfdc_faces" / "train" / "real" / f"{r['group']}.jpg" if r["kind"] == "crop" else "",
+            "frames": CLIP_FRAMES[r["use"]] if r["kind"] in ("clip", "pair") else "",
+        }
 
 
 def main() -> None:
@@ -72,7 +111,10 @@ def main() -> None:
     with open(options.out, "w", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, restval="")
         writer.writeheader()
-        for row in (*rows_of_data(options.data.resolve()), *rows_of_sources(options.sources.resolve(), options.data.resolve())):
+        for row in (
+            *rows_of_data(options.data.resolve()),
+            *rows_of_sources(options.sources.resolve(), options.data.resolve()),
+        ):
             writer.writerow(row)
 
 

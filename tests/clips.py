@@ -1,23 +1,34 @@
 """Clips made on the spot for tests: real encoders (PyAV), any GOP, rotation, colour format; a face that is free (NASA's astronaut).
 
-    from tests.clips import Clip, write_video, portrait, moving_face
+from tests.clips import Clip, write_video, portrait, moving_face
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Iterable, Iterator
 
 import cv2
 import numpy as np
 import pytest
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], *, fps=30, codec: str = "libx264", pixel_format: str = "yuv420p",
-                gop: int = 250, rotation: int | None = None, times: list[int] | None = None, sound: bool = False,
-                container_options: dict | None = None, **options) -> Path:
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    *,
+    fps=30,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    gop: int = 250,
+    rotation: int | None = None,
+    times: list[int] | None = None,
+    sound: bool = False,
+    container_options: dict | None = None,
+    **options,
+) -> Path:
     """Encodes BGR frames.
 
     Args:
@@ -35,7 +46,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps=30, codec: str 
         audio = container.add_stream("aac", rate=44100) if sound else None
         for number, image in enumerate(frames):
             if stream is None:
-                stream = container.add_stream(codec, rate=fps, options={k.replace("_", "-"): str(v) for k, v in options.items()})
+                stream = container.add_stream(
+                    codec, rate=fps, options={k.replace("_", "-"): str(v) for k, v in options.items()}
+                )
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = pixel_format
                 stream.codec_context.gop_size = gop
@@ -66,7 +79,7 @@ def pattern(count: int, width: int = 320, height: int = 240, seed: int = 0) -> I
     texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
     for i in range(count):
         x, y = (3 * i) % width, (2 * i) % height
-        image = texture[y:y + height, x:x + width].copy()
+        image = texture[y : y + height, x : x + width].copy()
         cv2.putText(image, str(i), (10, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (255, 255, 255), 3)
         yield image
 
@@ -74,7 +87,9 @@ def pattern(count: int, width: int = 320, height: int = 240, seed: int = 0) -> I
 def portrait(second: bool = False) -> np.ndarray:
     """A face and shoulders, uint8 (256, 256, 3) BGR: Eileen Collins (NASA, public domain), or with `second` another-looking person
     made of her picture (mirrored, other hair, skin and background colours)."""
-    data = pytest.importorskip("skimage.data", reason="needs scikit-image, whose wheel holds a face picture that is free")
+    data = pytest.importorskip(
+        "skimage.data", reason="needs scikit-image, whose wheel holds a face picture that is free"
+    )
     image = cv2.cvtColor(data.astronaut()[0:256, 90:346], cv2.COLOR_RGB2BGR)
     if second:
         hsv = cv2.cvtColor(image[:, ::-1], cv2.COLOR_BGR2HSV).astype(np.int32)
@@ -84,19 +99,29 @@ def portrait(second: bool = False) -> np.ndarray:
     return image
 
 
-def scene(places: list[tuple[float, float]], side: int = 140, width: int = 640, height: int = 360, people: list[bool] | None = None) -> np.ndarray:
+def scene(
+    places: list[tuple[float, float]],
+    side: int = 140,
+    width: int = 640,
+    height: int = 360,
+    people: list[bool] | None = None,
+) -> np.ndarray:
     """One frame: a portrait (square of `side` px) centred at each place on a plain wall. `people[i]`: the second person."""
     image = np.full((height, width, 3), (150, 160, 165), np.uint8)
     for i, (x, y) in enumerate(places):
-        person = cv2.resize(portrait(bool(people[i]) if people else bool(i)), (side, side), interpolation=cv2.INTER_AREA)
+        person = cv2.resize(
+            portrait(bool(people[i]) if people else bool(i)), (side, side), interpolation=cv2.INTER_AREA
+        )
         x0, y0 = int(x - side / 2), int(y - side / 2)
         sx, sy = max(0, -x0), max(0, -y0)
-        part = person[sy:height - y0, sx:width - x0]
-        image[y0 + sy:y0 + sy + part.shape[0], x0 + sx:x0 + sx + part.shape[1]] = part
+        part = person[sy : height - y0, sx : width - x0]
+        image[y0 + sy : y0 + sy + part.shape[0], x0 + sx : x0 + sx + part.shape[1]] = part
     return image
 
 
-def moving_face(count: int, width: int = 640, height: int = 360, side: int = 160, absent: Iterable[int] = ()) -> Iterator[np.ndarray]:
+def moving_face(
+    count: int, width: int = 640, height: int = 360, side: int = 160, absent: Iterable[int] = ()
+) -> Iterator[np.ndarray]:
     """One person who drifts to the right; not there in the frames of `absent`."""
     gone = set(absent)
     for i in range(count):
@@ -107,7 +132,7 @@ def moving_face(count: int, width: int = 640, height: int = 360, side: int = 160
 def truncated(source: Path, target: Path, part: float) -> Path:
     """The first part of a file (make the source with container_options={"movflags": "faststart"} to keep its index)."""
     data = source.read_bytes()
-    target.write_bytes(data[:int(len(data) * part)])
+    target.write_bytes(data[: int(len(data) * part)])
     return target
 
 
@@ -122,7 +147,10 @@ def dfdc_folder(folder: Path, clips: dict[str, Path], fakes: dict[str, str]) -> 
     labels = {}
     for name, source in clips.items():
         (folder / name).write_bytes(source.read_bytes())
-        labels[name] = {"label": "FAKE", "split": "train", "original": fakes[name]} if name in fakes else \
-            {"label": "REAL", "split": "train", "original": None}
+        labels[name] = (
+            {"label": "FAKE", "split": "train", "original": fakes[name]}
+            if name in fakes
+            else {"label": "REAL", "split": "train", "original": None}
+        )
     (folder / "metadata.json").write_text(json.dumps(labels))
     return folder

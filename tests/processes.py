@@ -23,13 +23,19 @@ def interrupt_midway(command, results, sign, *, attempts=4, wait_s=120):
         what it wrote to stderr, when it was interrupted.
     """
     for _ in range(attempts):
-        process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   start_new_session=True, preexec_fn=heed_interrupts)
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_interrupts,
+        )
         deadline = time.monotonic() + wait_s
         while not list(results.glob(sign)) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)           # as the terminal does: to the whole group
+            os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
         _, errors = process.communicate(timeout=60)
         if process.returncode != 0:
             assert process.returncode == 130 and "goes on from there" in errors and "Traceback" not in errors, errors

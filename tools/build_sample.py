@@ -11,7 +11,6 @@ train_sample_videos/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -37,12 +36,25 @@ TABLE_MARKS = ("<!-- clips: written by tools/build_sample.py -->", "<!-- end of 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("train_sample_videos"), help="folder to write to (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "deepfake-sample", help="for what is downloaded (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("train_sample_videos"), help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path.home() / ".cache" / "deepfake-sample",
+        help="for what is downloaded (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=7, help="of motion, noise and manipulation (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="clips made at a time (default: %(default)s)")
-    parser.add_argument("--only", default="", help="build only clips whose name starts so; metadata.json is written for all")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="clips made at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", default="", help="build only clips whose name starts so; metadata.json is written for all"
+    )
     parser.add_argument("--missing", action="store_true", help="keep the clips that stand")
     options = parser.parse_args()
 
@@ -51,7 +63,11 @@ def main() -> None:
     material = sources.load(options.cache)
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = [(real, fake) for real in CLIPS for fake in (None, *real.fakes)]
-    wanted = [j for j in jobs if file_name(*j).startswith(options.only) and not (options.missing and (options.out / file_name(*j)).exists())]
+    wanted = [
+        j
+        for j in jobs
+        if file_name(*j).startswith(options.only) and not (options.missing and (options.out / file_name(*j)).exists())
+    ]
 
     def build(job):
         with atomic_path(options.out / file_name(*job)) as partial:
@@ -72,7 +88,11 @@ def metadata(jobs) -> dict:
     """As in DFDC. `identity` is ours: several real clips show one person, which DFDC's layout has no field for."""
     table = {}
     for real, fake in jobs:
-        row = {"label": "FAKE" if fake else "REAL", "split": "train", "original": file_name(real, None) if fake else None}
+        row = {
+            "label": "FAKE" if fake else "REAL",
+            "split": "train",
+            "original": file_name(real, None) if fake else None,
+        }
         table[file_name(real, fake)] = {**row, "identity": real.identity}
     return table
 
@@ -93,7 +113,15 @@ def frames(real: RealClip, fake: FakeClip | None, material: dict, seed: int):
                 i = donor_source.index(donor_start + k / real.fps)
                 return donor_source.frames[i], donor_source.points[donor_person][i]
 
-        change = Fake(fake.method, count, real.fps, _random(seed, file_name(real, fake)), donor=donor, network=fake.network, feather=fake.feather)
+        change = Fake(
+            fake.method,
+            count,
+            real.fps,
+            _random(seed, file_name(real, fake)),
+            donor=donor,
+            network=fake.network,
+            feather=fake.feather,
+        )
     for k in range(count):
         i = source.index(real.start + (first + k) / real.fps)
         picture = source.frames[i]
@@ -113,23 +141,85 @@ def encode(clip, real: RealClip, fake: FakeClip | None, path: Path) -> None:
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     rate = {NTSC: "30000/1001", FILM: "24000/1001"}.get(real.fps, f"{real.fps:g}")
     width, height = real.size
-    common = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
+    common = [
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        "-threads",
+        "1",
+        "-fflags",
+        "+bitexact",
+        "-flags:v",
+        "+bitexact",
+        "-map_metadata",
+        "-1",
+    ]
     first = path.with_name(path.stem + "-camera.mp4")
     quiet = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y"]
     try:
-        pipe = subprocess.Popen([*quiet, "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
-                                 *common, "-crf", "19", "-preset", "ultrafast", str(first)], stdin=subprocess.PIPE)
+        pipe = subprocess.Popen(
+            [
+                *quiet,
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "bgr24",
+                "-s",
+                f"{width}x{height}",
+                "-r",
+                rate,
+                "-i",
+                "-",
+                *common,
+                "-crf",
+                "19",
+                "-preset",
+                "ultrafast",
+                str(first),
+            ],
+            stdin=subprocess.PIPE,
+        )
         for frame in clip:
             pipe.stdin.write(np.ascontiguousarray(frame).tobytes())
         pipe.stdin.close()
         if pipe.wait():
             raise RuntimeError(f"ffmpeg ended with {pipe.returncode} on {path}")
         # Room tone, so that readers meet clips with a sound track too.
-        tone = ["-f", "lavfi", "-i", f"anoisesrc=color=brown:amplitude=0.02:seed={zlib.crc32(path.name.encode()) % 10000}:r=44100"] if real.audio else []
-        sound = ["-c:a", "aac", "-b:a", "24k", "-ac", "1", "-flags:a", "+bitexact", "-shortest"] if real.audio else ["-an"]
+        tone = (
+            [
+                "-f",
+                "lavfi",
+                "-i",
+                f"anoisesrc=color=brown:amplitude=0.02:seed={zlib.crc32(path.name.encode()) % 10000}:r=44100",
+            ]
+            if real.audio
+            else []
+        )
+        sound = (
+            ["-c:a", "aac", "-b:a", "24k", "-ac", "1", "-flags:a", "+bitexact", "-shortest"] if real.audio else ["-an"]
+        )
         crf = (fake and fake.crf) or real.crf
-        subprocess.run([*quiet, "-i", str(first), *tone, *common, "-crf", str(crf), "-preset", "medium", "-profile:v", "high", *sound,
-                        "-movflags", "+faststart", str(path)], check=True)
+        subprocess.run(
+            [
+                *quiet,
+                "-i",
+                str(first),
+                *tone,
+                *common,
+                "-crf",
+                str(crf),
+                "-preset",
+                "medium",
+                "-profile:v",
+                "high",
+                *sound,
+                "-movflags",
+                "+faststart",
+                str(path),
+            ],
+            check=True,
+        )
     finally:
         first.unlink(missing_ok=True)
 
@@ -140,13 +230,24 @@ def write_table(readme: Path, jobs) -> None:
         return
     rows = ["| clip | label | identity group | made by | size | fps | s |", "|---|---|---|---|---|---|---|"]
     for real, fake in jobs:
-        made = f"{fake.method}" + (f", donor: {fake.donor[1]} ({fake.donor[0]})" if fake.donor else "") if fake else "camera motion over the source"
+        made = (
+            f"{fake.method}" + (f", donor: {fake.donor[1]} ({fake.donor[0]})" if fake.donor else "")
+            if fake
+            else "camera motion over the source"
+        )
         if fake and fake.person != real.identity:
             made += f", face of: {fake.person}"
-        rows.append(f"| `{file_name(real, fake)}` | {'FAKE' if fake else 'REAL'} | {real.identity} | {made} | {real.size[0]}x{real.size[1]} | "
-                    f"{real.fps:.5g} | {fake.seconds if fake else real.seconds:g} |")
+        rows.append(
+            f"| `{file_name(real, fake)}` | {'FAKE' if fake else 'REAL'} | {real.identity} | {made} | {real.size[0]}x{real.size[1]} | "
+            f"{real.fps:.5g} | {fake.seconds if fake else real.seconds:g} |"
+        )
     begin, end = (re.escape(mark) for mark in TABLE_MARKS)
-    text = re.sub(f"{begin}.*{end}", lambda _: "\n".join([TABLE_MARKS[0], *rows, TABLE_MARKS[1]]), readme.read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(
+        f"{begin}.*{end}",
+        lambda _: "\n".join([TABLE_MARKS[0], *rows, TABLE_MARKS[1]]),
+        readme.read_text(encoding="utf-8"),
+        flags=re.S,
+    )
     write_text(readme, text)
 
 

@@ -27,8 +27,13 @@ WIDTH, HEIGHT = 620, 900
 def pair(detector, sample: Path, fake: str | None):
     """(prediction of the original, of its fake) of the pair that is told apart best; the verdicts must be REAL and FAKE."""
     from tqdm import tqdm
+
     labels = json.loads((sample / "metadata.json").read_text())
-    fakes = [fake] if fake else [name for name, entry in labels.items() if entry["label"] == "FAKE" and entry.get("original")]
+    fakes = (
+        [fake]
+        if fake
+        else [name for name, entry in labels.items() if entry["label"] == "FAKE" and entry.get("original")]
+    )
     originals: dict = {}
     best = None
     for name in tqdm(fakes, unit="fake", disable=None):
@@ -45,17 +50,41 @@ def pair(detector, sample: Path, fake: str | None):
 
 
 def screenshot(page: Path, picture: Path) -> None:
-    command = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    command = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if command is None:
         raise SystemExit("error: no Chromium here (hint: apt-get install chromium, or set CHROMIUM)")
-    subprocess.run([command, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}",
-                    f"--screenshot={picture}", page.as_uri()], check=True, timeout=180, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            command,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--window-size={WIDTH},{HEIGHT}",
+            f"--screenshot={picture}",
+            page.as_uri(),
+        ],
+        check=True,
+        timeout=180,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     p.add_argument("--fake", metavar="FILE", help="a fake of the sample (default: the clearest)")
-    p.add_argument("--out", type=Path, default=PROJECT / "docs" / "images" / "report.png", metavar="FILE", help="(default: %(default)s)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "docs" / "images" / "report.png",
+        metavar="FILE",
+        help="(default: %(default)s)",
+    )
     chosen = p.parse_args()
     import cv2
     import numpy as np
@@ -63,10 +92,13 @@ def main() -> None:
     from deepfake_detection import Detector
     from deepfake_detection.detector.explain import write_report
     from deepfake_detection.files import atomic_path
+
     detector = Detector(threads=os.cpu_count() or 1)
     found = pair(detector, PROJECT / "train_sample_videos", chosen.fake)
     if found is None:
-        raise SystemExit("error: no original that is called REAL while its fake is called FAKE (hint: another --fake, or better weights)")
+        raise SystemExit(
+            "error: no original that is called REAL while its fake is called FAKE (hint: another --fake, or better weights)"
+        )
     with tempfile.TemporaryDirectory() as folder:
         pictures = []
         for prediction in found:

@@ -3,5 +3,15 @@
 from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature, fit_thresholds
 from .rules import RULES, PersonScore, aggregate, person_scores, video_score
 
-__all__ = ["Calibration", "CalibrationError", "PersonScore", "RULES", "Thresholds", "aggregate", "fit_temperature", "fit_thresholds",
-           "person_scores", "video_score"]
+__all__ = [
+    "Calibration",
+    "CalibrationError",
+    "PersonScore",
+    "RULES",
+    "Thresholds",
+    "aggregate",
+    "fit_temperature",
+    "fit_thresholds",
+    "person_scores",
+    "video_score",
+]

@@ -29,10 +29,11 @@ class CalibrationError(ValueError):
 def _checked(y, p) -> tuple[np.ndarray, np.ndarray]:
     """`y` (N,) int and `p` (N,) float64 of both classes, pointing the right way."""
     from scipy.stats import rankdata
+
     y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape or not np.isin(y, (FAKE, REAL)).all():
         raise CalibrationError("labels must be 1 (real) or 0 (fake), one for each score")
-    if not ((p >= 0) & (p <= 1)).all():   # NaN fails both comparisons
+    if not ((p >= 0) & (p <= 1)).all():  # NaN fails both comparisons
         raise CalibrationError("scores must be in 0..1")
     reals = int((y == REAL).sum())
     if not 0 < reals < len(y):
@@ -64,6 +65,7 @@ class Calibration:
     def apply(self, p_real):
         """Calibrated P(real), same shape as given; a float for a float."""
         from scipy.special import expit
+
         value = expit(_logit(p_real) / self.temperature + self.bias)
         return float(value) if np.ndim(value) == 0 else value
 
@@ -72,7 +74,7 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Calibration":
+    def from_dict(cls, values: dict) -> Calibration:
         return cls(float(values["temperature"]), float(values["bias"]))
 
 
@@ -95,14 +97,18 @@ def fit_temperature(y, p, *, bias: bool = True, balanced: bool = False) -> Calib
     x = _logit(p)
     weight = np.where(y == REAL, 0.5 / y.sum(), 0.5 / (1 - y).sum()) if balanced else np.full(len(y), 1 / len(y))
 
-    def loss(v):   # v = log of 1 / temperature, bias: keeps the temperature positive
+    def loss(v):  # v = log of 1 / temperature, bias: keeps the temperature positive
         z = np.exp(v[0]) * x + (v[1] if bias else 0.0)
         residual = weight * (expit(z) - y)
-        return weight @ (np.logaddexp(0, z) - y * z), np.array([residual @ (np.exp(v[0]) * x), residual.sum() if bias else 0.0])
+        return weight @ (np.logaddexp(0, z) - y * z), np.array(
+            [residual @ (np.exp(v[0]) * x), residual.sum() if bias else 0.0]
+        )
 
     low, high = TEMPERATURE_BOUNDS
     bounds = [(-np.log(high), -np.log(low)), (-50.0, 50.0)]
-    best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-14})
+    best = minimize(
+        loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-14}
+    )
     return Calibration(float(np.exp(-best.x[0])), float(best.x[1]) if bias else 0.0)
 
 
@@ -115,7 +121,9 @@ class Thresholds:
 
     def __post_init__(self):
         if not 0 <= self.fake_below <= self.real_above <= 1:
-            raise ValueError(f"thresholds must satisfy 0 <= fake_below <= real_above <= 1: {self.fake_below}, {self.real_above}")
+            raise ValueError(
+                f"thresholds must satisfy 0 <= fake_below <= real_above <= 1: {self.fake_below}, {self.real_above}"
+            )
 
     def verdict(self, p_real: float) -> str:
         """REAL, FAKE or UNSURE."""
@@ -130,7 +138,7 @@ class Thresholds:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Thresholds":
+    def from_dict(cls, values: dict) -> Thresholds:
         return cls(float(values["fake_below"]), float(values["real_above"]))
 
 

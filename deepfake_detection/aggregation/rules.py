@@ -61,7 +61,11 @@ def weighted(p_real: np.ndarray) -> float:
 
 #: The rules by the names that options and files use.
 RULES: dict[str, Callable[[np.ndarray], float]] = {
-    "mean": mean, "median": median, "vote": vote, "confident_mean": confident_mean, "weighted": weighted,
+    "mean": mean,
+    "median": median,
+    "vote": vote,
+    "confident_mean": confident_mean,
+    "weighted": weighted,
 }
 
 
@@ -81,7 +85,7 @@ def aggregate(p_real, rule: str = "mean") -> float:
     p = np.asarray(p_real, dtype=np.float64)
     if p.ndim != 1 or not len(p):
         raise ValueError(f"a rule needs at least one score, got shape {p.shape}")
-    if not ((p >= 0) & (p <= 1)).all():   # NaN fails both comparisons
+    if not ((p >= 0) & (p <= 1)).all():  # NaN fails both comparisons
         raise ValueError("scores must be in 0..1")
     return RULES[rule](p)
 
@@ -96,8 +100,9 @@ class PersonScore:
     well_seen: bool
 
 
-def person_scores(persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES,
-                  min_share: float = MIN_SHARE) -> list[PersonScore]:
+def person_scores(
+    persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES, min_share: float = MIN_SHARE
+) -> list[PersonScore]:
     """Each person's score, in the order of `persons`; persons without a face are left out.
 
     Well seen: at least `min_frames` faces and at least `min_share` of the faces of the person seen most. When nobody has
@@ -117,10 +122,13 @@ def person_scores(persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_
     return [PersonScore(name, aggregate(persons[name], rule), counts[name], counts[name] >= needed) for name in counts]
 
 
-def video_score(persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES,
-                min_share: float = MIN_SHARE) -> float:
+def video_score(
+    persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES, min_share: float = MIN_SHARE
+) -> float:
     """P(real) of the video: the lowest among its well-seen people, so a video is as fake as its most fake person.
 
     Arguments and errors: see `person_scores`. Faces that belong to no tracked person come as one person "".
     """
-    return min(s.p_real for s in person_scores(persons, rule, min_frames=min_frames, min_share=min_share) if s.well_seen)
+    return min(
+        s.p_real for s in person_scores(persons, rule, min_frames=min_frames, min_share=min_share) if s.well_seen
+    )

@@ -32,9 +32,15 @@ JAW = ((90, 54), (89, 67), (86, 81), (80, 94), (70, 104), (56, 109), (42, 104), 
 OUTLINES = {
     "face": (BROWS + JAW, 0.40),
     "upper": (BROWS + ((88, 54), (82, 78), (72, 98), (56, 101), (40, 98), (30, 78), (24, 54)), 0.20),
-    "inner": (((30, 44), (40, 39), (56, 43), (72, 39), (82, 44), (80, 60), (74, 98), (56, 102), (38, 98), (32, 60)), 0.20),
+    "inner": (
+        ((30, 44), (40, 39), (56, 43), (72, 39), (82, 44), (80, 60), (74, 98), (56, 102), (38, 98), (32, 60)),
+        0.20,
+    ),
     "lower": (((34, 78), (56, 68), (78, 78), (82, 92), (70, 105), (56, 109), (42, 105), (30, 92)), 0.12),
-    "eyes": (((24, 44), (38, 38), (56, 42), (74, 38), (88, 44), (86, 58), (70, 64), (56, 62), (42, 64), (26, 58)), 0.08),
+    "eyes": (
+        ((24, 44), (38, 38), (56, 42), (74, 38), (88, 44), (86, 58), (70, 64), (56, 62), (42, 64), (26, 58)),
+        0.08,
+    ),
 }
 #: The same for a mesh, by its points; what is blended is their convex hull.
 REGIONS = {
@@ -69,8 +75,13 @@ class SelfBlender:
     def __init__(self, seed: int):
         self._random = np.random.default_rng(seed)
 
-    def __call__(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
-                 other_points: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self,
+        face: np.ndarray,
+        points: np.ndarray,
+        other: np.ndarray | None = None,
+        other_points: np.ndarray | None = None,
+    ) -> np.ndarray:
         """A blended fake of `face`.
 
         Args:
@@ -98,7 +109,9 @@ class SelfBlender:
         mask = self._mask(points, (width, height))
         if other is None or rng.random() < 0.5:
             matrix = self._small_move(width, height)
-            source = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            source = cv2.warpAffine(
+                source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+            )
             mask = cv2.warpAffine(mask, matrix, (width, height))
         if other is not None and rng.random() < 0.8:
             source = match_colour(source, target, mask)
@@ -117,15 +130,22 @@ class SelfBlender:
         own, like = points * size, like * size
         matrix = affine_fit(like[STEADY], own[STEADY])
         wanted = own.copy()
-        wanted[EXPRESSION] += np.float32(rng.uniform(0.4, 1.0)) * (like[EXPRESSION] @ matrix[:, :2].T + matrix[:, 2] - own[EXPRESSION])
+        wanted[EXPRESSION] += np.float32(rng.uniform(0.4, 1.0)) * (
+            like[EXPRESSION] @ matrix[:, :2].T + matrix[:, 2] - own[EXPRESSION]
+        )
         source = bend(face, own, wanted, face.shape[1::-1])
         if rng.random() < 0.9:
             source = self._restyle(source)
         mask = self._mask(wanted, face.shape[1::-1], REENACTED)
         return _blended(source, face, mask)
 
-    def live(self, face: np.ndarray, points: np.ndarray, other: np.ndarray | None = None,
-             other_points: np.ndarray | None = None) -> np.ndarray:
+    def live(
+        self,
+        face: np.ndarray,
+        points: np.ndarray,
+        other: np.ndarray | None = None,
+        other_points: np.ndarray | None = None,
+    ) -> np.ndarray:
         """A swap as live and trained swappers make them: the whole face down to the jaw comes out of a network of 96 to 256 px,
         is colour-matched, perhaps sharpened, and laid in with a soft mask.
 
@@ -140,8 +160,13 @@ class SelfBlender:
         size = np.array([width, height], np.float32)
         points = _or_typical(points) * size
         if other is None:
-            source = cv2.warpAffine(face, self._small_move(width, height, 0.6), (width, height), flags=cv2.INTER_LINEAR,
-                                    borderMode=cv2.BORDER_REFLECT_101)
+            source = cv2.warpAffine(
+                face,
+                self._small_move(width, height, 0.6),
+                (width, height),
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )
         else:
             own_size = np.array([other.shape[1], other.shape[0]], np.float32)
             source = self._align(other, _or_typical(other_points) * own_size, points, (width, height))
@@ -175,7 +200,9 @@ class SelfBlender:
             x = cv2.addWeighted(x, 1 + amount, cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.8, 2.0))), -amount, 0)
         return x
 
-    def _align(self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def _align(
+        self, other: np.ndarray, other_points: np.ndarray, points: np.ndarray, size: tuple[int, int]
+    ) -> np.ndarray:
         if len(points) == len(other_points) == mesh.POINTS:
             return bend(other, other_points, points, size)
         matrix = affine_fit(_five(other_points), _five(points))
@@ -204,17 +231,27 @@ class SelfBlender:
             x = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
         choice = rng.random()
         height, width = x.shape[:2]
-        if choice < 0.35:                                                         # lower resolution: what a generator's output size does
+        if choice < 0.35:  # lower resolution: what a generator's output size does
             factor = rng.uniform(0.3, 0.8)
-            small = cv2.resize(x, (max(8, round(width * factor)), max(8, round(height * factor))), interpolation=cv2.INTER_AREA)
-            x = cv2.resize(small, (width, height), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST], p=[.5, .4, .1])))
-        elif choice < 0.55:                                                       # sharpen
+            small = cv2.resize(
+                x, (max(8, round(width * factor)), max(8, round(height * factor))), interpolation=cv2.INTER_AREA
+            )
+            x = cv2.resize(
+                small,
+                (width, height),
+                interpolation=int(
+                    rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST], p=[0.5, 0.4, 0.1])
+                ),
+            )
+        elif choice < 0.55:  # sharpen
             soft = cv2.GaussianBlur(x, (0, 0), 1.2)
             x = cv2.addWeighted(x, 1 + (a := rng.uniform(0.3, 1.2)), soft, -a, 0)
         elif choice < 0.75:
             x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.6))
         elif choice < 0.9:
-            x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR)
+            x = cv2.imdecode(
+                cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR
+            )
         return x
 
     def _mask(self, points: np.ndarray, size: tuple[int, int], names: tuple = (), erode: float = 0.0) -> np.ndarray:
@@ -298,7 +335,7 @@ def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int,
     count = len(control)
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = _plate(here, here) + BEND_SLACK * np.eye(count)
-    system[:count, count], system[:count, count + 1:] = 1, here
+    system[:count, count], system[:count, count + 1 :] = 1, here
     system[count:, :count] = system[:count, count:].T
     terms = np.linalg.solve(system, np.vstack([there, np.zeros((3, 2))]))
     # A spline is smooth: it is computed at the middle of every BEND_STEP pixels, one more all around, and between them lies a straight line.
@@ -306,8 +343,14 @@ def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int,
     columns, rows = (2 + -(-side // step) for side in size)
     x, y = np.meshgrid(*((np.arange(cells) - 0.5) * step - 0.5 for cells in (columns, rows)))
     grid = np.stack([x.ravel(), y.ravel()], 1) / scale
-    where = (np.hstack([_plate(grid, here), np.ones((len(grid), 1)), grid]) @ terms).reshape(rows, columns, 2).astype(np.float32)
-    where = cv2.resize(where, (columns * step, rows * step), interpolation=cv2.INTER_LINEAR)[step:step + height, step:step + width]
+    where = (
+        (np.hstack([_plate(grid, here), np.ones((len(grid), 1)), grid]) @ terms)
+        .reshape(rows, columns, 2)
+        .astype(np.float32)
+    )
+    where = cv2.resize(where, (columns * step, rows * step), interpolation=cv2.INTER_LINEAR)[
+        step : step + height, step : step + width
+    ]
     return cv2.remap(image, np.ascontiguousarray(where), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -328,7 +371,9 @@ def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np
     a = source.astype(np.float32)
     # Every second pixel of every second row says enough.
     weight = mask[::2, ::2, None] + 1e-6
-    (mean_a, std_a), (mean_b, std_b) = (_mean_and_spread(x[::2, ::2].astype(np.float32), weight / weight.sum()) for x in (a, target))
+    (mean_a, std_a), (mean_b, std_b) = (
+        _mean_and_spread(x[::2, ::2].astype(np.float32), weight / weight.sum()) for x in (a, target)
+    )
     return np.clip((a - mean_a) * np.clip(std_b / (std_a + 1e-3), 0.5, 2.0) + mean_b, 0, 255).astype(np.uint8)
 
 

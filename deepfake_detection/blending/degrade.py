@@ -17,8 +17,28 @@ import cv2
 import numpy as np
 
 #: How often each step happens, in `usual` and in `hard`.
-CHANCES = {"usual": {"light": 0.5, "small": 0.35, "soften": 0.2, "sharpen": 0.12, "noise": 0.1, "codec": 0.6, "again": 0.1, "hide": 0.08},
-           "hard": {"light": 0.7, "small": 0.9, "soften": 0.6, "sharpen": 0.1, "noise": 0.3, "codec": 1.0, "again": 0.5, "hide": 0.1}}
+CHANCES = {
+    "usual": {
+        "light": 0.5,
+        "small": 0.35,
+        "soften": 0.2,
+        "sharpen": 0.12,
+        "noise": 0.1,
+        "codec": 0.6,
+        "again": 0.1,
+        "hide": 0.08,
+    },
+    "hard": {
+        "light": 0.7,
+        "small": 0.9,
+        "soften": 0.6,
+        "sharpen": 0.1,
+        "noise": 0.3,
+        "codec": 1.0,
+        "again": 0.5,
+        "hide": 0.1,
+    },
+}
 SMALLEST, SMALLEST_HARD = 0.5, 0.3
 ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 CODECS = {"jpeg": 0.45, "webp": 0.15, "x264": 0.15, "mpeg4": 0.25}
@@ -39,20 +59,25 @@ class Degradation:
     seed: int = field(default=0)
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, strength: str = "usual") -> "Degradation":
+    def drawn(cls, rng: np.random.Generator, strength: str = "usual") -> Degradation:
         """A random one; `strength` is a key of CHANCES."""
         happens = {name: rng.random() < chance for name, chance in CHANCES[strength].items()}
         hard = strength == "hard"
         return cls(
             light=_light(rng) if happens["light"] else None,
-            part=float(rng.uniform(SMALLEST_HARD if hard else SMALLEST, 0.65 if hard else 0.95)) if happens["small"] else 1.0,
+            part=float(rng.uniform(SMALLEST_HARD if hard else SMALLEST, 0.65 if hard else 0.95))
+            if happens["small"]
+            else 1.0,
             enlarge=int(rng.choice(ENLARGING)),
             soften=_softening(rng) if happens["soften"] else None,
             sharpen=float(rng.uniform(0.3, 1.3)) if happens["sharpen"] else 0.0,
             noise=float(rng.uniform(1, 6)) if happens["noise"] else 0.0,
             codecs=tuple(_codec(rng, hard) for _ in range(happens["codec"] + (happens["codec"] and happens["again"]))),
-            hide=tuple(rng.uniform(0, 1, 2)) + tuple(rng.uniform(0.12, 0.4, 2)) + tuple(rng.uniform(0, 255, 3)) if happens["hide"] else None,
-            seed=int(rng.integers(2**31)))
+            hide=tuple(rng.uniform(0, 1, 2)) + tuple(rng.uniform(0.12, 0.4, 2)) + tuple(rng.uniform(0, 255, 3))
+            if happens["hide"]
+            else None,
+            seed=int(rng.integers(2**31)),
+        )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         side = image.shape[0]
@@ -69,7 +94,7 @@ class Degradation:
             x = np.clip(x + drawn, 0, 255).astype(np.uint8)
         for number, (name, quality) in enumerate(self.codecs):
             x = coded(x, name, quality)
-            if number == 0 and small < side:                # the second generation sees the enlarged picture
+            if number == 0 and small < side:  # the second generation sees the enlarged picture
                 x = cv2.resize(x, (side, side), interpolation=self.enlarge)
         if x.shape[0] != side:
             x = cv2.resize(x, (side, side), interpolation=self.enlarge)
@@ -83,9 +108,13 @@ class Degradation:
 
 def _light(rng) -> dict:
     dark = rng.random() < 0.2
-    return {"gain": float(rng.uniform(0.3, 0.7) if dark else rng.uniform(0.75, 1.25)), "contrast": float(rng.uniform(0.75, 1.25)),
-            "gamma": float(rng.uniform(0.75, 1.35)), "saturation": float(0.0 if rng.random() < 0.04 else rng.uniform(0.6, 1.35)),
-            "tint": rng.uniform(-9, 9, 3).astype(np.float32)}
+    return {
+        "gain": float(rng.uniform(0.3, 0.7) if dark else rng.uniform(0.75, 1.25)),
+        "contrast": float(rng.uniform(0.75, 1.25)),
+        "gamma": float(rng.uniform(0.75, 1.35)),
+        "saturation": float(0.0 if rng.random() < 0.04 else rng.uniform(0.6, 1.35)),
+        "tint": rng.uniform(-9, 9, 3).astype(np.float32),
+    }
 
 
 def _lit(image, light: dict) -> np.ndarray:
@@ -107,7 +136,7 @@ def _softened(x, kind: str, amount: float, angle: float) -> np.ndarray:
         return cv2.GaussianBlur(x, (0, 0), amount)
     if kind == "median":
         return cv2.medianBlur(x, 3)
-    if kind == "beauty":                                    # smooths skin and keeps edges, as filters of cameras and calls do
+    if kind == "beauty":  # smooths skin and keeps edges, as filters of cameras and calls do
         return cv2.bilateralFilter(x, 7, 20 + 25 * amount, 3)
     kernel = np.zeros((5, 5), np.float32)
     cv2.line(kernel, *[tuple(int(round(2 + s * 2 * f)) for f in (np.cos(angle), np.sin(angle))) for s in (-1, 1)], 1.0)

@@ -53,7 +53,7 @@ class Faces:
         meshes: float16 (N, 468, 2), parts of the picture, of real faces of the training split; NaN elsewhere.
     """
 
-    table: "pandas.DataFrame"  # noqa: F821 (imported where it is used)
+    table: pandas.DataFrame  # noqa: F821 (imported where it is used)
     images: np.ndarray
     meshes: np.ndarray
 
@@ -76,12 +76,16 @@ def read_index(path: Path):
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e:
-        raise UserError(f"this index cannot be read ({e})", file=path, hint="it is a CSV file with a row a file") from None
+        raise UserError(
+            f"this index cannot be read ({e})", file=path, hint="it is a CSV file with a row a file"
+        ) from None
     if missing := [c for c in COLUMNS if c not in table]:
         raise UserError(f"the index lacks {', '.join(missing)}", file=path, hint=f"its columns: {', '.join(COLUMNS)}")
     for column, known in (("label", CLASS_FOLDERS), ("split", SPLITS), ("window", WINDOWS)):
         if other := set(table[column]) - set(known):
-            raise UserError(f"the index has {column} {sorted(other)[0]!r}", file=path, hint=f"one of {', '.join(known)}")
+            raise UserError(
+                f"the index has {column} {sorted(other)[0]!r}", file=path, hint=f"one of {', '.join(known)}"
+            )
     table["file"] = [str(path.parent / f) for f in table.file]
     table["original"] = [str(path.parent / f) if f else "" for f in table.original]
     sides = table.groupby("group").split.nunique()
@@ -102,14 +106,23 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
 
     # Spawned, not forked: OpenCV's threads do not live on in a forked process, and it then waits for them for ever.
     table = read_index(index)
-    settings = {"index": sha256(index), "margin": MARGIN, "side": SIDE, "detector": sha256(yunet), "sharp": LEAST_SHARPNESS}
+    settings = {
+        "index": sha256(index),
+        "margin": MARGIN,
+        "side": SIDE,
+        "detector": sha256(yunet),
+        "sharp": LEAST_SHARPNESS,
+    }
     stamp = work / "faces.json"
     if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
         work.mkdir(parents=True, exist_ok=True)
         jobs = [row._asdict() for row in table.itertuples(index=False)]
         rows, left_out = [], []
-        with atomic_path(work / "faces.npy") as partial, open(partial, "wb") as out, \
-                ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (str(yunet),)) as pool:
+        with (
+            atomic_path(work / "faces.npy") as partial,
+            open(partial, "wb") as out,
+            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (str(yunet),)) as pool,
+        ):
             for job, made in tqdm(zip(jobs, pool.map(_cut, jobs, chunksize=16)), total=len(jobs), desc="cutting faces"):
                 if not made:
                     left_out.append({"file": job["file"]})
@@ -173,8 +186,11 @@ def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
     from ..faces import pictures
 
     if Path(job["file"]).suffix.lower() in VIDEOS:
-        return [made for time_s, frame in _frames(job["file"], int(job["frames"] or 24))
-                if (made := _cut_frame(job, time_s, frame))]
+        return [
+            made
+            for time_s, frame in _frames(job["file"], int(job["frames"] or 24))
+            if (made := _cut_frame(job, time_s, frame))
+        ]
     image = pictures.read(job["file"])
     if image is None:
         return []
@@ -222,7 +238,9 @@ def _cut_frame(job: dict, time_s: float, frame: np.ndarray):
     return _row(job, time_s, crop_face(frame, found[0], MARGIN), (points - origin) / size, box, place, float(w))
 
 
-def _row(job: dict, time_s: float, crop_bgr: np.ndarray, points, box=(np.nan,) * 4, place=(np.nan,) * 4, face_px=np.nan):
+def _row(
+    job: dict, time_s: float, crop_bgr: np.ndarray, points, box=(np.nan,) * 4, place=(np.nan,) * 4, face_px=np.nan
+):
     import cv2
 
     from ..faces.crops import network_input

@@ -45,7 +45,9 @@ class FaceFinder:
 
         side = 96
         square = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-        framed = cv2.copyMakeBorder(square, side // 2, side // 2, side // 2, side // 2, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+        framed = cv2.copyMakeBorder(
+            square, side // 2, side // 2, side // 2, side // 2, cv2.BORDER_CONSTANT, value=(127, 127, 127)
+        )
         self._yunet.setInputSize((2 * side, 2 * side))
         found = self._yunet.detect(framed)[1]
         if found is None:

@@ -20,11 +20,13 @@ from .degrade import Degradation
 from .faces import BOX, POINTS, Faces
 
 #: Pairs of a batch: (kind, sources, how many). `given` pairs a fake of the sources with its original, `blend` a face with its blend.
-SHARES = (("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 10),
-          ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 10),
-          ("given", {"ffpp": 1.0}, 4),
-          ("given", {"dfdc": 0.35, "dfdc_more": 0.65}, 5),
-          ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 1))
+SHARES = (
+    ("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 10),
+    ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 10),
+    ("given", {"ffpp": 1.0}, 4),
+    ("given", {"dfdc": 0.35, "dfdc_more": 0.65}, 5),
+    ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 1),
+)
 
 #: What is blended in, by chance: the face's own copy, another face as today's swappers lay it in, another face bent in, an expression.
 BLENDS = {"own": 0.3, "live": 0.4, "swap": 0.13, "expression": 0.17}
@@ -78,7 +80,10 @@ class Sampler:
         self._places = table[["frame_x0", "frame_y0", "frame_x1", "frame_y1"]].to_numpy(np.float64)
         self._times, self._files = table.time_s.to_numpy(), table.file.to_numpy()
         self._groups, self._originals = table.group.to_numpy(), table.original.to_numpy()
-        self._shares = [(kind, {s: p for s, p in sources.items() if s not in settings.without}, count) for kind, sources, count in SHARES]
+        self._shares = [
+            (kind, {s: p for s, p in sources.items() if s not in settings.without}, count)
+            for kind, sources, count in SHARES
+        ]
         self._shares = [share for share in self._shares if share[1]]
         self.pairs = sum(count for *_, count in self._shares)
         self._videos, self._rows_of_file, self._reals_of_group = {}, {}, {}
@@ -168,7 +173,7 @@ class Sampler:
     def _window(self, rng, row: int) -> tuple[np.ndarray, float]:
         """(left, top, right, bottom as parts of the cut picture; turn in degrees; mirrored) of what is shown of a row."""
         box = self._boxes[row]
-        if not np.isfinite(box).all():                                  # a tight crop: all of it, a little moved
+        if not np.isfinite(box).all():  # a tight crop: all of it, a little moved
             window, shift, stretch = np.array([0.0, 0.0, 1.0, 1.0]), 0.04, 0.07
         elif self.settings.wide and rng.random() < WIDE_PART:
             window, shift, stretch = _around(box, *(4 * [rng.uniform(*WIDE_MARGIN)])), 0.04, 0.05
@@ -177,7 +182,11 @@ class Sampler:
         centre, size = (window[:2] + window[2:]) / 2, window[2:] - window[:2]
         centre = centre + rng.uniform(-shift, shift, 2) * size
         size = size * rng.uniform(1 - stretch, 1 + stretch) * np.exp(rng.uniform(-0.05, 0.05) * np.array([1, -1]))
-        return np.concatenate([centre - size / 2, centre + size / 2]), float(rng.uniform(-8, 8)), bool(rng.random() < 0.5)
+        return (
+            np.concatenate([centre - size / 2, centre + size / 2]),
+            float(rng.uniform(-8, 8)),
+            bool(rng.random() < 0.5),
+        )
 
     def _same_place(self, window, row: int, other: int):
         """The window of `row` on another picture of the same frame; the same parts where the frames are not known."""
@@ -193,14 +202,24 @@ class Sampler:
         angle = np.deg2rad(turn)
         across, down = (x1 - x0) * side / size, (y1 - y0) * side / size
         flip = -1 if mirrored else 1
-        matrix = np.array([[np.cos(angle) * across * flip, -np.sin(angle) * down, 0.0], [np.sin(angle) * across * flip, np.cos(angle) * down, 0.0]])
+        matrix = np.array(
+            [
+                [np.cos(angle) * across * flip, -np.sin(angle) * down, 0.0],
+                [np.sin(angle) * across * flip, np.cos(angle) * down, 0.0],
+            ]
+        )
         middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) * side - 0.5
         matrix[:, 2] = middle - matrix[:, :2] @ np.full(2, (size - 1) / 2)
         shrinking = max(across, down) > 1.15
-        if shrinking:                       # no aliasing: the picture is softened by what is lost
+        if shrinking:  # no aliasing: the picture is softened by what is lost
             image = cv2.GaussianBlur(np.asarray(image), (0, 0), 0.35 * max(across, down))
-        return cv2.warpAffine(np.asarray(image), matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                              borderMode=cv2.BORDER_REFLECT_101)
+        return cv2.warpAffine(
+            np.asarray(image),
+            matrix,
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
 
 
 def _around(box, left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -211,8 +230,12 @@ def _around(box, left: float, top: float, right: float, bottom: float) -> np.nda
 
 def alike(one: np.ndarray, other: np.ndarray) -> float:
     """The correlation of the grey thumbnails of two faces (uint8 RGB), -1..1; 0 for a picture of one grey."""
-    a, b = (cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-            for f in (one, other))
+    a, b = (
+        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+        .astype(np.float32)
+        .ravel()
+        for f in (one, other)
+    )
     a, b = a - a.mean(), b - b.mean()
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else 0.0
@@ -244,5 +267,12 @@ def most_like(faces: Faces, rows: np.ndarray, points, colour: float) -> dict[int
     if len(offered) > OFFERED:
         offered = np.sort(np.random.default_rng(0).choice(offered, OFFERED, replace=False))
     count = min(len(offered), 2 * LIKES)
-    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(shapes[offered]).kneighbors(shapes, return_distance=False)
-    return {int(row): known[nearest[groups[nearest] != group]][:LIKES] for row, group, nearest in zip(known, groups, offered[found])}
+    found = (
+        NearestNeighbors(n_neighbors=count, algorithm="brute")
+        .fit(shapes[offered])
+        .kneighbors(shapes, return_distance=False)
+    )
+    return {
+        int(row): known[nearest[groups[nearest] != group]][:LIKES]
+        for row, group, nearest in zip(known, groups, offered[found])
+    }

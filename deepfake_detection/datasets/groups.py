@@ -7,7 +7,7 @@ identity". So a fake, its original, every other fake of that original, and (in F
 from __future__ import annotations
 
 import re
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 _FFPP = re.compile(r"(\d{3})(?:_(\d{3}))?")
 _DFD = re.compile(r"(\d{2})(?:_(\d{2}))?__[A-Za-z_]+?(?:__[A-Za-z0-9]+)?")
@@ -51,7 +51,7 @@ def connected(names: Sequence[Iterable[str]]) -> list[int]:
     graph = coo_array((np.ones(len(edges), dtype=np.int8), (rows, columns)), shape=(size, size))
     _, component = connected_components(graph, directed=False)
     first: dict[int, int] = {}
-    return [first.setdefault(int(c), len(first)) for c in component[:len(names)]]
+    return [first.setdefault(int(c), len(first)) for c in component[: len(names)]]
 
 
 def name_groups(identities: Sequence[Sequence[str]], links: Sequence[Sequence[str]] | None = None) -> list[str]:

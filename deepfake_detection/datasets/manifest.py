@@ -1,6 +1,6 @@
 """The manifest: one table of what is in a data folder, whatever its layout.
 
-    python -m deepfake_detection.datasets.manifest DIR [--layout NAME]      prints it as CSV, with a summary on stderr
+python -m deepfake_detection.datasets.manifest DIR [--layout NAME]      prints it as CSV, with a summary on stderr
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COLUMNS = ["title", "video", "label", "dataset", "manipulation", "compression", 
 LAYOUTS = ("auto", "labels", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
 
 
-def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> "pandas.DataFrame":  # noqa: F821
+def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> pandas.DataFrame:  # noqa: F821
     """One row a video or label of the folder, sorted by path. A pure function of the folder: nothing is written.
 
     Args:
@@ -43,7 +43,13 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         raise UserError("this is a file, not a folder", file=data, hint="give the folder that the videos are in")
     if labels is not None and layout not in ("auto", "labels"):
         raise UserError("--labels and --layout do not go together", file=labels, hint="leave --layout out")
-    chosen = layouts.modules()["labels"] if labels else layouts.recognise(data) if layout == "auto" else layouts.modules()[layout]
+    chosen = (
+        layouts.modules()["labels"]
+        if labels
+        else layouts.recognise(data)
+        if layout == "auto"
+        else layouts.modules()[layout]
+    )
     rows = sorted(chosen.rows(data, Path(labels)) if labels else chosen.rows(data), key=lambda r: (r.video, r.name))
     if not rows:
         raise UserError("no videos found in this folder", file=data, hint=f"expected {chosen.EXPECTS}")
@@ -51,18 +57,33 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
     named = [r.video or "unusable/" + titles.safe(r.name) for r in rows]
     own_folders = {PurePosixPath(r.video).parts[0] for r in rows if len(PurePosixPath(r.video).parts) > 1}
     assigned = titles.assign(named, taken={*own_folders, *scan.OUTPUT_FOLDERS, "real", "fake", "splits"})
-    groups = name_groups([r.identities or [f"{r.dataset}_{title}"] for r, title in zip(rows, assigned, strict=True)],
-                         [r.links for r in rows])
+    groups = name_groups(
+        [r.identities or [f"{r.dataset}_{title}"] for r, title in zip(rows, assigned, strict=True)],
+        [r.links for r in rows],
+    )
     title_of: dict[str, str] = {}
     for r, title in zip(rows, assigned, strict=True):
         title_of.setdefault(r.video, title)
-    return pd.DataFrame([{
-        "title": title, "video": r.video, "label": r.label, "dataset": r.dataset, "manipulation": r.manipulation,
-        "compression": r.compression,
-        # A source that is not in the folder keeps its name: siblings can still be told.
-        "original": title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else "",
-        "group": group, "split": r.split, "error": r.error,
-    } for r, title, group in zip(rows, assigned, groups, strict=True)], columns=COLUMNS, dtype="str")
+    return pd.DataFrame(
+        [
+            {
+                "title": title,
+                "video": r.video,
+                "label": r.label,
+                "dataset": r.dataset,
+                "manipulation": r.manipulation,
+                "compression": r.compression,
+                # A source that is not in the folder keeps its name: siblings can still be told.
+                "original": title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else "",
+                "group": group,
+                "split": r.split,
+                "error": r.error,
+            }
+            for r, title, group in zip(rows, assigned, groups, strict=True)
+        ],
+        columns=COLUMNS,
+        dtype="str",
+    )
 
 
 def _refuse_odd_paths(rows: list[layouts.Row]) -> None:
@@ -71,7 +92,7 @@ def _refuse_odd_paths(rows: list[layouts.Row]) -> None:
     for row in rows:
         try:
             row.video.encode("utf-8")
-        except UnicodeEncodeError:               # a file name in bytes that are no UTF-8
+        except UnicodeEncodeError:  # a file name in bytes that are no UTF-8
             row.error = "the file's name is not UTF-8 text: rename it"
             row.name, row.video = row.video.encode("utf-8", "backslashreplace").decode(), ""
             row.original, row.links = "", []
@@ -86,7 +107,9 @@ def describe(manifest) -> str:
     """One line a person reads: how many videos of which label, in how many groups, and how many cannot be used."""
     counts = manifest["label"].replace("", "unlabelled").value_counts().to_dict()
     bad = int((manifest["error"] != "").sum())
-    text = f"{len(manifest)} videos (" + ", ".join(f"{counts[k]} {k}" for k in ("REAL", "FAKE", "unlabelled") if k in counts)
+    text = f"{len(manifest)} videos (" + ", ".join(
+        f"{counts[k]} {k}" for k in ("REAL", "FAKE", "unlabelled") if k in counts
+    )
     text += f") in {manifest['group'].nunique()} groups, {', '.join(sorted(manifest['dataset'].unique()))}"
     return text + (f"; {bad} cannot be used" if bad else "")
 
@@ -102,12 +125,15 @@ def labels_note(manifest) -> str:
     text = f"no video is labelled {missing[0]}: training needs both" if missing else ""
     if len(without):
         named = ", ".join(without["video"].head(3)) + (", ..." if len(without) > 3 else "")
-        text += ("; " if text else "") + f"{len(without)} of {len(usable)} videos have no label and are left out of training ({named})"
+        text += (
+            "; " if text else ""
+        ) + f"{len(without)} of {len(usable)} videos have no label and are left out of training ({named})"
     return text
 
 
 def main(argv=None) -> int:
     import argparse
+
     p = argparse.ArgumentParser(description="Print the manifest of a data folder as CSV.", allow_abbrev=False)
     p.add_argument("data", type=Path, metavar="DIR")
     p.add_argument("--layout", default="auto", metavar="NAME", help=", ".join(LAYOUTS) + " (default: %(default)s)")
@@ -120,4 +146,5 @@ def main(argv=None) -> int:
 
 if __name__ == "__main__":
     from .. import cli
+
     cli.run(main)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
 
 from tqdm import tqdm
 
-from .. import files, labels
+from .. import files, labels, stage_report
 from ..cli import stage_reports
 from ..errors import UserError
-from .. import stage_report
 from ..video.sampling import thin
 from . import split_check
 from .split import SETS, allocate, assign_groups
@@ -57,8 +56,17 @@ def faces_of(folder: Path, title: str) -> tuple[list[str], int]:
     return [name for _, _, name in sorted(found)], strange
 
 
-def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance: str = "delete", split: str = "groups",
-            ratio: Sequence[float] = (80, 10, 10), seed: int = 1) -> Result:
+def prepare(
+    manifest,
+    frames: Path,
+    out: Path,
+    *,
+    faces: str = "faces",
+    balance: str = "delete",
+    split: str = "groups",
+    ratio: Sequence[float] = (80, 10, 10),
+    seed: int = 1,
+) -> Result:
     """Makes `<out>/prepared_dataset/{real,fake}`, `<out>/split_dataset/{train,val,test}/{real,fake}` and `<out>/split_manifest.csv`.
 
     Fakes are down-sampled to the number of real faces (`balance="delete"`) by thinning the frames of each video evenly, so that as
@@ -91,7 +99,9 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
             names, strange = faces_of(folder, row.title)
         except (FileNotFoundError, NotADirectoryError):
             before = {"faces": "01a", "marked_faces": "01b"}.get(faces, "01a")
-            report.add(row.title, stage_report.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it")
+            report.add(
+                row.title, stage_report.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it"
+            )
             continue
         if strange:
             notes.append(f"{row.title}: {strange} pictures are not named {row.title}-NNN-FF.png and were left out")
@@ -102,16 +112,22 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
     for title, names in found.items():
         report.add(title, stage_report.OK, faces=len(names))
     report_path = stage_reports(out) / f"{STAGE}_videos.csv"
-    report.write(report_path)                                 # stands also when no split can be made
+    report.write(report_path)  # stands also when no split can be made
     by_title = usable.set_index("title")
     total = {label: sum(len(found[t]) for t in found if by_title.at[t, "label"] == label) for label in ("REAL", "FAKE")}
     if not all(total.values()):
         if not any(manifest["label"] != ""):
-            raise UserError("none of these videos has a label", file=frames,
-                            hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which needs none")
+            raise UserError(
+                "none of these videos has a label",
+                file=frames,
+                hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which needs none",
+            )
         none = " and ".join(label.lower() for label, n in total.items() if not n)
-        raise UserError(f"no {none} faces to train on", file=frames,
-                        hint=f"see {report_path} for each video; run stages 00 and 01a before, with the same --data")
+        raise UserError(
+            f"no {none} faces to train on",
+            file=frames,
+            hint=f"see {report_path} for each video; run stages 00 and 01a before, with the same --data",
+        )
 
     # Balance.
     used = dict(found)
@@ -120,7 +136,9 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
         for title, count in allocate(fakes, total["REAL"], seed).items():
             used[title] = thin(found[title], count)
         if total["FAKE"] < total["REAL"]:
-            notes.append(f"fewer fake faces ({total['FAKE']}) than real ones ({total['REAL']}): nothing was down-sampled")
+            notes.append(
+                f"fewer fake faces ({total['FAKE']}) than real ones ({total['REAL']}): nothing was down-sampled"
+            )
     where = _places(by_title, {t: len(n) for t, n in used.items() if n}, split, ratio, seed, notes)
 
     lines = []
@@ -129,7 +147,7 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
     prepared, divided = out / "prepared_dataset", out / "split_dataset"
     _check_target(frames, prepared, divided)
     with files.folder_lock(out, STAGE):
-        for target in (prepared, divided):                    # what a killed run left of just these two
+        for target in (prepared, divided):  # what a killed run left of just these two
             for rest in target.parent.glob(files.partial_name(target).name.rsplit("-", 1)[0] + "-*"):
                 shutil.rmtree(rest, ignore_errors=True)
         with files.atomic_dir(prepared) as whole, files.atomic_dir(divided) as parts:
@@ -141,13 +159,18 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
                 names, word = used[title], by_title.at[title, "label"].lower()
                 s = where.get(title)
                 detail = "" if s else ("down-sampled to none" if not names else "in no set of the official split")
-                report.add(title, stage_report.OK if s else stage_report.SKIPPED, faces=len(found[title]), used=len(names) if s else 0,
-                           detail=s or detail)
+                report.add(
+                    title,
+                    stage_report.OK if s else stage_report.SKIPPED,
+                    faces=len(found[title]),
+                    used=len(names) if s else 0,
+                    detail=s or detail,
+                )
                 if not s:
                     continue
                 videos[s] += 1
                 for name in names:
-                    source = (frames / title / faces / name).resolve()      # a link to a link would dangle when it moves
+                    source = (frames / title / faces / name).resolve()  # a link to a link would dangle when it moves
                     files.link_or_copy(source, whole / word / name)
                     files.link_or_copy(source, parts / s / word / name)
                     counts[s][word] += 1
@@ -159,7 +182,9 @@ def prepare(manifest, frames: Path, out: Path, *, faces: str = "faces", balance:
     if split == "official":
         shared = split_check.find(divided, groups=by_title["group"].to_dict(), pictures=False).groups
         if shared:
-            notes.append(f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too")
+            notes.append(
+                f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too"
+            )
     return Result(counts, videos, notes, report.summary())
 
 
@@ -168,11 +193,18 @@ def _check_target(frames: Path, *targets: Path) -> None:
         if target.exists() and not target.is_dir():
             raise UserError("a file is in the way", file=target, hint="move it, or choose another folder with --out")
         if target.is_symlink():
-            raise UserError("this is a link; it is replaced as a folder", file=target, hint="remove the link, or choose another --out")
+            raise UserError(
+                "this is a link; it is replaced as a folder",
+                file=target,
+                hint="remove the link, or choose another --out",
+            )
 
 
-def _places(by_title, used: dict[str, int], split: str, ratio: Sequence[float], seed: int, notes: list[str]) -> dict[str, str]:
+def _places(
+    by_title, used: dict[str, int], split: str, ratio: Sequence[float], seed: int, notes: list[str]
+) -> dict[str, str]:
     """Title -> set, for the videos that have a face to give."""
+
     def per_group(titles):
         counts: dict[str, list[int]] = {}
         for t in titles:
@@ -188,15 +220,19 @@ def _places(by_title, used: dict[str, int], split: str, ratio: Sequence[float], 
         groups = assign_groups(per_group(used), ratio, seed, hint)
         return {t: groups[by_title.at[t, "group"]] for t in used}
     if not has_official:
-        raise UserError("this data set comes without an official split into train and test (or none of its faces are here)",
-                        hint="leave out --split official")
+        raise UserError(
+            "this data set comes without an official split into train and test (or none of its faces are here)",
+            hint="leave out --split official",
+        )
     place = {t: s for t, s in official.items() if s}
     if "val" not in place.values():
         place.update(_validation(place, by_title, per_group, ratio, seed, notes))
     for s in SETS:
         for label in ("REAL", "FAKE"):
             if not any(p == s and by_title.at[t, "label"] == label for t, p in place.items()):
-                raise UserError(f"the official split leaves no {label.lower()} face for {s}", hint="leave out --split official")
+                raise UserError(
+                    f"the official split leaves no {label.lower()} face for {s}", hint="leave out --split official"
+                )
     left = len(used) - len(place)
     if left:
         notes.append(f"{left} videos are in no set of the official split and were left out")
@@ -207,7 +243,10 @@ def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, no
     """A validation set out of the official training set: whole groups where there are enough of them, else whole videos."""
     train = [t for t, s in place.items() if s == "train"]
     parts = (ratio[0], ratio[1])
-    for group_of, what in ((lambda t: by_title.at[t, "group"], "identity groups"), (lambda t: t, "videos: its identities are all connected")):
+    for group_of, what in (
+        (lambda t: by_title.at[t, "group"], "identity groups"),
+        (lambda t: t, "videos: its identities are all connected"),
+    ):
         counts: dict[str, list[int]] = {}
         for t in train:
             counts.setdefault(group_of(t), [0, 0])[0 if by_title.at[t, "label"] == "REAL" else 1] += 1
@@ -216,6 +255,7 @@ def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, no
         if len(real) < 2 or len(fake) < 2 or len(set(real) | set(fake)) < 2:
             continue
         import numpy as np
+
         order = sorted(counts)
         np.random.default_rng(seed).shuffle(order)
         wish = [sum(c[i] for c in counts.values()) * parts[1] / sum(parts) for i in (0, 1)]
@@ -231,4 +271,6 @@ def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, no
         if all(filled):
             notes.append(f"the official split has no validation set: one was taken from train, by {what}")
             return {t: "val" for t in train if group_of(t) in taken}
-    raise UserError("the official training set is too small to take a validation set from", hint="leave out --split official")
+    raise UserError(
+        "the official training set is too small to take a validation set from", hint="leave out --split official"
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Iterator
 
 from ..errors import UserError, printable
 from ..video import is_video_name
 
 #: What the stages write into a folder of results. A dataset may lie in the same folder (`--out` = `--data`).
-OUTPUT_FOLDERS = frozenset({"prepared_dataset", "split_dataset", "stage_reports", "tmp_checkpoint", "faces", "marked_faces"})
+OUTPUT_FOLDERS = frozenset(
+    {"prepared_dataset", "split_dataset", "stage_reports", "tmp_checkpoint", "faces", "marked_faces"}
+)
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
@@ -24,7 +26,9 @@ def entries(folder: Path) -> list[os.DirEntry]:
         with os.scandir(folder) as found:
             return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as e:
-        raise UserError(f"cannot read this folder ({e.strerror})", file=folder, hint="check the path and its permissions") from None
+        raise UserError(
+            f"cannot read this folder ({e.strerror})", file=folder, hint="check the path and its permissions"
+        ) from None
 
 
 def is_output(folder: str | Path) -> bool:
@@ -35,12 +39,18 @@ def is_output(folder: str | Path) -> bool:
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, links to folders included, our own outputs and what cannot be read (`lost+found`) not."""
     # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
-    return [e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path) and _readable(Path(e.path))]
+    return [
+        e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path) and _readable(Path(e.path))
+    ]
 
 
 def videos_in(folder: Path) -> list[str]:
     """Names of the video files in a folder, not below it. A link that leads nowhere counts: it is reported as missing later."""
-    return [e.name for e in entries(folder) if is_video_name(e.name) and (os.path.isfile(e.path) or e.is_symlink() and not os.path.isdir(e.path))]
+    return [
+        e.name
+        for e in entries(folder)
+        if is_video_name(e.name) and (os.path.isfile(e.path) or e.is_symlink() and not os.path.isdir(e.path))
+    ]
 
 
 def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
@@ -64,7 +74,7 @@ def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
 def _readable(folder: Path) -> bool:
     try:
         os.scandir(folder).close()
-        os.stat(folder / ".")           # listed, but not to be entered
+        os.stat(folder / ".")  # listed, but not to be entered
     except OSError as e:
         _say_skipped(folder, e)
         return False
@@ -78,7 +88,9 @@ def _say_skipped(folder: Path, error: OSError) -> None:
     """Once a run, on stderr: `lost+found`, or a folder of another user, is no reason to stop, and none to be silent."""
     if str(folder) not in _told:
         _told.add(str(folder))
-        print(f"note: skipped, this folder cannot be read ({error.strerror}): {printable(str(folder))}", file=sys.stderr)
+        print(
+            f"note: skipped, this folder cannot be read ({error.strerror}): {printable(str(folder))}", file=sys.stderr
+        )
 
 
 def has_video(data: Path, start: str = ".") -> bool:

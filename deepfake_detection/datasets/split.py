@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import UserError
 
@@ -33,13 +33,17 @@ def allocate(available: Mapping[str, int], total: int, seed: int) -> dict[str, i
     taken = {title: min(n, level) for title, n in available.items()}
     more = [title for title, n in sorted(available.items()) if n > level]
     np.random.default_rng(seed).shuffle(more)
-    for title in more[:total - sum(taken.values())]:
+    for title in more[: total - sum(taken.values())]:
         taken[title] += 1
     return taken
 
 
-def assign_groups(counts: Mapping[str, tuple[int, int]], ratio: Sequence[float] = (80, 10, 10), seed: int = 1,
-                  hint: str = "add videos of further people") -> dict[str, str]:
+def assign_groups(
+    counts: Mapping[str, tuple[int, int]],
+    ratio: Sequence[float] = (80, 10, 10),
+    seed: int = 1,
+    hint: str = "add videos of further people",
+) -> dict[str, str]:
     """Puts whole groups into train, val and test so that the faces of each class come near the ratio.
 
     The cost is the squared deviation of each (set, class) share from its wish, each set weighted by one over its wished share, so
@@ -63,15 +67,15 @@ def assign_groups(counts: Mapping[str, tuple[int, int]], ratio: Sequence[float] 
     faces = np.array([counts[g] for g in names], dtype=float).reshape(len(names), 2)
     _require_enough(faces, hint)
     wish = np.array(ratio, dtype=float) / sum(ratio)
-    share = faces / faces.sum(axis=0)                       # (groups, 2): part of its class that a group holds
+    share = faces / faces.sum(axis=0)  # (groups, 2): part of its class that a group holds
     rng = np.random.default_rng(seed)
 
-    def cost(filled):                                       # filled: (..., 3, 2)
+    def cost(filled):  # filled: (..., 3, 2)
         value = (((filled - wish[:, None]) ** 2) / wish[:, None]).sum(axis=(-1, -2))
         return value + 1e3 * (filled <= 1e-12).sum(axis=(-1, -2))
 
     if len(names) <= _EXHAUSTIVE_GROUPS:
-        every = np.indices((3,) * len(names), dtype=np.int8).reshape(len(names), -1)        # (groups, assignments)
+        every = np.indices((3,) * len(names), dtype=np.int8).reshape(len(names), -1)  # (groups, assignments)
         filled = np.stack([((every == s).T @ share) for s in range(3)], axis=1)
         costs = cost(filled)
         best = np.flatnonzero(costs <= costs.min() + 1e-12)
@@ -81,7 +85,7 @@ def assign_groups(counts: Mapping[str, tuple[int, int]], ratio: Sequence[float] 
         candidates = [_search(share, wish, cost, rng) for _ in range(restarts)]
         chosen = min(candidates, key=lambda c: c[0])[1]
     result = {name: SETS[int(s)] for name, s in zip(names, chosen, strict=True)}
-    for s, _ in enumerate(SETS):                            # the search minimises; that it found a whole answer is checked, not hoped
+    for s, _ in enumerate(SETS):  # the search minimises; that it found a whole answer is checked, not hoped
         if not (faces[np.asarray(chosen) == s].sum(axis=0) > 0).all():
             raise UserError("found no split into three sets with real and fake faces in each", hint=hint)
     return result
@@ -92,8 +96,11 @@ def _require_enough(faces, hint: str) -> None:
     real = int(((faces[:, 0] > 0) & (faces[:, 1] == 0)).sum())
     fake = int(((faces[:, 0] == 0) & (faces[:, 1] > 0)).sum())
     if both + min(real, fake) < 3:
-        raise UserError(f"too few identity groups for three sets with real and fake faces in each: {both} groups with both, "
-                        f"{real} with real only, {fake} with fake only", hint=hint)
+        raise UserError(
+            f"too few identity groups for three sets with real and fake faces in each: {both} groups with both, "
+            f"{real} with real only, {fake} with fake only",
+            hint=hint,
+        )
 
 
 def _search(share, wish, cost, rng):
@@ -107,7 +114,7 @@ def _search(share, wish, cost, rng):
     filled = np.zeros((3, 2))
     for number, group in enumerate(order):
         if number < 3:
-            s = number                                      # no set may stay empty: the three largest start one each
+            s = number  # no set may stay empty: the three largest start one each
         else:
             # While filling, what matters is how far each set still is from its wish.
             trial = np.repeat(filled[None], 3, axis=0)
@@ -121,7 +128,7 @@ def _search(share, wish, cost, rng):
     improved, rounds = True, 0
     while improved and rounds < 50:
         improved, rounds = False, rounds + 1
-        for group in rng.permutation(count):                # move one group
+        for group in rng.permutation(count):  # move one group
             trial = np.repeat(filled[None], 3, axis=0)
             trial[:, place[group]] -= share[group]
             trial[np.arange(3), np.arange(3)] += share[group]
@@ -130,7 +137,7 @@ def _search(share, wish, cost, rng):
             if costs[s] < best - 1e-12:
                 place[group], filled, best, improved = s, trial[s].copy(), float(costs[s]), True
         if count <= 400:
-            for group in rng.permutation(count):            # swap two groups of different sets
+            for group in rng.permutation(count):  # swap two groups of different sets
                 others = np.flatnonzero(place != place[group])
                 trial = np.repeat(filled[None], len(others), axis=0)
                 rows = np.arange(len(others))

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Mapping
 
 from tqdm import tqdm
 
@@ -34,8 +34,12 @@ _OURS = re.compile(r"(?P<title>.+)-\d{3,}-\d{2,}")
 _ONE = re.compile(rf"(?P<title>.+?){_NUMBER}", re.IGNORECASE)
 _TWO = re.compile(rf"(?P<title>.+?){_NUMBER}{_NUMBER}", re.IGNORECASE)
 # Titles of FaceForensics++ and Celeb-DF end in numbers themselves.
-_STATED = re.compile(rf"(?P<title>(?:.+-)?(?:\d{{3}}_\d{{3}}|id\d+(?:_id\d+)?_\d{{4}}))(?:{_NUMBER}){{0,2}}", re.IGNORECASE)
-_ONLY_NUMBER = re.compile(r"(?:frame|face|img|image|crop|f|p)?[-_. ]?\d+(?:[-_. ]+(?:face|f|p)?[-_. ]?\d+)?", re.IGNORECASE)
+_STATED = re.compile(
+    rf"(?P<title>(?:.+-)?(?:\d{{3}}_\d{{3}}|id\d+(?:_id\d+)?_\d{{4}}))(?:{_NUMBER}){{0,2}}", re.IGNORECASE
+)
+_ONLY_NUMBER = re.compile(
+    r"(?:frame|face|img|image|crop|f|p)?[-_. ]?\d+(?:[-_. ]+(?:face|f|p)?[-_. ]?\d+)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,29 @@ def read_split(folder: Path) -> list[Item]:
         UserError: no such folder, no pictures, fewer than two sets.
     """
     if not folder.is_dir():
-        raise UserError("there is no such folder" if not folder.exists() else "this is a file, not a folder", file=folder,
-                        hint="give the folder that holds train, val and test")
+        raise UserError(
+            "there is no such folder" if not folder.exists() else "this is a file, not a folder",
+            file=folder,
+            hint="give the folder that holds train, val and test",
+        )
     paths, seen = [], set()
     for here, inner, names in os.walk(folder, followlinks=True):
         stat = os.stat(here)
-        if (stat.st_dev, stat.st_ino) in seen:                  # a loop of links
+        if (stat.st_dev, stat.st_ino) in seen:  # a loop of links
             inner[:] = []
             continue
         seen.add((stat.st_dev, stat.st_ino))
         inner[:] = sorted(n for n in inner if not n.startswith("."))
         below = PurePosixPath(os.path.relpath(here, folder))
-        paths += [below / n for n in sorted(names) if not n.startswith(".") and PurePosixPath(n).suffix.lower() in PICTURES | VIDEOS]
+        paths += [
+            below / n
+            for n in sorted(names)
+            if not n.startswith(".") and PurePosixPath(n).suffix.lower() in PICTURES | VIDEOS
+        ]
     if not paths:
-        raise UserError("no pictures or videos in this folder", file=folder, hint="give the folder that holds train, val and test")
+        raise UserError(
+            "no pictures or videos in this folder", file=folder, hint="give the folder that holds train, val and test"
+        )
 
     def set_of(path):
         return next((SPLITS[p.lower()] for p in path.parts[:-1] if p.lower() in SPLITS), None)
@@ -111,8 +124,11 @@ def read_split(folder: Path) -> list[Item]:
     items = [Item(s, next((q.lower() for q in p.parts[:-1] if q.lower() in _CLASSES), ""), p) for s, p in named if s]
     found = sorted({i.set for i in items})
     if len(found) < 2:
-        raise UserError(f"this is no split: found {'only the set ' + found[0] if found else 'no sets'}", file=folder,
-                        hint="give the folder that holds train, val and test")
+        raise UserError(
+            f"this is no split: found {'only the set ' + found[0] if found else 'no sets'}",
+            file=folder,
+            hint="give the folder that holds train, val and test",
+        )
     return items
 
 
@@ -129,13 +145,21 @@ def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str |
         try:
             wanted = re.compile(pattern)
         except re.error as e:
-            raise UserError(f"not a regular expression ({e})", file=pattern, hint="e.g. '(?P<title>.+)_[0-9]+'") from None
+            raise UserError(
+                f"not a regular expression ({e})", file=pattern, hint="e.g. '(?P<title>.+)_[0-9]+'"
+            ) from None
         if "title" not in wanted.groupindex:
             raise UserError("the pattern has no group called title", file=pattern, hint="e.g. '(?P<title>.+)_[0-9]+'")
         unread = [i for i in items if not wanted.fullmatch(i.path.stem)]
         if unread:
-            raise UserError(f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.", file=unread[0].path, hint="correct --pattern")
-        return [Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items], f"by the pattern {pattern}"
+            raise UserError(
+                f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.",
+                file=unread[0].path,
+                hint="correct --pattern",
+            )
+        return [
+            Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items
+        ], f"by the pattern {pattern}"
 
     def parent_of(item):
         """The folder that may be named as the video; empty when it is a class or a set."""
@@ -145,7 +169,13 @@ def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str |
     def in_title_folder(item):
         return bool(parent_of(item)) and _ONLY_NUMBER.fullmatch(item.path.stem) is not None
 
-    chosen, reading = _scheme([i for i in items if not in_title_folder(i) and not (_STATED.fullmatch(i.path.stem) and not _OURS.fullmatch(i.path.stem))])
+    chosen, reading = _scheme(
+        [
+            i
+            for i in items
+            if not in_title_folder(i) and not (_STATED.fullmatch(i.path.stem) and not _OURS.fullmatch(i.path.stem))
+        ]
+    )
 
     def title(item):
         stem = item.path.stem
@@ -166,6 +196,7 @@ def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str |
 
 def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
     """Which end of the names is not the title. None: the whole name is."""
+
     def fits(regex):
         return [m["title"] if (m := regex.fullmatch(i.path.stem)) else None for i in items]
 
@@ -176,6 +207,7 @@ def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
         return None, "by folder or as stated by the data set"
     if share(fits(_OURS)) >= 0.95:
         return _OURS, "as <title>-frame-face"
+
     # A word that names files of both classes all over ("frame_12") is no title.
     def generic(found):
         seen = defaultdict(set)
@@ -190,12 +222,18 @@ def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
         last = Counter(int(re.search(r"(\d+)$", i.path.stem)[1]) for i in items)
         if len(last) <= 20 and max(last) < 20 and len(items) / len(set(two)) >= 1.5:
             return _TWO, "as <title>, frame and face number"
-    if share(one) >= 0.5 and not generic(one) and len(items) / len({t or i.path.stem for t, i in zip(one, items)}) >= 1.5:
+    if (
+        share(one) >= 0.5
+        and not generic(one)
+        and len(items) / len({t or i.path.stem for t, i in zip(one, items)}) >= 1.5
+    ):
         return _ONE, "as <title> and frame number"
     return None, "as the title, one file a video"
 
 
-def find(folder: str | Path, *, groups: Mapping[str, str] | None = None, pattern: str | None = None, pictures: bool = True) -> Leaks:
+def find(
+    folder: str | Path, *, groups: Mapping[str, str] | None = None, pattern: str | None = None, pictures: bool = True
+) -> Leaks:
     """Looks for everything of one video or one group that is in two sets.
 
     Args:
@@ -225,14 +263,20 @@ def find(folder: str | Path, *, groups: Mapping[str, str] | None = None, pattern
         if len(sets) > 1 and len(inside) > 1:
             name = min([n for t in inside for n in names[t]] or inside)
             split_groups[name.removeprefix("group ")] = {s: [t for t in inside if s in where[t]] for s in sets}
-    return Leaks(sets=dict(sorted(Counter(i.set for i in items).items())),
-                 videos={t: dict(sorted(c.items())) for t, c in sorted(where.items()) if len(c) > 1},
-                 groups=dict(sorted(split_groups.items())), pictures=_same_pictures(folder, items) if pictures else [], titles=len(titles),
-                 reading=f"{reading}, e.g. {example.path.name} is of video {example.title}", grouped=by)
+    return Leaks(
+        sets=dict(sorted(Counter(i.set for i in items).items())),
+        videos={t: dict(sorted(c.items())) for t, c in sorted(where.items()) if len(c) > 1},
+        groups=dict(sorted(split_groups.items())),
+        pictures=_same_pictures(folder, items) if pictures else [],
+        titles=len(titles),
+        reading=f"{reading}, e.g. {example.path.name} is of video {example.title}",
+        grouped=by,
+    )
 
 
 def _identities(titles: list[str], groups: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:
     """The group and identities of each title, and in words where they come from."""
+
     def tail(title):
         # Our own titles put telling folders first where stems collide: `Deepfakes-c23-000_003`.
         return title.rsplit("-", 1)[-1]
@@ -246,7 +290,7 @@ def _identities(titles: list[str], groups: Mapping[str, str]) -> tuple[dict[str,
             found[title].append(f"group {groups[title]}")
             from_table += 1
         stated = identities_of_name(title) or identities_of_name(tail(title))
-        if not stated and pairs and re.fullmatch(r"\d{3}", tail(title)):     # beside 000_003, a 000 is that video
+        if not stated and pairs and re.fullmatch(r"\d{3}", tail(title)):  # beside 000_003, a 000 is that video
             stated = identities_of_name(tail(title), dataset="ffpp")
         found[title] += stated
         from_names += bool(stated)
@@ -267,7 +311,9 @@ def _same_pictures(folder: Path, items: list[Item]) -> list[tuple[str, ...]]:
             sizes[path.stat().st_size].append(item)
     candidates = [i for same in sizes.values() if len({i.set for i in same}) > 1 for i in same]
     contents: dict[str, list[Item]] = defaultdict(list)
-    for item in tqdm(candidates, desc="comparing pictures", unit="file", disable=None if len(candidates) > 1000 else True):
+    for item in tqdm(
+        candidates, desc="comparing pictures", unit="file", disable=None if len(candidates) > 1000 else True
+    ):
         contents[files.sha256(folder / item.path)].append(item)
     return sorted(tuple(str(i.path) for i in same) for same in contents.values() if len({i.set for i in same}) > 1)
 
@@ -283,18 +329,30 @@ def read_groups(path: Path) -> dict[str, str]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e:
-        raise UserError(f"cannot read this table ({type(e).__name__})", file=path, hint="a CSV with the columns title and group") from None
+        raise UserError(
+            f"cannot read this table ({type(e).__name__})", file=path, hint="a CSV with the columns title and group"
+        ) from None
     if not {"title", "group"} <= set(table.columns):
-        raise UserError("this table has no columns title and group", file=path, hint=f"it has {', '.join(map(str, table.columns[:8]))}")
+        raise UserError(
+            "this table has no columns title and group",
+            file=path,
+            hint=f"it has {', '.join(map(str, table.columns[:8]))}",
+        )
     return {t: g for t, g in zip(table["title"], table["group"]) if g}
 
 
 def report(found: Leaks) -> str:
     """All that was found, for a person."""
-    lines = [f"{sum(found.sets.values())} files of {found.titles} videos: " + ", ".join(f"{s} {n}" for s, n in found.sets.items()),
-             f"names read {found.reading}"]
-    lines.append("groups by " + " and by ".join(found.grouped) if found.grouped else
-                 "no groups known: only videos were compared. With --data or --manifest also a fake and its original are told apart")
+    lines = [
+        f"{sum(found.sets.values())} files of {found.titles} videos: "
+        + ", ".join(f"{s} {n}" for s, n in found.sets.items()),
+        f"names read {found.reading}",
+    ]
+    lines.append(
+        "groups by " + " and by ".join(found.grouped)
+        if found.grouped
+        else "no groups known: only videos were compared. With --data or --manifest also a fake and its original are told apart"
+    )
     for title, sets in found.videos.items():
         lines.append(f"LEAK video {title}: " + ", ".join(f"{n} files in {s}" for s, n in sets.items()))
     for group, sets in found.groups.items():
@@ -302,7 +360,9 @@ def report(found: Leaks) -> str:
     for same in found.pictures:
         lines.append("LEAK picture: the same bytes in " + ", ".join(same))
     if found:
-        lines.append(f"{len(found.videos)} videos, {len(found.groups)} groups and {len(found.pictures)} pictures are on two sides of the split")
+        lines.append(
+            f"{len(found.videos)} videos, {len(found.groups)} groups and {len(found.pictures)} pictures are on two sides of the split"
+        )
     else:
         lines.append("no leak found")
     return "\n".join(lines)
@@ -312,12 +372,26 @@ def main(argv=None) -> int:
     import argparse
 
     first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", type=Path, metavar="DIR", help="the split: holds train, val and test (or folders of other names)")
-    p.add_argument("--data", type=Path, metavar="DIR", help="the videos that the split was made of: their manifest gives the groups")
+    p = argparse.ArgumentParser(
+        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "folder", type=Path, metavar="DIR", help="the split: holds train, val and test (or folders of other names)"
+    )
+    p.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the videos that the split was made of: their manifest gives the groups",
+    )
     p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
     cli.labels_option(p)
-    p.add_argument("--manifest", type=Path, metavar="FILE", help="a CSV with the columns title and group (default: DIR/../split_manifest.csv if there)")
+    p.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="a CSV with the columns title and group (default: DIR/../split_manifest.csv if there)",
+    )
     p.add_argument("--pattern", metavar="REGEX", help="how file names are read, e.g. '(?P<title>.+)_[0-9]+'")
     options = p.parse_args(argv)
     groups: dict[str, str] = {}
@@ -329,6 +403,7 @@ def main(argv=None) -> int:
         print(f"groups from {options.manifest}")
     if options.data is not None:
         from .manifest import read_manifest
+
         manifest = read_manifest(options.data, options.layout, options.labels)
         groups |= dict(zip(manifest["title"], manifest["group"]))
     found = find(options.folder, groups=groups, pattern=options.pattern)

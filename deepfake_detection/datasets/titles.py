@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Iterable, Sequence
 
 # `<title>-NNN-FF.png` must fit into the 255 bytes of a file name, also when there are 100,000 frames, and the hidden names beside it.
 _MAX_BYTES = 200
@@ -26,7 +26,7 @@ def safe(name: str) -> str:
         text = "_" + text
     raw = text.encode("utf-8", "surrogateescape")
     if len(raw) > _MAX_BYTES:
-        text = raw[:_MAX_BYTES - 9].decode("utf-8", "ignore") + "-" + hashlib.sha1(raw).hexdigest()[:8]
+        text = raw[: _MAX_BYTES - 9].decode("utf-8", "ignore") + "-" + hashlib.sha1(raw).hexdigest()[:8]
     return text
 
 

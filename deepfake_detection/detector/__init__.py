@@ -11,6 +11,7 @@ _PREDICTOR = {"Detector", "Settings", "Prediction", "Person", "FaceScore", "Stre
 def __getattr__(name: str):
     if name in _PREDICTOR:
         from . import predictor
+
         return getattr(predictor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from ..aggregation import RULES
 from ..errors import UserError
@@ -20,8 +21,13 @@ LARGEST = 1 << 20
 
 
 def _number(low: float, high: float, *, open_low: bool = False) -> Callable[[Any], bool]:
-    return lambda v: (isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-                      and low <= v <= high and not (open_low and v == low))
+    return lambda v: (
+        isinstance(v, (int, float))
+        and not isinstance(v, bool)
+        and math.isfinite(v)
+        and low <= v <= high
+        and not (open_low and v == low)
+    )
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:
@@ -55,15 +61,25 @@ def _thresholds(v) -> bool:
 
 
 def _files(v) -> bool:
-    return isinstance(v, dict) and bool(v) and all(isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h) for h in v.values())
+    return (
+        isinstance(v, dict)
+        and bool(v)
+        and all(isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h) for h in v.values())
+    )
 
 
 #: Field -> (what it must be, for a person; the check). A temperature of 0 would divide by nothing, and every face be REAL or FAKE for certain.
 REQUIRED = {
-    "name": ("a short text", _text), "version": ("a short text", _text),
-    "input_size": ("a whole number, 16 to 1024", _whole(16, 1024)), "margin": ("a number, 0 to 2", _number(0, 2)),
-    "trim": ("top and bottom, parts of the height that leave a tenth of it", _trim), "flip": ("true or false", lambda v: isinstance(v, bool)),
-    "calibration": ("a temperature above 0 (to 1000) and a bias (-100 to 100)", _fields(temperature=_number(0, 1000, open_low=True), bias=_number(-100, 100))),
+    "name": ("a short text", _text),
+    "version": ("a short text", _text),
+    "input_size": ("a whole number, 16 to 1024", _whole(16, 1024)),
+    "margin": ("a number, 0 to 2", _number(0, 2)),
+    "trim": ("top and bottom, parts of the height that leave a tenth of it", _trim),
+    "flip": ("true or false", lambda v: isinstance(v, bool)),
+    "calibration": (
+        "a temperature above 0 (to 1000) and a bias (-100 to 100)",
+        _fields(temperature=_number(0, 1000, open_low=True), bias=_number(-100, 100)),
+    ),
     "thresholds": ("fake_below and real_above, 0 to 1, in this order", _thresholds),
     "aggregation": ("one of " + ", ".join(RULES), lambda v: isinstance(v, str) and v in RULES),
     "files": ("the SHA-256 of each file, 64 digits", _files),
@@ -72,11 +88,13 @@ REQUIRED = {
 #: What may be left out.
 OPTIONAL = {
     "detector": ("one of " + ", ".join(detectors.NAMES), lambda v: isinstance(v, str) and v in detectors.NAMES),
-    "confidence": ("a number, 0 to 1", _number(0, 1)), "min_face_px": ("a number above 0", _number(0, 10_000, open_low=True)),
+    "confidence": ("a number, 0 to 1", _number(0, 1)),
+    "min_face_px": ("a number above 0", _number(0, 10_000, open_low=True)),
     "sampling": ("one of " + ", ".join(sampling.NAMES), lambda v: isinstance(v, str) and v in sampling.NAMES),
     "frames": ("a whole number, 1 to 100000", _whole(1, 100_000)),
     "views": ("one to eight windows (top and bottom, left and right) that leave a tenth of the crop", _views),
-    "quality": ("numbers by name, 0 or more", _numbers), "decision": ("numbers by name, 0 or more", _numbers),
+    "quality": ("numbers by name, 0 or more", _numbers),
+    "decision": ("numbers by name, 0 or more", _numbers),
     "scale": ("published or a factor above 0", lambda v: v == "published" or _number(0, 100, open_low=True)(v)),
 }
 
@@ -97,9 +115,13 @@ def read_config(folder: str | Path) -> dict:
             raise UserError("this is no detector's description (more than 1 MiB)", file=path, hint=restore)
         config = json.loads(data.decode("utf-8-sig"))
     except OSError as e:
-        why = "no detector here" if isinstance(e, (FileNotFoundError, NotADirectoryError)) else f"the detector's description cannot be read ({e.strerror})"
+        why = (
+            "no detector here"
+            if isinstance(e, (FileNotFoundError, NotADirectoryError))
+            else f"the detector's description cannot be read ({e.strerror})"
+        )
         raise UserError(why, file=path, hint="give the folder that holds detector.json, e.g. models") from None
-    except (ValueError, RecursionError):        # also no UTF-8, a number of 5,000 digits
+    except (ValueError, RecursionError):  # also no UTF-8, a number of 5,000 digits
         raise UserError("this is not JSON", file=path, hint=restore) from None
     if not isinstance(config, dict):
         raise UserError("this is no detector's description (no JSON object)", file=path, hint=restore)
@@ -108,5 +130,7 @@ def read_config(folder: str | Path) -> dict:
         raise UserError(f"detector.json lacks {', '.join(missing)}", file=path, hint=restore)
     for name, (what, check) in {**REQUIRED, **OPTIONAL}.items():
         if name in config and not (name in OPTIONAL and config[name] is None) and not check(config[name]):
-            raise UserError(f"{name} in detector.json must be {what}, not {json.dumps(config[name])[:60]}", file=path, hint=restore)
+            raise UserError(
+                f"{name} in detector.json must be {what}, not {json.dumps(config[name])[:60]}", file=path, hint=restore
+            )
     return config

@@ -20,9 +20,9 @@ import contextlib
 import datetime
 import functools
 import io
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -98,7 +98,9 @@ def occlusion(face: np.ndarray, score: Callable, grid: int = GRID) -> np.ndarray
     blurred = _blurred(face)
     centers = (np.arange(grid) + 0.5) * size / grid
     sigma = size / grid * 0.75
-    bells = np.exp(-(np.arange(size)[None] + 0.5 - centers[:, None]) ** 2 / (2 * sigma ** 2)).astype(np.float32)   # (grid, S)
+    bells = np.exp(-((np.arange(size)[None] + 0.5 - centers[:, None]) ** 2) / (2 * sigma**2)).astype(
+        np.float32
+    )  # (grid, S)
     masks = np.clip(1.5 * bells[:, None, :, None] * bells[None, :, None, :], 0, 1).reshape(-1, size, size)
     scores = score([face, *(_hide(face, blurred, m) for m in masks)])
     # Hiding a part that speaks for FAKE lowers the logit of FAKE.
@@ -122,9 +124,17 @@ def lime(face: np.ndarray, score: Callable, *, samples: int = LIME_SAMPLES, seed
         p_real = np.asarray(score(list(images)))
         return np.stack([1 - p_real, p_real], axis=1)
 
-    with contextlib.redirect_stderr(io.StringIO()):     # its progress bar cannot be switched off
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         found = lime_image.LimeImageExplainer(random_state=seed).explain_instance(
-            face, classes, labels=(0,), top_labels=None, hide_color=None, num_samples=samples, batch_size=32, random_seed=seed)
+            face,
+            classes,
+            labels=(0,),
+            top_labels=None,
+            hide_color=None,
+            num_samples=samples,
+            batch_size=32,
+            random_seed=seed,
+        )
     weights = np.zeros(found.segments.max() + 1, np.float32)
     for segment, weight in found.local_exp[0]:
         weights[segment] = weight
@@ -143,10 +153,13 @@ class GradCam:
 
     def __init__(self, path: Path):
         if not path.is_file():
-            raise UserError("Grad-CAM needs the Keras model beside the ONNX file", file=path, hint="use --explain occlusion")
+            raise UserError(
+                "Grad-CAM needs the Keras model beside the ONNX file", file=path, hint="use --explain occlusion"
+            )
         import keras
 
         from ..models import model_file
+
         model = model_file.load(path)
         layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4]
         if not layers or not isinstance(model.layers[-1], keras.layers.Dense):
@@ -157,6 +170,7 @@ class GradCam:
     def __call__(self, face: np.ndarray, score: Callable | None = None) -> np.ndarray:
         """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for REAL."""
         import tensorflow as tf
+
         with tf.GradientTape() as tape:
             features, p_real = self._model([face[None].astype(np.float32)], training=False)
             p = tf.clip_by_value(tf.reshape(p_real, ()), 1e-6, 1 - 1e-6)
@@ -164,7 +178,9 @@ class GradCam:
         gradient = tape.gradient(fake, features)
         weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
         cam = tf.reduce_sum(weights * features, axis=-1)[0].numpy()
-        return _scaled(cv2.resize(cam.astype(np.float32), (face.shape[1], face.shape[0]), interpolation=cv2.INTER_CUBIC))
+        return _scaled(
+            cv2.resize(cam.astype(np.float32), (face.shape[1], face.shape[0]), interpolation=cv2.INTER_CUBIC)
+        )
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
@@ -172,8 +188,15 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return (values / largest if largest > 1e-12 else values).astype(np.float32)
 
 
-def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 1, share: float = CHECKED_SHARE,
-          controls: int = CONTROLS) -> Check:
+def check(
+    face: np.ndarray,
+    values: np.ndarray,
+    score: Callable,
+    *,
+    seed: int = 1,
+    share: float = CHECKED_SHARE,
+    controls: int = CONTROLS,
+) -> Check:
     """Deletion check of a map: hides the part it marks most, and the same shape (turned, moved) in other places.
 
     For a face judged fake the part that speaks for FAKE is hidden, for one judged real the part that speaks for REAL.
@@ -184,13 +207,16 @@ def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 
     signed = values * sign
     # At most that share of the pixels, exactly it also where many are equal, and only what is marked at all.
     marked = np.zeros(signed.size, np.float32)
-    marked[np.argsort(-signed, axis=None, kind="stable")[:round(share * signed.size)]] = 1
+    marked[np.argsort(-signed, axis=None, kind="stable")[: round(share * signed.size)]] = 1
     marked = marked.reshape(signed.shape) * (signed > LEAST_MARK)
     if not marked.any():
         return Check(1 - before, 1 - before, 1 - before, word, NOTHING)
     random = np.random.default_rng(seed)
     # Turned and moved copies have the same area and shape; those that cover the marked part least say most.
-    moved = [np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1)) for _ in range(4 * controls)]
+    moved = [
+        np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1))
+        for _ in range(4 * controls)
+    ]
     moved.sort(key=lambda m: float((m * marked).sum()))
     masks = [marked, *moved[:controls]]
     soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
@@ -246,18 +272,25 @@ def _spread(faces: list, most: int, gap: float) -> list:
     taken: list = []
     for wanted in (gap, -1.0):
         for face in faces:
-            if len(taken) < most and not any(face is t for t in taken) and all(abs(face.time_s - t.time_s) > wanted for t in taken):
+            if (
+                len(taken) < most
+                and not any(face is t for t in taken)
+                and all(abs(face.time_s - t.time_s) > wanted for t in taken)
+            ):
                 taken.append(face)
     return taken
 
 
-def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[float, str], None] | None = None) -> list[dict]:
+def evidence_of(
+    prediction, detector, method: str = "auto", progress: Callable[[float, str], None] | None = None
+) -> list[dict]:
     """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map" (None: not drawn).
 
     Raises:
         UserError: see `explainer`.
     """
     from ..faces.crops import network_input
+
     name, explain = explainer(method, detector)
     size = int(detector.config["input_size"])
     chosen = chosen_faces(prediction)
@@ -270,8 +303,18 @@ def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[
         if progress:
             progress(number / len(chosen), "explaining")
         seen = detector.seen_part(face.crop)
-        entry = {"kind": kind, "person": face.person, "time_s": face.time_s, "frame": face.frame, "index": face.index,
-                 "p_fake": 1 - face.p_real, "method": name, "face": data_uri(_shown(seen)), "map": None, "check": None}
+        entry = {
+            "kind": kind,
+            "person": face.person,
+            "time_s": face.time_s,
+            "frame": face.frame,
+            "index": face.index,
+            "p_fake": 1 - face.p_real,
+            "method": name,
+            "face": data_uri(_shown(seen)),
+            "map": None,
+            "check": None,
+        }
         if explain:
             square = network_input(seen, size)
             # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as the verdict did.
@@ -287,14 +330,19 @@ def evidence_of(prediction, detector, method: str = "auto", progress: Callable[[
 def _shown(crop: np.ndarray, side: int = 224) -> np.ndarray:
     """The crop at the size it is shown in, never a network's squashed square."""
     scale = side / max(crop.shape[:2])
-    return cv2.resize(crop, (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))),
-                      interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        crop,
+        (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))),
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,
+    )
 
 
 def overlay(image: np.ndarray, values: np.ndarray, sign: str) -> np.ndarray:
     """What a map marks for `sign` over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by colour-blind eyes),
     strength by opacity. What speaks for the other side is not drawn: only this side was checked."""
-    values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[..., None]
+    values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[
+        ..., None
+    ]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) * 0.85 + 20
     factor, colour = (1, [240, 90, 10]) if sign == labels.VERDICT_FAKE else (-1, [20, 110, 240])
     strength = np.clip(values * factor - LEAST_MARK, 0, 1) / (1 - LEAST_MARK) * 0.8
@@ -312,19 +360,29 @@ def data_uri(image: np.ndarray) -> str:
 def report_data(prediction, detector, *, name: str, method: str = "auto", progress=None) -> dict:
     """Everything the report says, as JSON values; pictures are data URIs in `evidence` and `frame`."""
     from .. import __version__
-    from ..reports import track_record
     from ..prediction.annotate import frame_picture
     from ..prediction.outputs import file_name
+    from ..reports import track_record
+
     source = Path(prediction.video)
     about = dict(prediction.file) or {"bytes": source.stat().st_size, "duration_s": prediction.duration_s}
     folder = Path(detector.settings.model)
     table = track_record.load(detector.config, folder if folder.is_dir() else folder.parent)
-    return {**prediction.to_json(), "video": file_name(name), "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "file": {**about, "sha256": files.sha256(source)},
-            "faces": [{**f.to_json(), "size_px": _size_px(f)} for f in prediction.faces],
-            "thresholds": detector.thresholds.to_dict(), "settings": prediction.settings, "program": f"deepfake_detection {__version__}",
-            "track_record": track_record.sentences(table, prediction.verdict, about, detector.model, detector.thresholds.to_dict()),
-            "frame": frame_picture(prediction, detector), "evidence": evidence_of(prediction, detector, method, progress)}
+    return {
+        **prediction.to_json(),
+        "video": file_name(name),
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "file": {**about, "sha256": files.sha256(source)},
+        "faces": [{**f.to_json(), "size_px": _size_px(f)} for f in prediction.faces],
+        "thresholds": detector.thresholds.to_dict(),
+        "settings": prediction.settings,
+        "program": f"deepfake_detection {__version__}",
+        "track_record": track_record.sentences(
+            table, prediction.verdict, about, detector.model, detector.thresholds.to_dict()
+        ),
+        "frame": frame_picture(prediction, detector),
+        "evidence": evidence_of(prediction, detector, method, progress),
+    }
 
 
 def _size_px(face) -> float:
@@ -335,9 +393,13 @@ def _size_px(face) -> float:
 def write_report(prediction, detector, path: str | Path, *, name: str, method: str = "auto", progress=None) -> None:
     """Writes the HTML report to `path` and its data, without pictures, beside it with the suffix .json."""
     from ..reports import html
+
     data = report_data(prediction, detector, name=name, method=method, progress=progress)
     path = Path(path)
     page = html.video_report(data)
-    without = {**{k: v for k, v in data.items() if k != "frame"}, "evidence": [{k: v for k, v in e.items() if k not in ("face", "map")} for e in data["evidence"]]}
+    without = {
+        **{k: v for k, v in data.items() if k != "frame"},
+        "evidence": [{k: v for k, v in e.items() if k not in ("face", "map")} for e in data["evidence"]],
+    }
     files.write_json(path.with_suffix(".json"), without)
     files.write_text(path, page)

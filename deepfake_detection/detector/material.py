@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Sequence
 
 from . import stills
 
@@ -30,7 +30,7 @@ class Validated:
     min_face_px: float = 70.0
 
     @classmethod
-    def from_dict(cls, values: dict | None) -> "Validated":
+    def from_dict(cls, values: dict | None) -> Validated:
         """Of detector.json; what it does not name keeps its default."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
@@ -51,16 +51,19 @@ def warnings(facts: dict, faces: Sequence, validated: Validated) -> tuple[str, .
     sides = f"{validated.min_side_px:g} to {validated.max_side_px:g}"
     if side and not validated.min_side_px <= side <= validated.max_side_px:
         kind = "small" if side < validated.min_side_px else "large"
-        out.append(f"The picture is {kind} ({side} px on its shorter side): "
-                   f"the detector was validated on {sides} px.")
+        out.append(f"The picture is {kind} ({side} px on its shorter side): the detector was validated on {sides} px.")
     if bits and not validated.min_bits_per_pixel <= bits <= validated.max_bits_per_pixel:
         kind = "strongly" if bits < validated.min_bits_per_pixel else "hardly"
-        out.append(f"The file is {kind} compressed ({bits:.2g} bits per pixel): "
-                   f"the detector was validated on {validated.min_bits_per_pixel:g} to {validated.max_bits_per_pixel:g}.")
+        out.append(
+            f"The file is {kind} compressed ({bits:.2g} bits per pixel): "
+            f"the detector was validated on {validated.min_bits_per_pixel:g} to {validated.max_bits_per_pixel:g}."
+        )
     sizes = sorted(size for f in [f for f in faces if f.votes] or faces if (size := f.quality.get("size_px")))
     if sizes and (size := sizes[len(sizes) // 2]) < validated.min_face_px:
-        out.append(f"The faces are small ({size:.0f} px): "
-                   f"the detector was validated on faces of {validated.min_face_px:g} px and more.")
+        out.append(
+            f"The faces are small ({size:.0f} px): "
+            f"the detector was validated on faces of {validated.min_face_px:g} px and more."
+        )
     return tuple(out)
 
 
@@ -78,7 +81,14 @@ def facts(path: Path, info) -> dict:
     size = path.stat().st_size
     bitrate = 8 * size / info.duration_s if info.duration_s > 0 else None
     pixels = info.width * info.height * info.fps
-    return {"width": int(info.width), "height": int(info.height), "codec": info.codec, "fps": round(float(info.fps), 3),
-            "duration_s": round(float(info.duration_s), 3), "bytes": size, "bitrate": None if bitrate is None else round(bitrate),
-            "bits_per_pixel": None if bitrate is None or not pixels else round(bitrate / pixels, 5),
-            "still": info.fps == 0}
+    return {
+        "width": int(info.width),
+        "height": int(info.height),
+        "codec": info.codec,
+        "fps": round(float(info.fps), 3),
+        "duration_s": round(float(info.duration_s), 3),
+        "bytes": size,
+        "bitrate": None if bitrate is None else round(bitrate),
+        "bits_per_pixel": None if bitrate is None or not pixels else round(bitrate / pixels, 5),
+        "still": info.fps == 0,
+    }

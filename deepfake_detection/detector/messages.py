@@ -57,7 +57,7 @@ class Lines:
             end = self._rest.find(b"\n", searched)
             if end >= 0:
                 line = bytes(self._rest[:end])
-                del self._rest[:end + 1]
+                del self._rest[: end + 1]
                 return line
             searched = len(self._rest)
             if searched > LONGEST_LINE:
@@ -66,7 +66,7 @@ class Lines:
             if left <= 0:
                 raise TimeoutError
             ended = self._process.poll() is not None
-            poll = select.poll()        # select() takes no descriptors above 1023
+            poll = select.poll()  # select() takes no descriptors above 1023
             poll.register(fd, select.POLLIN)
             if not poll.poll(0 if ended else left * 1000):
                 if ended:
@@ -89,7 +89,7 @@ def send(process: subprocess.Popen, message: dict, deadline: float | None = None
     os.set_blocking(fd, False)
     while data:
         try:
-            data = data[os.write(fd, data):]
+            data = data[os.write(fd, data) :]
         except BlockingIOError:
             left = _LOOK_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
@@ -109,7 +109,7 @@ def parse(line: bytes) -> dict:
     """
     try:
         message = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:       # also no UTF-8, numbers of 5,000 digits
+    except (ValueError, RecursionError) as e:  # also no UTF-8, numbers of 5,000 digits
         raise BadMessage(f"no JSON ({type(e).__name__})") from None
     if not isinstance(message, dict):
         raise BadMessage("no JSON object")
@@ -126,7 +126,7 @@ def _plain(value, depth: int):
         raise BadMessage("nested too deep")
     if isinstance(value, str):
         _need(len(value) <= LONGEST_TEXT, "a text too long")
-        return printable(value)                     # also half surrogates, which no file can hold
+        return printable(value)  # also half surrogates, which no file can hold
     if isinstance(value, float):
         _need(math.isfinite(value), "a number that is not finite")
     elif isinstance(value, int):
@@ -148,8 +148,12 @@ def started(message: dict) -> dict:
     if set(message) == {"ready"} and isinstance(message["ready"], str):
         return message
     refused = message.get("refused")
-    _need(isinstance(refused, dict) and all(isinstance(refused.get(k), str) for k in ("what", "hint"))
-          and isinstance(refused.get("file"), (str, type(None))), "no word on whether it is ready")
+    _need(
+        isinstance(refused, dict)
+        and all(isinstance(refused.get(k), str) for k in ("what", "hint"))
+        and isinstance(refused.get("file"), (str, type(None))),
+        "no word on whether it is ready",
+    )
     return message
 
 
@@ -168,23 +172,45 @@ def answer(message: dict) -> dict:
     result = message["result"] if "result" in message else message["early"]
     _need(isinstance(result, dict), "a result that is no object")
     p_real, error, verdict = (result.get(name, "") for name in ("p_real", "error", "verdict"))
-    _need(isinstance(error, (str, type(None))) and (verdict in _VERDICTS if error is None else verdict is None), "a result without a verdict or an error")
+    _need(
+        isinstance(error, (str, type(None))) and (verdict in _VERDICTS if error is None else verdict is None),
+        "a result without a verdict or an error",
+    )
     _need(p_real is None or _number(p_real), "a probability that is none")
-    _need(p_real is not None or verdict not in (labels.VERDICT_REAL, labels.VERDICT_FAKE), "a verdict without a probability")
-    _need(result.get("p_fake", "") is None if p_real is None else _number(result.get("p_fake")), "a probability that is none")
+    _need(
+        p_real is not None or verdict not in (labels.VERDICT_REAL, labels.VERDICT_FAKE),
+        "a verdict without a probability",
+    )
+    _need(
+        result.get("p_fake", "") is None if p_real is None else _number(result.get("p_fake")),
+        "a probability that is none",
+    )
     _need(_interval(result.get("interval", "")), "an interval that is none")
-    _need(all(_count(result.get(name)) for name in ("frames_decoded", "frames_with_face")), "a number of frames that is none")
+    _need(
+        all(_count(result.get(name)) for name in ("frames_decoded", "frames_with_face")),
+        "a number of frames that is none",
+    )
     _need(_number(result.get("seconds"), most=math.inf), "a time that is none")
-    _need(isinstance(result.get("model", ""), (str, type(None))) and isinstance(result.get("note", ""), str), "a text that is none")
+    _need(
+        isinstance(result.get("model", ""), (str, type(None))) and isinstance(result.get("note", ""), str),
+        "a text that is none",
+    )
     people = result.get("people")
     _need(isinstance(people, list) and all(_person(p) for p in people), "a person that is none")
     return message
 
 
 def _person(person) -> bool:
-    return (isinstance(person, dict) and isinstance(person.get("id"), str) and _number(person.get("p_real"))
-            and person.get("verdict") in _VERDICTS and _count(person.get("frames")) and _interval(person.get("interval", ""))
-            and all(_number(person.get(k), most=math.inf) for k in ("first_s", "last_s")) and isinstance(person.get("well_seen"), bool))
+    return (
+        isinstance(person, dict)
+        and isinstance(person.get("id"), str)
+        and _number(person.get("p_real"))
+        and person.get("verdict") in _VERDICTS
+        and _count(person.get("frames"))
+        and _interval(person.get("interval", ""))
+        and all(_number(person.get(k), most=math.inf) for k in ("first_s", "last_s"))
+        and isinstance(person.get("well_seen"), bool)
+    )
 
 
 def _interval(value) -> bool:

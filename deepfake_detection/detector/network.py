@@ -9,15 +9,15 @@ at (`views`: the whole outline of the face, and from the brows to the chin), and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 from ..errors import UserError
 from ..faces.crops import network_input
 from ..files import sha256
-from .config import CONFIG, read_config
+from .config import read_config
 
 ONNX, KERAS = "detector.onnx", "detector.keras"
 
@@ -65,7 +65,7 @@ class DetectorModel:
         self._temperature, self._bias = config["calibration"]["temperature"], config["calibration"]["bias"]
 
     @classmethod
-    def load(cls, folder: str | Path = "models", *, threads: int = 1) -> "DetectorModel":
+    def load(cls, folder: str | Path = "models", *, threads: int = 1) -> DetectorModel:
         """Loads `<folder>/detector.onnx` and `<folder>/detector.json`.
 
         Args:
@@ -86,7 +86,9 @@ class DetectorModel:
         except OSError as e:
             raise UserError(f"the detector's network cannot be read ({e.strerror})", file=network, hint=hint) from None
         if digest != config["files"].get(ONNX):
-            raise UserError("the detector's network is not the one that detector.json describes", file=network, hint=hint)
+            raise UserError(
+                "the detector's network is not the one that detector.json describes", file=network, hint=hint
+            )
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -100,7 +102,7 @@ class DetectorModel:
             model._check()
         except MemoryError:
             raise
-        except Exception as e:          # the runtime raises its own kinds (InvalidGraph, Fail, ...), which have no common one
+        except Exception as e:  # the runtime raises its own kinds (InvalidGraph, Fail, ...), which have no common one
             reason = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
             raise UserError(f"the detector's network cannot be used ({reason})", file=network, hint=hint) from None
         return model
@@ -108,14 +110,25 @@ class DetectorModel:
     def _check(self) -> None:
         """Raises ValueError for a network of another form than detector.json says: a grey picture is judged alone and among three."""
         size, given, made = self.config["input_size"], self._session.get_inputs(), self._session.get_outputs()
-        if len(given) != 1 or given[0].type != "tensor(uint8)" or list(given[0].shape[1:]) != [size, size, 3] or isinstance(given[0].shape[0], int):
+        if (
+            len(given) != 1
+            or given[0].type != "tensor(uint8)"
+            or list(given[0].shape[1:]) != [size, size, 3]
+            or isinstance(given[0].shape[0], int)
+        ):
             raise ValueError(f"it takes {[(g.type, g.shape) for g in given]}, not uint8 faces (N, {size}, {size}, 3)")
         if len(made) != 1:
             raise ValueError(f"it gives {len(made)} results, not one")
         for number in (1, 3):
             scores = self._session.run(None, {given[0].name: np.full((number, size, size, 3), 127, np.uint8)})[0]
-            if getattr(scores, "shape", None) != (number, 1) or scores.dtype != np.float32 or not ((scores >= 0) & (scores <= 1)).all():
-                raise ValueError(f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} {np.ravel(scores)[:3]}")
+            if (
+                getattr(scores, "shape", None) != (number, 1)
+                or scores.dtype != np.float32
+                or not ((scores >= 0) & (scores <= 1)).all()
+            ):
+                raise ValueError(
+                    f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} {np.ravel(scores)[:3]}"
+                )
 
     def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
         """Calibrated P(real) of face crops, each judged alone: neither order nor number changes a score.
@@ -131,13 +144,15 @@ class DetectorModel:
         logit = _logit(self.predict_raw(crops, trimmed=trimmed, flip=flip).astype(np.float64))
         return (1 / (1 + np.exp(-(logit / self._temperature + self._bias)))).astype(np.float32)
 
-    def predict_raw(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
+    def predict_raw(
+        self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None
+    ) -> np.ndarray:
         """P(real) before calibration, float32 (N,): of one view the mean with its mirrored look, if `config` wants that; of several
         views the mean of their logits. Arguments as `predict`."""
         size, views = self.config["input_size"], views_of(self.config)
         scores = [np.zeros(0, np.float32)]
         for start in range(0, len(crops), BATCH):
-            some = [_checked(c) for c in crops[start:start + BATCH]]
+            some = [_checked(c) for c in crops[start : start + BATCH]]
             if trimmed or len(views) == 1:
                 faces = np.stack([network_input(c if trimmed else trim(c, views[0]), size) for c in some])
                 score = self._run(faces)
@@ -145,14 +160,18 @@ class DetectorModel:
                     score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
             else:
                 looks = [self._run(np.stack([network_input(trim(c, view), size) for c in some])) for view in views]
-                score = (1 / (1 + np.exp(-np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)))).astype(np.float32)
+                score = (1 / (1 + np.exp(-np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)))).astype(
+                    np.float32
+                )
             scores.append(score)
         return np.concatenate(scores)
 
     def _run(self, faces: np.ndarray) -> np.ndarray:
         scores = self._session.run(None, {self._session.get_inputs()[0].name: faces})[0][:, 0]
-        if not ((scores >= 0) & (scores <= 1)).all():       # NaN as well
-            raise UserError("the detector's network gives no probability for a face", hint="use the model that the repository ships")
+        if not ((scores >= 0) & (scores <= 1)).all():  # NaN as well
+            raise UserError(
+                "the detector's network gives no probability for a face", hint="use the model that the repository ships"
+            )
         return scores
 
 

@@ -7,8 +7,8 @@ what the file does not name has the defaults of `faces.quality.Bounds` and `Deci
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Decision:
     stretch_three: float = 0.25
 
     @classmethod
-    def from_dict(cls, values: dict | None) -> "Decision":
+    def from_dict(cls, values: dict | None) -> Decision:
         """Of detector.json; what it does not name keeps its default."""
         known = {f.name: type(f.default) for f in fields(cls)}
         return cls(**{k: known[k](v) for k, v in (values or {}).items() if k in known})
@@ -60,8 +60,15 @@ class Verdict:
     stretches: tuple[Stretch, ...] = ()
 
 
-def judge(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, *, frames: int | None = None,
-          seed: int = 1) -> Verdict:
+def judge(
+    faces: Sequence[FaceScore],
+    thresholds: Thresholds,
+    decision: Decision,
+    rule: str,
+    *,
+    frames: int | None = None,
+    seed: int = 1,
+) -> Verdict:
     """The verdict on the faces of a video.
 
     The largest face that votes in each frame decides; the person who is that in most frames comes first. Another well-seen person
@@ -90,12 +97,25 @@ def judge(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision
     else:
         dumb = [f for f in faces if not f.votes]
         verdict = labels.VERDICT_UNSURE
-        reason = quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb]) or "a face is seen too briefly"
+        reason = (
+            quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb])
+            or "a face is seen too briefly"
+        )
     scores = [f.p_real for f in deciding]
-    return Verdict(verdict, float(p_real), tuple(people), reason, fake_interval(scores, RULES[rule], seed=seed), frame_range(scores), stretches)
+    return Verdict(
+        verdict,
+        float(p_real),
+        tuple(people),
+        reason,
+        fake_interval(scores, RULES[rule], seed=seed),
+        frame_range(scores),
+        stretches,
+    )
 
 
-def _with_doubts(verdict: str, people: list[Person], stretches: tuple[Stretch, ...], thresholds: Thresholds) -> tuple[str, str]:
+def _with_doubts(
+    verdict: str, people: list[Person], stretches: tuple[Stretch, ...], thresholds: Thresholds
+) -> tuple[str, str]:
     """(verdict, reason): what speaks against a REAL makes it UNSURE."""
     if verdict == labels.VERDICT_FAKE:
         return verdict, ""
@@ -122,10 +142,14 @@ def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
     return list(largest.values())
 
 
-def _people(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int) -> list[Person]:
+def _people(
+    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
+) -> list[Person]:
     """Everybody with a face that votes or with `min_faces` faces; a few bad pictures are nobody, unless there is nothing else."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
-    own = {name: seen for name, seen in own.items() if len(seen) >= decision.min_faces or any(f.votes for f in seen)} or own
+    own = {
+        name: seen for name, seen in own.items() if len(seen) >= decision.min_faces or any(f.votes for f in seen)
+    } or own
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
     scores = {name: np.array([f.p_real for f in seen]) for name, seen in counted.items()}
     most = max(sum(f.votes for f in seen) for seen in own.values())
@@ -139,16 +163,30 @@ def _people(faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decisi
             verdict = labels.VERDICT_UNSURE
             reason = quality.reason([f.fault for f in seen], [f.quality["size_px"] for f in seen])
         values = [f.p_real for f in counted[s.person]]
-        out.append(Person(id=s.person, p_real=s.p_real, interval=fake_interval(values, RULES[rule], seed=seed), verdict=verdict,
-                          first_s=seen[0].time_s, last_s=seen[-1].time_s, frames=len(seen), well_seen=well_seen,
-                          faces_that_vote=votes, frame_range=frame_range(values), reason=reason))
+        out.append(
+            Person(
+                id=s.person,
+                p_real=s.p_real,
+                interval=fake_interval(values, RULES[rule], seed=seed),
+                verdict=verdict,
+                first_s=seen[0].time_s,
+                last_s=seen[-1].time_s,
+                frames=len(seen),
+                well_seen=well_seen,
+                faces_that_vote=votes,
+                frame_range=frame_range(values),
+                reason=reason,
+            )
+        )
     return out
 
 
-def _stretches(faces: Sequence[FaceScore], people: list[Person], thresholds: Thresholds, decision: Decision) -> tuple[Stretch, ...]:
+def _stretches(
+    faces: Sequence[FaceScore], people: list[Person], thresholds: Thresholds, decision: Decision
+) -> tuple[Stretch, ...]:
     """Runs of faces that look altered, of everybody; a well-seen person who looks FAKE throughout is no stretch."""
     times = sorted({f.time_s for f in faces})
-    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.0      # a frame stands for the time around it
+    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.0  # a frame stands for the time around it
     throughout = {p.id for p in people if p.well_seen and p.verdict == labels.VERDICT_FAKE}
     out = []
     for name in dict.fromkeys(f.person for f in faces):
@@ -161,9 +199,13 @@ def _stretches(faces: Sequence[FaceScore], people: list[Person], thresholds: Thr
         for length, bound in ((2, decision.stretch_two), (3, decision.stretch_three)):
             for i in range(len(own) - length + 1):
                 # Each of them on the fake side: one extreme frame among good ones is noise.
-                if logit[i:i + length].max() < 0 and logit[i:i + length].mean() < np.log(bound / (1 - bound)):
-                    altered[i:i + length] = True
+                if logit[i : i + length].max() < 0 and logit[i : i + length].mean() < np.log(bound / (1 - bound)):
+                    altered[i : i + length] = True
         for run in np.split(np.arange(len(own)), np.flatnonzero(np.diff(altered)) + 1):
             if altered[run[0]]:
-                out.append(Stretch(max(own[run[0]].time_s - half, 0.0), own[run[-1]].time_s + half, float(1 - p[run].mean()), name))
+                out.append(
+                    Stretch(
+                        max(own[run[0]].time_s - half, 0.0), own[run[-1]].time_s + half, float(1 - p[run].mean()), name
+                    )
+                )
     return tuple(sorted(out, key=lambda s: s.start_s))

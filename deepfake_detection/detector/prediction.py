@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Sequence
 
 #: Resamples and coverage of the interval over frames.
 RESAMPLES, COVERAGE = 1000, 0.95
@@ -45,9 +45,18 @@ class FaceScore:
     fault: str = ""
 
     def to_json(self) -> dict:
-        return {"person": self.person, "frame": self.frame, "index": self.index, "time_s": self.time_s, "p_real": self.p_real,
-                "box": [round(float(v), 1) for v in self.box], "confidence": self.confidence, "quality": dict(self.quality),
-                "votes": self.votes, "reason": self.reason}
+        return {
+            "person": self.person,
+            "frame": self.frame,
+            "index": self.index,
+            "time_s": self.time_s,
+            "p_real": self.p_real,
+            "box": [round(float(v), 1) for v in self.box],
+            "confidence": self.confidence,
+            "quality": dict(self.quality),
+            "votes": self.votes,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Stretch:
 
     @property
     def text(self) -> str:
-        """"a stretch of 0.8 s looks altered (4.0 to 4.8 s)"."""
+        """ "a stretch of 0.8 s looks altered (4.0 to 4.8 s)"."""
         return f"a stretch of {max(self.end_s - self.start_s, 0.1):.1f} s looks altered ({self.start_s:.1f} to {self.end_s:.1f} s)"
 
     def to_json(self) -> dict:
@@ -102,9 +111,19 @@ class Person:
     reason: str = ""
 
     def to_json(self) -> dict:
-        return {"id": self.id, "p_real": self.p_real, "verdict": self.verdict, "first_s": self.first_s, "last_s": self.last_s,
-                "frames": self.frames, "interval": _listed(self.interval), "well_seen": self.well_seen,
-                "faces_that_vote": self.faces_that_vote, "frame_range": _listed(self.frame_range), "reason": self.reason}
+        return {
+            "id": self.id,
+            "p_real": self.p_real,
+            "verdict": self.verdict,
+            "first_s": self.first_s,
+            "last_s": self.last_s,
+            "frames": self.frames,
+            "interval": _listed(self.interval),
+            "well_seen": self.well_seen,
+            "faces_that_vote": self.faces_that_vote,
+            "frame_range": _listed(self.frame_range),
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -157,12 +176,25 @@ class Prediction:
 
     def to_json(self) -> dict:
         """The object of the JSON output, plain values only."""
-        return {"video": self.video, "verdict": self.verdict, "reason": self.reason, "p_real": self.p_real, "p_fake": self.p_fake,
-                "interval": _listed(self.interval), "frame_range": _listed(self.frame_range), "frames_decoded": self.frames_decoded,
-                "frames_with_face": self.frames_with_face, "people": [p.to_json() for p in self.people],
-                "stretches": [s.to_json() for s in self.stretches], "file": dict(self.file), "warnings": list(self.warnings),
-                "seconds": round(self.seconds, 3), "model": self.model, "error": self.error,
-                "note": self.note}
+        return {
+            "video": self.video,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "p_real": self.p_real,
+            "p_fake": self.p_fake,
+            "interval": _listed(self.interval),
+            "frame_range": _listed(self.frame_range),
+            "frames_decoded": self.frames_decoded,
+            "frames_with_face": self.frames_with_face,
+            "people": [p.to_json() for p in self.people],
+            "stretches": [s.to_json() for s in self.stretches],
+            "file": dict(self.file),
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+            "model": self.model,
+            "error": self.error,
+            "note": self.note,
+        }
 
 
 def _listed(pair: tuple[float, float] | None) -> list[float] | None:
@@ -174,8 +206,9 @@ def failed(video: str, error: str, *, seconds: float = 0.0, model: str | None = 
     return Prediction(video=video, verdict=None, seconds=seconds, model=model, error=error).to_json()
 
 
-def fake_interval(scores: Sequence[float], rule: Callable, *, seed: int = 1, resamples: int = RESAMPLES,
-                  coverage: float = COVERAGE) -> tuple[float, float] | None:
+def fake_interval(
+    scores: Sequence[float], rule: Callable, *, seed: int = 1, resamples: int = RESAMPLES, coverage: float = COVERAGE
+) -> tuple[float, float] | None:
     """Percentile bootstrap of 1 - rule(scores) over frames (Efron 1979); None for fewer than 3 frames.
 
     Frames of one video resemble each other, so this is the agreement of the frames, not the chance of being right.
@@ -185,6 +218,7 @@ def fake_interval(scores: Sequence[float], rule: Callable, *, seed: int = 1, res
         rule: from an array of p_real to one p_real.
     """
     import numpy as np
+
     p = np.asarray(scores, np.float64)
     if len(p) < INTERVAL_MIN_FRAMES:
         return None
@@ -198,6 +232,7 @@ def fake_interval(scores: Sequence[float], rule: Callable, *, seed: int = 1, res
 def frame_range(scores: Sequence[float]) -> tuple[float, float] | None:
     """(5th, 95th percentile) of 1 - score over single frames; None for fewer than 3 frames. Arguments as `fake_interval`."""
     import numpy as np
+
     if len(scores) < INTERVAL_MIN_FRAMES:
         return None
     low, high = np.quantile(1.0 - np.asarray(scores, np.float64), [0.05, 0.95])

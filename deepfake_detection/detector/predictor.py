@@ -11,9 +11,9 @@ face (`faces.quality`), then the decision (`people`). No TensorFlow, pandas or S
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Sequence
 
 from ..errors import UserError
 from ..places import MODEL_FOLDER
@@ -60,8 +60,16 @@ class Settings:
 
 
 #: What holds where neither the settings nor detector.json say anything.
-DEFAULTS = {"sampling": "even", "frames": 32, "aggregate": "mean", "detector": "mtcnn_fast", "confidence": None, "min_face_px": 20.0,
-            "scale": "published", "margin": 0.3}
+DEFAULTS = {
+    "sampling": "even",
+    "frames": 32,
+    "aggregate": "mean",
+    "detector": "mtcnn_fast",
+    "confidence": None,
+    "min_face_px": 20.0,
+    "scale": "published",
+    "margin": 0.3,
+}
 
 
 class Detector:
@@ -83,26 +91,34 @@ class Detector:
     def __init__(self, **settings):
         unknown = set(settings) - set(Settings.__dataclass_fields__)
         if unknown:
-            raise UserError(f"unknown setting {', '.join(sorted(unknown))}",
-                            hint=f"one of {', '.join(Settings.__dataclass_fields__)}")
+            raise UserError(
+                f"unknown setting {', '.join(sorted(unknown))}",
+                hint=f"one of {', '.join(Settings.__dataclass_fields__)}",
+            )
         self.settings = Settings(**settings)
         self._network = self._load()
         self.config: dict = self._network.config
         self.resolved = self._resolve()
         from ..aggregation import RULES, Thresholds
+
         if self.resolved["aggregate"] not in RULES:
-            raise UserError(f"unknown aggregation rule {self.resolved['aggregate']!r}", hint=f"choose one of {', '.join(RULES)}")
+            raise UserError(
+                f"unknown aggregation rule {self.resolved['aggregate']!r}", hint=f"choose one of {', '.join(RULES)}"
+            )
         self._rule = RULES[self.resolved["aggregate"]]
         self.thresholds = Thresholds.from_dict(self.config["thresholds"])
         from ..video import sampling
+
         try:
-            self._sampling = sampling.parse(self.resolved["sampling"], frames=self.resolved["frames"],
-                                            max_seconds=self.settings.max_seconds)
+            self._sampling = sampling.parse(
+                self.resolved["sampling"], frames=self.resolved["frames"], max_seconds=self.settings.max_seconds
+            )
         except ValueError as e:
             raise UserError(str(e), hint="see --help for what it may be") from None
         self._faces = None
         from ..faces.quality import Bounds
         from .people import Decision
+
         self.bounds = Bounds.from_dict(self.config.get("quality"))
         stated = dict(self.config.get("decision") or {})
         if self.settings.min_share is not None:
@@ -113,6 +129,7 @@ class Detector:
 
     def _load(self):
         from .network import DetectorModel
+
         return DetectorModel.load(self.settings.model, threads=self.settings.threads)
 
     def _resolve(self) -> dict:
@@ -123,15 +140,21 @@ class Detector:
             stated = self.config.get({"aggregate": "aggregation"}.get(name, name))
             out[name] = asked if asked is not None else stated if stated is not None else default
         if self.settings.confidence is None and out["detector"] != self.config.get("detector", out["detector"]):
-            out["confidence"] = None        # stated for another face detector; `warm` takes the chosen one's own
+            out["confidence"] = None  # stated for another face detector; `warm` takes the chosen one's own
         out["max_seconds"] = self.settings.max_seconds
         return out
 
     @property
     def model(self) -> str:
         """Name, version and hash of the network in use, e.g. "sbi-lite0 1.0 (3f2a9c01)"."""
-        digest = next((str(v) for k, v in (self.config.get("files") or self.config.get("sha256") or {}).items()
-                       if str(k).endswith(".onnx")), "")
+        digest = next(
+            (
+                str(v)
+                for k, v in (self.config.get("files") or self.config.get("sha256") or {}).items()
+                if str(k).endswith(".onnx")
+            ),
+            "",
+        )
         name = f"{self.config.get('name', 'detector')} {self.config.get('version', '')}".strip()
         return f"{name} ({digest[:8]})" if digest else name
 
@@ -151,21 +174,27 @@ class Detector:
     def seen_part(self, crop):
         """The part of a face crop that the network looks at (detector.json): a view, uint8 RGB (h, w, 3)."""
         from .network import trim, views_of
+
         views = views_of(self.config)
-        return trim(crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")})
+        return trim(
+            crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")}
+        )
 
     def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
         """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union must be the
         whole crop."""
         from .network import views_of
+
         return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)
 
     def warm(self) -> None:
         """Loads the face detector, so that the first video does not wait for it."""
         if self._faces is None:
             from ..faces import detectors, extract  # noqa: F401  (extract: decoding and cropping, imported ahead)
-            self._faces = detectors.create(self.resolved["detector"], min_face_px=self.resolved["min_face_px"],
-                                           threads=self.settings.threads)
+
+            self._faces = detectors.create(
+                self.resolved["detector"], min_face_px=self.resolved["min_face_px"], threads=self.settings.threads
+            )
             if self.resolved["confidence"] is None:
                 self.resolved["confidence"] = self._faces.confidence
 
@@ -184,6 +213,7 @@ class Detector:
         """
         from ..faces import extract
         from . import stills
+
         tell = progress or (lambda share, what: None)
         start = time.perf_counter()
         tell(0.0, "looking for faces")
@@ -193,18 +223,23 @@ class Detector:
             reader = stills.read(video, self.resolved["scale"])
             stream = extract.faces_of_frames(reader, **cut)
         else:
-            reader, stream = extract.iter_faces_of_video(Path(video), sampling=self._sampling, scale=self.resolved["scale"],
-                                                         threads=self.settings.threads, **cut)
+            reader, stream = extract.iter_faces_of_video(
+                Path(video), sampling=self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, **cut
+            )
         frames, waiting, scores = [], [], []
         for frame in stream:
             frames.append(frame)
             waiting += frame.crops
-            if len(waiting) >= BATCH:       # judged while the video is read: memory stays bounded by the crops alone
+            if len(waiting) >= BATCH:  # judged while the video is read: memory stays bounded by the crops alone
                 scores += self.score(waiting[:BATCH])
                 waiting = waiting[BATCH:]
             tell(0.9 * len(frames) / max(len(reader.wanted), 1), "looking for faces")
         if not frames:
-            raise UserError("no frame of this video can be decoded", file=video, hint="is it whole, and does it play in another program?")
+            raise UserError(
+                "no frame of this video can be decoded",
+                file=video,
+                hint="is it whole, and does it play in another program?",
+            )
         tell(0.9, "judging the faces")
         scores += self.score(waiting)
         return self._judge(str(video), self._scored(frames, scores, reader.info.width), frames, reader, start)
@@ -213,28 +248,65 @@ class Detector:
         """FaceScores in time order from frames with their linked faces, crops and the crops' scores."""
         from ..faces import quality, tracks
         from ..faces.crops import widen
+
         values, out = iter(scores), []
         linked = tracks.merge([frame.faces for frame in frames], [frame.looks for frame in frames])
         for frame, faces in zip(frames, linked):
             scale = frame.size[0] / source_width if source_width else 1.0
             for face, crop in zip(faces, frame.crops):
-                measured = quality.measure(face, crop, widen(face, self.resolved["margin"], *frame.size)[:2], frame.size, scale)
+                measured = quality.measure(
+                    face, crop, widen(face, self.resolved["margin"], *frame.size)[:2], frame.size, scale
+                )
                 fault = self.bounds.fault(measured)
-                out.append(FaceScore(person=face.person, frame=frame.frame, index=frame.index, time_s=float(frame.time_s),
-                                     p_real=next(values), box=face.box, confidence=float(face.confidence), crop=crop,
-                                     quality=measured.to_json(), votes=not fault, reason=quality.words(fault, measured.size_px), fault=fault))
+                out.append(
+                    FaceScore(
+                        person=face.person,
+                        frame=frame.frame,
+                        index=frame.index,
+                        time_s=float(frame.time_s),
+                        p_real=next(values),
+                        box=face.box,
+                        confidence=float(face.confidence),
+                        crop=crop,
+                        quality=measured.to_json(),
+                        votes=not fault,
+                        reason=quality.words(fault, measured.size_px),
+                        fault=fault,
+                    )
+                )
         return out
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
         from . import people
+
         facts = material.facts(Path(video), reader.info)
-        found = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"], frames=len(frames),
-                             seed=self.settings.seed)
-        return Prediction(video=video, verdict=found.verdict, p_real=found.p_real,
-                          p_fake=None if found.p_real is None else 1.0 - found.p_real, interval=found.interval,
-                          frame_range=found.frame_range, reason=found.reason, people=found.people, stretches=found.stretches,
-                          frames_decoded=len(frames), frames_with_face=len({f.frame for f in faces}), faces=tuple(faces),
-                          note=reader.note, model=self.model, settings=dict(self.resolved), file=facts,
-                          warnings=material.warnings(facts, faces, self.validated),
-                          duration_s=float(reader.info.duration_s), seconds=time.perf_counter() - start)
+        found = people.judge(
+            faces,
+            self.thresholds,
+            self.decision,
+            self.resolved["aggregate"],
+            frames=len(frames),
+            seed=self.settings.seed,
+        )
+        return Prediction(
+            video=video,
+            verdict=found.verdict,
+            p_real=found.p_real,
+            p_fake=None if found.p_real is None else 1.0 - found.p_real,
+            interval=found.interval,
+            frame_range=found.frame_range,
+            reason=found.reason,
+            people=found.people,
+            stretches=found.stretches,
+            frames_decoded=len(frames),
+            frames_with_face=len({f.frame for f in faces}),
+            faces=tuple(faces),
+            note=reader.note,
+            model=self.model,
+            settings=dict(self.resolved),
+            file=facts,
+            warnings=material.warnings(facts, faces, self.validated),
+            duration_s=float(reader.info.duration_s),
+            seconds=time.perf_counter() - start,
+        )

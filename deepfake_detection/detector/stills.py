@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 from ..errors import UserError
 from ..faces import pictures
@@ -34,7 +34,7 @@ def is_picture_name(name: str) -> bool:
 
 
 def kind_of(head: bytes) -> str | None:
-    """"jpeg", "png" or "webp" of a file's first 12 bytes; None for anything else."""
+    """ "jpeg", "png" or "webp" of a file's first 12 bytes; None for anything else."""
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -71,7 +71,7 @@ def is_still(path: str | Path) -> bool:
     """
     path = Path(path)
     try:
-        if not path.is_file():          # a pipe would wait for ever; `video.containers` says what is wrong with it
+        if not path.is_file():  # a pipe would wait for ever; `video.containers` says what is wrong with it
             return False
         with open(path, "rb") as file:
             head = file.read(12)
@@ -99,8 +99,9 @@ def read(path: str | Path, scale: str | float = PUBLISHED) -> Still:
             raise UserError("the picture's file is too large", file=path, hint="make it smaller with another program")
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"cannot read the picture ({e.strerror})", file=path,
-                        hint="check the path and its permissions") from None
+        raise UserError(
+            f"cannot read the picture ({e.strerror})", file=path, hint="check the path and its permissions"
+        ) from None
     size = pictures.size_of(data)
     if size is not None and size[0] * size[1] > pictures.MOST_PIXELS:
         raise _too_large(f"{size[0]} x {size[1]} pixels, more than {pictures.MOST_PIXELS:,}", path)
@@ -116,6 +117,7 @@ def read(path: str | Path, scale: str | float = PUBLISHED) -> Still:
 def _check_whole(data: bytes, path: Path) -> None:
     """Refuses what OpenCV would half decode without a word: a picture that is cut off would be judged with a grey part."""
     import PIL.Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,20 +125,27 @@ def _check_whole(data: bytes, path: Path) -> None:
                 # A phone's JPEG may hold a preview or a depth map as a second picture: that is no animation.
                 frames = 1 if data.startswith(b"\xff\xd8") else getattr(picture, "n_frames", 1)
                 picture.load()
-    except PIL.Image.DecompressionBombError:        # beyond Pillow's own bound it states no size, and decodes nothing
+    except PIL.Image.DecompressionBombError:  # beyond Pillow's own bound it states no size, and decodes nothing
         raise _too_large(f"more than {pictures.MOST_PIXELS:,} pixels", path) from None
-    except Exception:       # whatever a broken picture brings
+    except Exception:  # whatever a broken picture brings
         raise _damaged(path) from None
     if frames > 1:
-        raise UserError(f"a picture that is animated ({frames} frames)", file=path,
-                        hint="turn it into a video, or save one frame as JPEG or PNG")
+        raise UserError(
+            f"a picture that is animated ({frames} frames)",
+            file=path,
+            hint="turn it into a video, or save one frame as JPEG or PNG",
+        )
 
 
 def _too_large(pixels: str, path: Path) -> UserError:
-    return UserError(f"the picture has {pixels}", file=path,
-                     hint="make it smaller with another program, or cut out the part with the face")
+    return UserError(
+        f"the picture has {pixels}",
+        file=path,
+        hint="make it smaller with another program, or cut out the part with the face",
+    )
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError("the picture is cut off or damaged", file=path,
-                     hint="open it in another program, or copy or download it again")
+    return UserError(
+        "the picture is cut off or damaged", file=path, hint="open it in another program, or copy or download it again"
+    )

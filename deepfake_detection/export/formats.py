@@ -36,6 +36,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 
 # --- faces ---------------------------------------------------------------------------------------------------------------------
 
+
 def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
     """Up to `count` faces of a folder (and below it), chosen by seed, as network input: uint8 RGB (N, size, size, 3).
 
@@ -44,6 +45,7 @@ def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
     """
     from ..faces import pictures
     from ..faces.crops import network_input
+
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PICTURES)
     order = np.random.default_rng(seed).permutation(len(paths))
     faces = []
@@ -54,23 +56,39 @@ def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
         if image is not None:
             faces.append(network_input(np.ascontiguousarray(image[:, :, ::-1]), size))
     if len(faces) < 2:
-        raise UserError("there are no faces to measure with here", file=folder, hint="give a folder of face pictures, e.g. split_dataset/test")
+        raise UserError(
+            "there are no faces to measure with here",
+            file=folder,
+            hint="give a folder of face pictures, e.g. split_dataset/test",
+        )
     return np.stack(faces)
 
 
 def generated_faces(size: int, count: int, seed: int) -> np.ndarray:
     """Smooth random pictures, uint8 RGB (N, size, size, 3): what there is to compare with when no face is given."""
     import cv2
+
     rng = np.random.default_rng(seed)
-    return np.stack([np.clip(cv2.resize(rng.normal(128, 60, (6, 6, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
-                             + rng.normal(0, 6, (size, size, 3)), 0, 255).astype(np.uint8) for _ in range(count)])
+    return np.stack(
+        [
+            np.clip(
+                cv2.resize(rng.normal(128, 60, (6, 6, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
+                + rng.normal(0, 6, (size, size, 3)),
+                0,
+                255,
+            ).astype(np.uint8)
+            for _ in range(count)
+        ]
+    )
 
 
 # --- formats -------------------------------------------------------------------------------------------------------------------
 
+
 def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     """Writes ONNX; eight bits (QDQ form) when `faces` are given to calibrate with."""
     from .ship import to_onnx as write
+
     if faces is None:
         write(model, path)
         return
@@ -88,12 +106,21 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
         whole = Path(scratch) / "float.onnx"
         write(model, whole)
         # Convolutions hold nearly all weights and work; per-channel scales are not allowed for the constants of additions.
-        quantize_static(whole, path, Reader(), op_types_to_quantize=["Conv"], per_channel=True, activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, reduce_range=True)   # 7-bit weights: processors without VNNI overflow with 8
+        quantize_static(
+            whole,
+            path,
+            Reader(),
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,
+        )  # 7-bit weights: processors without VNNI overflow with 8
 
 
 def run_onnx(path: Path, faces: np.ndarray) -> np.ndarray:
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
@@ -104,6 +131,7 @@ def run_onnx(path: Path, faces: np.ndarray) -> np.ndarray:
 def to_openvino(model, path: Path, faces: np.ndarray | None) -> None:
     """Writes OpenVINO's .xml with its .bin beside it, by way of ONNX."""
     import openvino
+
     with tempfile.TemporaryDirectory() as scratch:
         onnx = Path(scratch) / "model.onnx"
         to_onnx(model, onnx, faces)
@@ -112,6 +140,7 @@ def to_openvino(model, path: Path, faces: np.ndarray | None) -> None:
 
 def run_openvino(path: Path, faces: np.ndarray) -> np.ndarray:
     import openvino
+
     # The plugin computes in 16 bits where the processor can, unless told otherwise.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.concatenate([compiled(face[None])[0] for face in faces])
@@ -120,6 +149,7 @@ def run_openvino(path: Path, faces: np.ndarray) -> np.ndarray:
 def to_tflite(model, path: Path, faces: np.ndarray | None) -> None:
     """Writes TFLite; with `faces`, eight-bit weights and activations (input and output stay float32)."""
     import tensorflow as tf
+
     with tempfile.TemporaryDirectory() as scratch:
         model.export(scratch, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
@@ -131,6 +161,7 @@ def to_tflite(model, path: Path, faces: np.ndarray | None) -> None:
 
 def run_tflite(path: Path, faces: np.ndarray) -> np.ndarray:
     import tensorflow as tf
+
     interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=1)
     given, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     interpreter.resize_tensor_input(given, [1, *faces.shape[1:]])
@@ -149,15 +180,29 @@ _RUN = {"onnx": run_onnx, "openvino": run_openvino, "tflite": run_tflite}
 
 # --- the export ----------------------------------------------------------------------------------------------------------------
 
+
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> dict:
     """How far two runtimes agree on (N,) P(real): faces, largest and mean difference, and verdicts at 0.5 that changed."""
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-    return {"faces": len(ours), "largest": float(difference.max()), "mean": float(difference.mean()),
-            "verdicts_changed": int(((ours >= TIE_THRESHOLD) != (theirs >= TIE_THRESHOLD)).sum())}
+    return {
+        "faces": len(ours),
+        "largest": float(difference.max()),
+        "mean": float(difference.mean()),
+        "verdicts_changed": int(((ours >= TIE_THRESHOLD) != (theirs >= TIE_THRESHOLD)).sum()),
+    }
 
 
-def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None, int8: bool = False, max_difference: float | None = None,
-           count: int = 128, seed: int = 1) -> dict:
+def export(
+    model_path: Path,
+    form: str,
+    out: Path,
+    *,
+    faces: Path | None = None,
+    int8: bool = False,
+    max_difference: float | None = None,
+    count: int = 128,
+    seed: int = 1,
+) -> dict:
     """Writes `out` and returns its agreement with the Keras model.
 
     Args:
@@ -178,10 +223,13 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
     if int8 and faces is None:
         raise UserError("eight bits must be calibrated on real faces", hint="give a folder of faces with --faces-dir")
     if not Path(model_path).is_file():
-        raise UserError("no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file")
+        raise UserError(
+            "no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file"
+        )
     import keras
 
     from ..models import model_file
+
     model = model_file.load(model_path)
     if isinstance(model, keras.Sequential):
         # The same layers as a graph, which is what the writers walk through; cloned, so that each layer has one place in one graph.
@@ -190,22 +238,42 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
         model = graph
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != shape[2] or not shape[1]:
-        raise UserError(f"only models of one square picture can be exported, this one takes {shape}", file=model_path, hint="choose a frame model")
-    pictures = read_faces(faces, shape[1], count, seed) if faces is not None else generated_faces(shape[1], min(count, 32), seed)
+        raise UserError(
+            f"only models of one square picture can be exported, this one takes {shape}",
+            file=model_path,
+            hint="choose a frame model",
+        )
+    pictures = (
+        read_faces(faces, shape[1], count, seed)
+        if faces is not None
+        else generated_faces(shape[1], min(count, 32), seed)
+    )
     calibrating, judged = (pictures[::2], pictures[1::2]) if int8 else (None, pictures)
-    expected = np.concatenate([np.asarray(model(judged[i:i + 32].astype(np.float32), training=False)) for i in range(0, len(judged), 32)])[:, 0]
+    expected = np.concatenate(
+        [np.asarray(model(judged[i : i + 32].astype(np.float32), training=False)) for i in range(0, len(judged), 32)]
+    )[:, 0]
     bound = max_difference if max_difference is not None else INT8_BOUND if int8 else FLOAT_BOUND
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as aside:
         made = Path(aside) / out.name
         _WRITE[form](model, made, calibrating)
         result = agreement(expected, _RUN[form](made, judged)[:, 0])
-        result |= {"format": form, "int8": int8, "bound": bound, "measured_on": "faces" if faces is not None else "generated pictures",
-                   "bytes": sum(p.stat().st_size for p in Path(aside).iterdir())}
-        if not result["largest"] <= bound:   # NaN is refused as well
-            raise UserError(f"the exported model disagrees with Keras by up to {result['largest']:.3g}, more than {bound:g}; it was not written",
-                            file=out, hint="export without --int8" if int8 else "allow more with --max-difference, if you may")
-        for part in sorted(Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"):   # the .xml last: it says that the .bin is there
+        result |= {
+            "format": form,
+            "int8": int8,
+            "bound": bound,
+            "measured_on": "faces" if faces is not None else "generated pictures",
+            "bytes": sum(p.stat().st_size for p in Path(aside).iterdir()),
+        }
+        if not result["largest"] <= bound:  # NaN is refused as well
+            raise UserError(
+                f"the exported model disagrees with Keras by up to {result['largest']:.3g}, more than {bound:g}; it was not written",
+                file=out,
+                hint="export without --int8" if int8 else "allow more with --max-difference, if you may",
+            )
+        for part in sorted(
+            Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"
+        ):  # the .xml last: it says that the .bin is there
             with atomic_path(out.with_name(part.name)) as partial:
                 shutil.move(part, partial)
     return result
@@ -214,17 +282,49 @@ def export(model_path: Path, form: str, out: Path, *, faces: Path | None = None,
 def parse(argv=None):
     first, _, rest = __doc__.partition("\n")
     command = sys.argv[0] if sys.argv[0].startswith("deepfake-detect") else "python -m deepfake_detection.export"
-    p = argparse.ArgumentParser(prog=command, description=first, epilog=rest.strip(), allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog=command,
+        description=first,
+        epilog=rest.strip(),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--format", choices=tuple(FORMATS), required=True, help="what to write")
-    cli.option(p, "--model-file", old=["--model"], dest="model", type=Path, default=MODEL_FOLDER / "detector.keras", metavar="FILE",
-               help="Keras model (default: %(default)s)")
-    p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: exported/<model>[-int8] with the format's suffix)")
-    cli.option(p, "--faces-dir", old=["--faces"], dest="faces", type=Path, metavar="DIR", help="faces to compare with (default: generated pictures)")
-    p.add_argument("--count", type=cli.positive_int, default=128, metavar="N", help="most faces to use (default: %(default)s)")
+    cli.option(
+        p,
+        "--model-file",
+        old=["--model"],
+        dest="model",
+        type=Path,
+        default=MODEL_FOLDER / "detector.keras",
+        metavar="FILE",
+        help="Keras model (default: %(default)s)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: exported/<model>[-int8] with the format's suffix)",
+    )
+    cli.option(
+        p,
+        "--faces-dir",
+        old=["--faces"],
+        dest="faces",
+        type=Path,
+        metavar="DIR",
+        help="faces to compare with (default: generated pictures)",
+    )
+    p.add_argument(
+        "--count", type=cli.positive_int, default=128, metavar="N", help="most faces to use (default: %(default)s)"
+    )
     p.add_argument("--int8", action="store_true", help="eight bits, calibrated on --faces-dir")
-    p.add_argument("--max-difference", type=cli.positive_float, metavar="P",
-                   help=f"largest difference of P(real) that is accepted (default: {FLOAT_BOUND:g}, {INT8_BOUND:g} with --int8)")
+    p.add_argument(
+        "--max-difference",
+        type=cli.positive_float,
+        metavar="P",
+        help=f"largest difference of P(real) that is accepted (default: {FLOAT_BOUND:g}, {INT8_BOUND:g} with --int8)",
+    )
     p.add_argument("--seed", type=int, default=1, metavar="N", help="of the choice of faces (default: %(default)s)")
     return p.parse_args(argv)
 
@@ -235,14 +335,26 @@ def main(argv=None):
     # Not beside the model: models/detector.onnx belongs to detector.json, which holds its hash.
     out = options.out or Path("exported") / f"{options.model.stem}{'-int8' if options.int8 else ''}{suffix}"
     if out.suffix != suffix:
-        raise UserError(f"a file of format {options.format} ends in {suffix}", file=out, hint=f"name it {out.stem}{suffix}")
+        raise UserError(
+            f"a file of format {options.format} ends in {suffix}", file=out, hint=f"name it {out.stem}{suffix}"
+        )
     if options.faces is not None and not options.faces.is_dir():
         raise UserError("no such folder of faces", file=options.faces, hint="e.g. split_dataset/test after stage 02")
-    r = export(options.model, options.format, out, faces=options.faces, int8=options.int8, max_difference=options.max_difference,
-               count=options.count, seed=options.seed)
+    r = export(
+        options.model,
+        options.format,
+        out,
+        faces=options.faces,
+        int8=options.int8,
+        max_difference=options.max_difference,
+        count=options.count,
+        seed=options.seed,
+    )
     print(f"{out}: {r['bytes'] / 1e6:.1f} MB")
-    print(f"agreement with Keras on {r['faces']} {r['measured_on']}: largest difference of P(real) {r['largest']:.2g} (bound {r['bound']:g}), "
-          f"mean {r['mean']:.2g}, verdicts changed {r['verdicts_changed']}")
+    print(
+        f"agreement with Keras on {r['faces']} {r['measured_on']}: largest difference of P(real) {r['largest']:.2g} (bound {r['bound']:g}), "
+        f"mean {r['mean']:.2g}, verdicts changed {r['verdicts_changed']}"
+    )
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..blending.faces import BOX, Faces
+from ..detector.network import CONFIG, KERAS, ONNX
 from ..errors import UserError
+from ..faces.crops import crop_face
 from ..files import atomic_path, sha256, write_json
 from ..labels import FAKE, REAL
-from ..blending.faces import BOX, Faces
-from ..faces.crops import crop_face
 from ..training.judge import WIDE_MARGIN as MARGIN
 from ..training.judge import in_crop
-from ..detector.network import CONFIG, KERAS, ONNX
 
 OPSET = 17
 
@@ -67,10 +67,22 @@ def to_onnx(model, path: str | Path) -> None:
             factor = gamma / np.sqrt(variance + norm.epsilon)
             kernel, bias = kernel * factor[:, None, None, None], (bias - mean) * factor + beta
             folded.add(norm.name)
-        attributes = {"strides": list(layer.strides), "group": kernel.shape[0] if grouped else 1,
-                      "auto_pad": "SAME_UPPER" if layer.padding == "same" else "VALID", "kernel_shape": list(kernel.shape[2:])}
-        return add("Conv", [source, constant(f"{output}_kernel", kernel.astype(np.float32)), constant(f"{output}_bias", bias.astype(np.float32))],
-                   output, **attributes)
+        attributes = {
+            "strides": list(layer.strides),
+            "group": kernel.shape[0] if grouped else 1,
+            "auto_pad": "SAME_UPPER" if layer.padding == "same" else "VALID",
+            "kernel_shape": list(kernel.shape[2:]),
+        }
+        return add(
+            "Conv",
+            [
+                source,
+                constant(f"{output}_kernel", kernel.astype(np.float32)),
+                constant(f"{output}_bias", bias.astype(np.float32)),
+            ],
+            output,
+            **attributes,
+        )
 
     folded: set[str] = set()
     for layer in model.layers:
@@ -89,7 +101,11 @@ def to_onnx(model, path: str | Path) -> None:
         elif kind == "BatchNormalization" and name in folded:
             names[name] = sources[0]
         elif kind == "ReLU" and layer.max_value == 6 and not layer.threshold:
-            names[name] = add("Clip", [sources[0], constant(f"{name}_low", np.float32(0)), constant(f"{name}_high", np.float32(6))], name)
+            names[name] = add(
+                "Clip",
+                [sources[0], constant(f"{name}_low", np.float32(0)), constant(f"{name}_high", np.float32(6))],
+                name,
+            )
         elif kind == "Add":
             names[name] = add("Add", sources, name)
         elif kind == "GlobalAveragePooling2D":
@@ -97,13 +113,25 @@ def to_onnx(model, path: str | Path) -> None:
         elif kind == "Dropout":
             names[name] = sources[0]
         elif kind == "Dense" and layer.activation.__name__ == "sigmoid":
-            product = add("Gemm", [sources[0], constant(f"{name}_kernel", np.asarray(layer.kernel)), constant(f"{name}_bias", np.asarray(layer.bias))],
-                          f"{name}_logit")
+            product = add(
+                "Gemm",
+                [
+                    sources[0],
+                    constant(f"{name}_kernel", np.asarray(layer.kernel)),
+                    constant(f"{name}_bias", np.asarray(layer.bias)),
+                ],
+                f"{name}_logit",
+            )
             names[name] = add("Sigmoid", [product], "score")
         else:
             raise UserError(f"the layer {name} ({kind}) cannot be written as ONNX", hint="add it to export/ship.py")
-    graph = helper.make_graph(nodes, model.name, [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
-                              [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])], weights)
+    graph = helper.make_graph(
+        nodes,
+        model.name,
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
+        weights,
+    )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     onnx.checker.check_model(proto, full_check=True)
     with atomic_path(path) as partial:
@@ -126,8 +154,8 @@ def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
     Args:
         folder: of detector.onnx and detector.json.
     """
-    from ..training.judge import rows_to_judge
     from ..detector.network import DetectorModel
+    from ..training.judge import rows_to_judge
 
     model, boxes = DetectorModel.load(folder, threads=2), faces.table[list(BOX)].to_numpy(np.float64)
     rows = rows_to_judge(faces, per_clip)
@@ -158,19 +186,40 @@ def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR
     """
     from ..aggregation import fit_temperature
 
-    thinned = scores.groupby("source", group_keys=False).apply(lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1))
+    thinned = scores.groupby("source", group_keys=False).apply(
+        lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1)
+    )
     calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
-    videos = scores.assign(p=calibration.apply(scores.p_real.to_numpy())).groupby("file").agg(
-        p=("p", "mean"), real=("real", "first"), split=("split", "first"), source=("source", "first"))
+    videos = (
+        scores.assign(p=calibration.apply(scores.p_real.to_numpy()))
+        .groupby("file")
+        .agg(p=("p", "mean"), real=("real", "first"), split=("split", "first"), source=("source", "first"))
+    )
     parts = [part for _, part in videos.groupby(videos.split + videos.source.eq("dfdc").map({True: "+", False: ""}))]
-    fake_below = min(_allowed(part.p[part.real == REAL].to_numpy(), fake_rate) for part in parts if (part.real == REAL).any())
-    real_above = max(1 - _allowed(1 - part.p[part.real == FAKE].to_numpy(), error_rate) for part in parts if (part.real == FAKE).any())
+    fake_below = min(
+        _allowed(part.p[part.real == REAL].to_numpy(), fake_rate) for part in parts if (part.real == REAL).any()
+    )
+    real_above = max(
+        1 - _allowed(1 - part.p[part.real == FAKE].to_numpy(), error_rate)
+        for part in parts
+        if (part.real == FAKE).any()
+    )
     real_above = float(np.clip(np.nextafter(real_above, 2), fake_below, 1))
     words = np.where(videos.p < fake_below, "FAKE", np.where(videos.p >= real_above, "REAL", "UNSURE"))
-    return {"calibration": calibration.to_dict(), "aggregation": "mean", "thresholds": {"fake_below": float(fake_below), "real_above": real_above},
-            "fitted_on": {"faces": len(thinned), "videos": len(videos), "real_videos": int((videos.real == REAL).sum()),
-                          "fake_videos": int((videos.real == FAKE).sum()), "untouched_called_fake": fake_rate, "fakes_called_real": error_rate,
-                          "unsure_share": round(float(np.mean(words == "UNSURE")), 3)}}
+    return {
+        "calibration": calibration.to_dict(),
+        "aggregation": "mean",
+        "thresholds": {"fake_below": float(fake_below), "real_above": real_above},
+        "fitted_on": {
+            "faces": len(thinned),
+            "videos": len(videos),
+            "real_videos": int((videos.real == REAL).sum()),
+            "fake_videos": int((videos.real == FAKE).sum()),
+            "untouched_called_fake": fake_rate,
+            "fakes_called_real": error_rate,
+            "unsure_share": round(float(np.mean(words == "UNSURE")), 3),
+        },
+    }
 
 
 def _allowed(p: np.ndarray, rate: float) -> float:
@@ -178,7 +227,9 @@ def _allowed(p: np.ndarray, rate: float) -> float:
     return float(np.sort(p)[int(rate * len(p) + 1e-9)])
 
 
-def ship(model_path: Path, faces: Faces, out: Path, *, name: str = "own", version: str = "1.0", training: dict | None = None) -> Path:
+def ship(
+    model_path: Path, faces: Faces, out: Path, *, name: str = "own", version: str = "1.0", training: dict | None = None
+) -> Path:
     """Writes detector.keras, detector.onnx and detector.json into `out`; returns the path of the .keras file.
 
     Args:
@@ -192,17 +243,31 @@ def ship(model_path: Path, faces: Faces, out: Path, *, name: str = "own", versio
     from ..training.train import freeze
 
     model = keras.models.load_model(model_path, compile=False)
-    freeze(model, "none")           # what a run froze in its last part is frozen for that run only
+    freeze(model, "none")  # what a run froze in its last part is frozen for that run only
     out.mkdir(parents=True, exist_ok=True)
     to_onnx(model, out / ONNX)
     with atomic_path(out / KERAS) as partial:
         model.save(partial)
-    config = {"name": name, "version": version, "score": "p_real: 1 real, 0 fake", "input_size": model.input_shape[1], "margin": MARGIN,
-              "trim": {"top": 0.0, "bottom": 0.0}, "views": VIEWS, "flip": True, "calibration": {"temperature": 1.0, "bias": 0.0},
-              "aggregation": "mean", "thresholds": {"fake_below": 0.5, "real_above": 0.5}, "detector": "yunet", "confidence": 0.6,
-              "sampling": "even", "frames": 32, "training": training or {},
-              "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
-              "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)}}
+    config = {
+        "name": name,
+        "version": version,
+        "score": "p_real: 1 real, 0 fake",
+        "input_size": model.input_shape[1],
+        "margin": MARGIN,
+        "trim": {"top": 0.0, "bottom": 0.0},
+        "views": VIEWS,
+        "flip": True,
+        "calibration": {"temperature": 1.0, "bias": 0.0},
+        "aggregation": "mean",
+        "thresholds": {"fake_below": 0.5, "real_above": 0.5},
+        "detector": "yunet",
+        "confidence": 0.6,
+        "sampling": "even",
+        "frames": 32,
+        "training": training or {},
+        "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
+        "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)},
+    }
     write_json(out / CONFIG, config)
     write_json(out / CONFIG, config | calibrate(validation_scores(out, faces)))
     return out / KERAS

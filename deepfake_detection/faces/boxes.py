@@ -15,8 +15,21 @@ DETECTED, CARRIED = "detected", "carried"
 
 POINT_COLUMNS = tuple(f"{p}_{axis}" for p in POINTS for axis in "xy")
 CROP_COLUMNS = ("crop_x0", "crop_y0", "crop_x1", "crop_y1")
-COLUMNS = ("frame", "time_s", "face", "file", "x", "y", "width", "height", "confidence", *POINT_COLUMNS, *CROP_COLUMNS,
-           "source", "person")
+COLUMNS = (
+    "frame",
+    "time_s",
+    "face",
+    "file",
+    "x",
+    "y",
+    "width",
+    "height",
+    "confidence",
+    *POINT_COLUMNS,
+    *CROP_COLUMNS,
+    "source",
+    "person",
+)
 #: The columns that are not numbers.
 TEXT_COLUMNS = ("file", "source", "person")
 
@@ -70,8 +83,17 @@ def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: 
         frame: NNN of the kept frame; time_s: its time; number: FF, the face's number in the frame.
         file: the crop's file name; crop: (x0, y0, x1, y1) that was cut, exclusive ends.
     """
-    values = {"frame": frame, "time_s": time_s, "face": number, "file": file, "x": face.x, "y": face.y, "width": face.width,
-              "height": face.height, "confidence": face.confidence}
+    values = {
+        "frame": frame,
+        "time_s": time_s,
+        "face": number,
+        "file": file,
+        "x": face.x,
+        "y": face.y,
+        "width": face.width,
+        "height": face.height,
+        "confidence": face.confidence,
+    }
     values.update(zip(POINT_COLUMNS, (c for point in face.points for c in point)))
     values.update(zip(CROP_COLUMNS, crop))
     return values | {"source": face.source, "person": face.person}
@@ -79,8 +101,16 @@ def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: 
 
 def face_of(line) -> Face:
     """The Face of one line of boxes.csv (a mapping or a pandas row)."""
-    return Face(float(line["x"]), float(line["y"]), float(line["width"]), float(line["height"]), float(line["confidence"]),
-                tuple((float(line[f"{p}_x"]), float(line[f"{p}_y"])) for p in POINTS), line["source"], line["person"] or "")
+    return Face(
+        float(line["x"]),
+        float(line["y"]),
+        float(line["width"]),
+        float(line["height"]),
+        float(line["confidence"]),
+        tuple((float(line[f"{p}_x"]), float(line[f"{p}_y"])) for p in POINTS),
+        line["source"],
+        line["person"] or "",
+    )
 
 
 def write_boxes(path: str | Path, rows: list[dict]) -> None:
@@ -101,18 +131,32 @@ def read_boxes(path: str | Path):
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False,
-                            na_values={c: [""] for c in COLUMNS if c not in TEXT_COLUMNS})
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT_COLUMNS, str),
+            keep_default_na=False,
+            na_values={c: [""] for c in COLUMNS if c not in TEXT_COLUMNS},
+        )
     except OSError as e:
-        raise UserError(f"cannot read the table of faces ({e.strerror})", file=path, hint="run 01a_crop_faces_mtcnn.py") from None
+        raise UserError(
+            f"cannot read the table of faces ({e.strerror})", file=path, hint="run 01a_crop_faces_mtcnn.py"
+        ) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
         table = pd.DataFrame()
     missing = [c for c in COLUMNS if c not in table.columns]
     if missing:
-        raise UserError(f"not a table of faces (no column {missing[0]})", file=path,
-                        hint="run 01a_crop_faces_mtcnn.py again with --force")
+        raise UserError(
+            f"not a table of faces (no column {missing[0]})",
+            file=path,
+            hint="run 01a_crop_faces_mtcnn.py again with --force",
+        )
     for name in COLUMNS:
-        if len(table) and name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name]):  # no rows: no type
-            raise UserError(f"not a table of faces (column {name} does not hold numbers only)", file=path,
-                            hint="run 01a_crop_faces_mtcnn.py again with --force")
+        if (
+            len(table) and name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name])
+        ):  # no rows: no type
+            raise UserError(
+                f"not a table of faces (column {name} does not hold numbers only)",
+                file=path,
+                hint="run 01a_crop_faces_mtcnn.py again with --force",
+            )
     return table

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
+from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
-from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK, SKIPPED
 from ..video.containers import MOST_PIXELS
 from ..video.decode import Frame, FrameReader
-from ..video.frames import (FACES, LOCK, RECORD, TABLE, frame_name, read_frames_table, read_record,
-                            settings_of as frame_settings, is_same_video, must_be_no_link, stamp_after, video_stamp)
+from ..video.frames import (
+    FACES,
+    LOCK,
+    RECORD,
+    frame_name,
+    is_same_video,
+    must_be_no_link,
+    read_frames_table,
+    read_record,
+    stamp_after,
+    video_stamp,
+)
+from ..video.frames import settings_of as frame_settings
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
@@ -91,8 +101,15 @@ def keep(faces: list[Face], confidence: float = detectors.PUBLISHED_CONFIDENCE) 
     return [f for f in faces if f.confidence > confidence]
 
 
-def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLISHED_MARGIN, confidence: float | None = None,
-                    carry_over: CarryOver | None = None, min_face_px: float | None = None) -> Iterator[FrameFaces]:
+def faces_of_frames(
+    frames: Iterable[Frame],
+    detector,
+    *,
+    margin: float = PUBLISHED_MARGIN,
+    confidence: float | None = None,
+    carry_over: CarryOver | None = None,
+    min_face_px: float | None = None,
+) -> Iterator[FrameFaces]:
     """Detects, keeps, tells people apart, carries over and crops. Holds a bounded number of frames at a time, whatever their number.
 
     Args:
@@ -109,7 +126,9 @@ def faces_of_frames(frames: Iterable[Frame], detector, *, margin: float = PUBLIS
         for frame, faces in zip(chunk, found):
             faces = keep(faces, confidence)
             height, width = frame.image.shape[:2]
-            looks = [tracks.look(cv2.cvtColor(crop_face(frame.image, f, LOOK_MARGIN), cv2.COLOR_BGR2RGB)) for f in faces]
+            looks = [
+                tracks.look(cv2.cvtColor(crop_face(frame.image, f, LOOK_MARGIN), cv2.COLOR_BGR2RGB)) for f in faces
+            ]
             faces = linker.update(faces, looks)
             if memory is not None:
                 faces = memory.fill(faces)
@@ -132,19 +151,38 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield chunk
 
 
-def iter_faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
-                        confidence: float | None = None, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
-                        min_face_source_px: float | None = None,
-                        threads: int = 1) -> tuple[FrameReader, Iterator[FrameFaces]]:
+def iter_faces_of_video(
+    path: str | Path,
+    *,
+    sampling: Sampling,
+    detector,
+    margin: float = PUBLISHED_MARGIN,
+    confidence: float | None = None,
+    scale: str | float = PUBLISHED,
+    carry_over: CarryOver | None = None,
+    min_face_source_px: float | None = None,
+    threads: int = 1,
+) -> tuple[FrameReader, Iterator[FrameFaces]]:
     """The fused path as a stream, for videos of any length: (reader, faces frame by frame). See `faces_of_video`."""
     reader = FrameReader(path, sampling, scale=scale, threads=threads)
     smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
-    return reader, faces_of_frames(reader, detector, margin=margin, confidence=confidence, carry_over=carry_over, min_face_px=smallest)
+    return reader, faces_of_frames(
+        reader, detector, margin=margin, confidence=confidence, carry_over=carry_over, min_face_px=smallest
+    )
 
 
-def faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: float = PUBLISHED_MARGIN,
-                   confidence: float | None = None, scale: str | float = PUBLISHED, carry_over: CarryOver | None = None,
-                   min_face_source_px: float | None = None, threads: int = 1) -> VideoFaces:
+def faces_of_video(
+    path: str | Path,
+    *,
+    sampling: Sampling,
+    detector,
+    margin: float = PUBLISHED_MARGIN,
+    confidence: float | None = None,
+    scale: str | float = PUBLISHED,
+    carry_over: CarryOver | None = None,
+    min_face_source_px: float | None = None,
+    threads: int = 1,
+) -> VideoFaces:
     """The fused path: video to face crops in one decoding pass, no frame on disk. The same crops as stages 00 and 01a.
 
     Args:
@@ -164,9 +202,17 @@ def faces_of_video(path: str | Path, *, sampling: Sampling, detector, margin: fl
     """
     if isinstance(detector, str):
         detector = detectors.create(detector)
-    reader, stream = iter_faces_of_video(path, sampling=sampling, detector=detector, margin=margin, confidence=confidence,
-                                         scale=scale, carry_over=carry_over, min_face_source_px=min_face_source_px,
-                                         threads=threads)
+    reader, stream = iter_faces_of_video(
+        path,
+        sampling=sampling,
+        detector=detector,
+        margin=margin,
+        confidence=confidence,
+        scale=scale,
+        carry_over=carry_over,
+        min_face_source_px=min_face_source_px,
+        threads=threads,
+    )
     frames = list(stream)
     return VideoFaces(reader.info, frames, reader.yielded, reader.note)
 
@@ -191,22 +237,39 @@ class FaceSettings:
 
     def as_json(self) -> dict:
         carry = None if self.carry_over is None else [self.carry_over.mean_of, self.carry_over.most_frames]
-        return {"detector": self.detector, "min_face_px": self.min_face_px, "min_face_source_px": self.min_face_source_px,
-                "margin": self.margin, "confidence": self.confidence, "carry_over": carry}
+        return {
+            "detector": self.detector,
+            "min_face_px": self.min_face_px,
+            "min_face_source_px": self.min_face_source_px,
+            "margin": self.margin,
+            "confidence": self.confidence,
+            "carry_over": carry,
+        }
 
 
 @dataclass(frozen=True)
 class _Task:
     title: str
     folder: Path
-    video: Path | None          # set: the fused path, from the video itself
+    video: Path | None  # set: the fused path, from the video itself
     sampling: Sampling | None
     scale: str | float
     force: bool
 
 
-def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, direct: bool = False, sampling: Sampling | None = None,
-               scale: str | float = PUBLISHED, worker_count: int = 1, force: bool = False, lock: str = LOCK) -> Account:
+def crop_faces(
+    manifest,
+    data: Path,
+    frames: Path,
+    settings: FaceSettings,
+    *,
+    direct: bool = False,
+    sampling: Sampling | None = None,
+    scale: str | float = PUBLISHED,
+    worker_count: int = 1,
+    force: bool = False,
+    lock: str = LOCK,
+) -> Account:
     """Stage 01a: writes `<frames>/<title>/faces/` for every video; skips those that stand. Shows progress.
 
     Args:
@@ -231,17 +294,26 @@ def crop_faces(manifest, data: Path, frames: Path, settings: FaceSettings, *, di
         else:
             account.add(line.title, NO_FRAMES, detail="stage 00 left no frames of this video")
     if not tasks:
-        raise UserError("there are no frames of these videos", file=frames,
-                        hint="run 00_convert_video_to_image.py first, name its folder with --frames-dir, or use --direct")
+        raise UserError(
+            "there are no frames of these videos",
+            file=frames,
+            hint="run 00_convert_video_to_image.py first, name its folder with --frames-dir, or use --direct",
+        )
     with folder_lock(frames, lock):
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
-            for task, result in workers.run(_crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)):
+            for task, result in workers.run(
+                _crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)
+            ):
                 if isinstance(result, Exception):
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
                     status = OK if result["faces"] else NO_FACE if result["frames"] else NO_FRAMES
-                    account.add(task.title, status, detail=result["note"],
-                                **{k: result[k] for k in ("frames", "frames_with_face", "faces")})
+                    account.add(
+                        task.title,
+                        status,
+                        detail=result["note"],
+                        **{k: result[k] for k in ("frames", "frames_with_face", "faces")},
+                    )
                 bar.update()
         for task in tasks:
             if task.folder.is_dir() and not task.folder.is_symlink():
@@ -275,14 +347,22 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
     made = {"settings": settings.as_json(), "source": _source_of(task)}
     before = video_stamp(task.video, content=False) if task.video is not None else None
     record = _read_json(target / SETTINGS_FILE)
-    if not task.force and record is not None and record.get("settings") == made["settings"] and _whole(target, record) \
-            and _same_source(task, made["source"], record.get("source")):
+    if (
+        not task.force
+        and record is not None
+        and record.get("settings") == made["settings"]
+        and _whole(target, record)
+        and _same_source(task, made["source"], record.get("source"))
+    ):
         return record
     if task.folder.is_dir():
         remove_partials(task.folder)
     if target.exists() and record is None and not (target.is_dir() and not os.listdir(target)):
-        raise UserError("this folder was not written by stage 01a, so it is left alone", file=target,
-                        hint="move it away, or choose another folder with --frames-dir")
+        raise UserError(
+            "this folder was not written by stage 01a, so it is left alone",
+            file=target,
+            hint="move it away, or choose another folder with --frames-dir",
+        )
     with atomic_dir(target) as partial:
         if task.video is not None:
             reader = FrameReader(task.video, task.sampling, scale=task.scale)
@@ -294,16 +374,30 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
             scale = scale_for(stored["settings"]["scale"], stored["width"])
         smallest = None if settings.min_face_source_px is None else settings.min_face_source_px * scale
         rows, counts = [], {"frames": 0, "frames_with_face": 0, "faces": 0}
-        for found in faces_of_frames(frames, lazy.detector, margin=settings.margin, confidence=settings.confidence,
-                                     carry_over=settings.carry_over, min_face_px=smallest):
+        for found in faces_of_frames(
+            frames,
+            lazy.detector,
+            margin=settings.margin,
+            confidence=settings.confidence,
+            carry_over=settings.carry_over,
+            min_face_px=smallest,
+        ):
             counts["frames"] += 1
             counts["frames_with_face"] += any(f.source == boxes.DETECTED for f in found.faces)
             for number, (face, crop) in enumerate(zip(found.faces, found.crops)):
                 name = face_name(task.title, found.frame, number)
                 if not cv2.imwrite(str(partial / name), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)):
                     raise UserError("cannot write a face", file=partial / name, hint="is the disk full?")
-                rows.append(boxes.row(face, frame=found.frame, time_s=found.time_s, number=number, file=name,
-                                      crop=widen(face, settings.margin, *found.size)))
+                rows.append(
+                    boxes.row(
+                        face,
+                        frame=found.frame,
+                        time_s=found.time_s,
+                        number=number,
+                        file=name,
+                        crop=widen(face, settings.margin, *found.size),
+                    )
+                )
                 counts["faces"] += 1
         boxes.write_boxes(partial / boxes.FILE_NAME, rows)
         if before is not None:
@@ -320,12 +414,18 @@ def _source_of(task: _Task) -> dict:
         try:
             record = (task.folder / RECORD).read_bytes()
         except OSError as e:
-            raise UserError(f"cannot read the record of the frames ({e.strerror})", file=task.folder / RECORD,
-                            hint="run 00_convert_video_to_image.py with --force") from None
+            raise UserError(
+                f"cannot read the record of the frames ({e.strerror})",
+                file=task.folder / RECORD,
+                hint="run 00_convert_video_to_image.py with --force",
+            ) from None
         parsed = read_record(task.folder)
         if parsed is None:
-            raise UserError("the record of the frames is broken", file=task.folder / RECORD,
-                            hint="run 00_convert_video_to_image.py with --force")
+            raise UserError(
+                "the record of the frames is broken",
+                file=task.folder / RECORD,
+                hint="run 00_convert_video_to_image.py with --force",
+            )
         return {"frames": {k: parsed.get(k) for k in ("settings", "source")}}
     return {"video": {"settings": frame_settings(task.sampling, task.scale)}}
 
@@ -335,7 +435,11 @@ def _same_source(task: _Task, now: dict, recorded) -> bool:
     if task.video is None:
         return recorded == now
     video = recorded.get("video") if isinstance(recorded, dict) else None
-    return isinstance(video, dict) and video.get("settings") == now["video"]["settings"] and is_same_video(task.video, video.get("source"))
+    return (
+        isinstance(video, dict)
+        and video.get("settings") == now["video"]["settings"]
+        and is_same_video(task.video, video.get("source"))
+    )
 
 
 def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:
@@ -343,13 +447,18 @@ def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:
         path = folder / frame_name(title, int(line.frame))
         image = pictures.read(path, most_pixels=MOST_PIXELS)
         if image is None:
-            raise UserError("cannot read a frame", file=path, hint="run 00_convert_video_to_image.py again with --force")
+            raise UserError(
+                "cannot read a frame", file=path, hint="run 00_convert_video_to_image.py again with --force"
+            )
         yield Frame(int(line.frame), int(line.index), float(line.time_s), image)
 
 
 def _whole(folder: Path, record: dict) -> bool:
     try:
-        return sum(n.endswith(".png") for n in os.listdir(folder)) == record["faces"] and (folder / boxes.FILE_NAME).is_file()
+        return (
+            sum(n.endswith(".png") for n in os.listdir(folder)) == record["faces"]
+            and (folder / boxes.FILE_NAME).is_file()
+        )
     except (OSError, KeyError):
         return False
 

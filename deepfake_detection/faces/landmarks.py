@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
+from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
-from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from . import boxes, pictures
 from .boxes import Face
@@ -23,7 +23,9 @@ RED_BGR = (0, 0, 255)
 RECORD = "marked.json"
 
 
-def mark(crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None, colour=RED_BGR) -> np.ndarray:
+def mark(
+    crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None, colour=RED_BGR
+) -> np.ndarray:
     """A copy of the crop with a filled circle on each of the five points; points outside the crop are not drawn.
 
     Args:
@@ -49,7 +51,9 @@ class _Task:
     force: bool
 
 
-def mark_faces(manifest, frames: Path, *, radius: int | None = None, worker_count: int = 1, force: bool = False) -> Account:
+def mark_faces(
+    manifest, frames: Path, *, radius: int | None = None, worker_count: int = 1, force: bool = False
+) -> Account:
     """Writes `<frames>/<title>/marked_faces/` for every video with faces: the same names and sizes as in `faces/`.
 
     Raises:
@@ -66,8 +70,11 @@ def mark_faces(manifest, frames: Path, *, radius: int | None = None, worker_coun
         else:
             account.add(line.title, NO_FRAMES, detail="stage 01a left no faces of this video")
     if not tasks:
-        raise UserError("there are no faces of these videos", file=frames,
-                        hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames-dir")
+        raise UserError(
+            "there are no faces of these videos",
+            file=frames,
+            hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames-dir",
+        )
     with folder_lock(frames, LOCK):
         with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05) as bar:
             for task, result in workers.run(_mark_one, tasks, min(worker_count, len(tasks))):
@@ -89,20 +96,33 @@ def _mark_one(task: _Task) -> int:
     try:
         made = {"faces": json.loads((source / SETTINGS_FILE).read_text(encoding="utf-8")), "radius": task.radius}
     except ValueError:
-        raise UserError("the record of the faces is broken", file=source / SETTINGS_FILE,
-                        hint="run 01a_crop_faces_mtcnn.py again with --force") from None
+        raise UserError(
+            "the record of the faces is broken",
+            file=source / SETTINGS_FILE,
+            hint="run 01a_crop_faces_mtcnn.py again with --force",
+        ) from None
     count = made["faces"]["faces"]
-    if not task.force and _read(target / RECORD) == made and sum(n.endswith(".png") for n in os.listdir(target)) == count:
+    if (
+        not task.force
+        and _read(target / RECORD) == made
+        and sum(n.endswith(".png") for n in os.listdir(target)) == count
+    ):
         return count
     if target.exists() and _read(target / RECORD) is None:
-        raise UserError("this folder was not written by stage 01b, so it is left alone", file=target,
-                        hint="move it away, or choose another folder with --frames-dir")
+        raise UserError(
+            "this folder was not written by stage 01b, so it is left alone",
+            file=target,
+            hint="move it away, or choose another folder with --frames-dir",
+        )
     with atomic_dir(target) as partial:
         for line in boxes.read_boxes(source / boxes.FILE_NAME).to_dict("records"):
             crop = pictures.read(source / line["file"])
             if crop is None:
-                raise UserError("cannot read a face", file=source / line["file"],
-                                hint="run 01a_crop_faces_mtcnn.py again with --force")
+                raise UserError(
+                    "cannot read a face",
+                    file=source / line["file"],
+                    hint="run 01a_crop_faces_mtcnn.py again with --force",
+                )
             marked = mark(crop, boxes.face_of(line), (int(line["crop_x0"]), int(line["crop_y0"])), radius=task.radius)
             if not cv2.imwrite(str(partial / line["file"]), marked):
                 raise UserError("cannot write a marked face", file=partial / line["file"], hint="is the disk full?")

@@ -26,9 +26,45 @@ NOTHING_AROUND = dict.fromkeys(AROUND, 0.0)
 LEAST_SCORE = 5.0
 
 # Numbers of the model's points. Left and right are the viewer's.
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234,
-        127, 162, 21, 54, 103, 67, 109)
-JAW = OVAL[7:30]                                        # from ear to ear, below the brows
+OVAL = (
+    10,
+    338,
+    297,
+    332,
+    284,
+    251,
+    389,
+    356,
+    454,
+    323,
+    361,
+    288,
+    397,
+    365,
+    379,
+    378,
+    400,
+    377,
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    58,
+    132,
+    93,
+    234,
+    127,
+    162,
+    21,
+    54,
+    103,
+    67,
+    109,
+)
+JAW = OVAL[7:30]  # from ear to ear, below the brows
 BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 LEFT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 RIGHT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
@@ -49,11 +85,13 @@ class FaceMesh:
         import tensorflow as tf
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")             # TFLite is moving to a package of its own
+            warnings.simplefilter("ignore")  # TFLite is moving to a package of its own
             self._network = tf.lite.Interpreter(str(MODEL), num_threads=1)
         self._network.allocate_tensors()
         self._input = self._network.get_input_details()[0]["index"]
-        self._points, self._score = (d["index"] for d in sorted(self._network.get_output_details(), key=lambda d: -np.prod(d["shape"])))
+        self._points, self._score = (
+            d["index"] for d in sorted(self._network.get_output_details(), key=lambda d: -np.prod(d["shape"]))
+        )
 
     def __call__(self, crop: np.ndarray, around: dict = AROUND) -> tuple[np.ndarray, float]:
         """The points of the face in a crop and the score that it is one.
@@ -69,7 +107,7 @@ class FaceMesh:
 
         height, width = crop.shape[:2]
         across, down = 1 + around["left"] + around["right"], 1 + around["above"] + around["below"]
-        scale = np.array([SIDE / across, SIDE / down])                      # px of the input for one crop
+        scale = np.array([SIDE / across, SIDE / down])  # px of the input for one crop
         shift = np.array([around["left"], around["above"]]) * scale
         matrix = np.array([[scale[0] / width, 0, shift[0]], [0, scale[1] / height, shift[1]]])
         shown = cv2.warpAffine(crop, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -84,4 +122,6 @@ class FaceMesh:
 
 def five(points: np.ndarray) -> np.ndarray:
     """Eyes, nose and corners of the mouth, (5, 2), of the 468 points (468, 2)."""
-    return np.stack([points[list(LEFT_EYE)].mean(0), points[list(RIGHT_EYE)].mean(0), points[1], points[61], points[291]])
+    return np.stack(
+        [points[list(LEFT_EYE)].mean(0), points[list(RIGHT_EYE)].mean(0), points[1], points[61], points[291]]
+    )

@@ -23,12 +23,15 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 def size_of(data: bytes) -> tuple[int, int] | None:
     """(width, height) as the header states them; None when the bytes are no picture of `FORMATS`."""
     import PIL.Image
+
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # Pillow's own word about large pictures; the bound here is lower
+            warnings.simplefilter("ignore")  # Pillow's own word about large pictures; the bound here is lower
             with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 return picture.size
-    except Exception:       # OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, ...: whatever a broken header brings
+    except (
+        Exception
+    ):  # OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, ...: whatever a broken header brings
         return None
 
 

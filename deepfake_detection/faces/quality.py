@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Iterable
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ import numpy as np
 from .boxes import Face
 
 #: Eyes, nose tip and corners of the mouth of a mean face, mm; x right, y down, z towards the camera.
-_MODEL = np.array([(-31.5, -36.0, -27.0), (31.5, -36.0, -27.0), (0.0, 0.0, 0.0), (-26.0, 31.0, -24.0), (26.0, 31.0, -24.0)])
+_MODEL = np.array(
+    [(-31.5, -36.0, -27.0), (31.5, -36.0, -27.0), (0.0, 0.0, 0.0), (-26.0, 31.0, -24.0), (26.0, 31.0, -24.0)]
+)
 _MODEL_INVERSE = np.linalg.pinv(_MODEL - _MODEL.mean(0))
 
 #: The face around its points, in units of the way from the eyes to the mouth: above the eyes, below the mouth, half its width
@@ -74,7 +76,7 @@ class Bounds:
     min_confidence: float = 0.8
 
     @classmethod
-    def from_dict(cls, values: dict | None) -> "Bounds":
+    def from_dict(cls, values: dict | None) -> Bounds:
         """Of detector.json; what it does not name keeps its default, what it names and nobody knows is left alone."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
@@ -83,7 +85,7 @@ class Bounds:
         return asdict(self)
 
     def fault(self, q: Quality) -> str:
-        """"" when the face may vote, else why not, worst first: a key of `FAULTS`."""
+        """ "" when the face may vote, else why not, worst first: a key of `FAULTS`."""
         if q.inside < self.min_inside:
             return "cut"
         if q.size_px < self.min_size_px:
@@ -119,7 +121,9 @@ FAULTS = {
 }
 
 
-def measure(face: Face, crop: np.ndarray, crop_origin: tuple[int, int], frame_size: tuple[int, int], scale: float = 1.0) -> Quality:
+def measure(
+    face: Face, crop: np.ndarray, crop_origin: tuple[int, int], frame_size: tuple[int, int], scale: float = 1.0
+) -> Quality:
     """The measures of one face.
 
     Args:
@@ -130,17 +134,26 @@ def measure(face: Face, crop: np.ndarray, crop_origin: tuple[int, int], frame_si
         scale: pixels of this frame for one of the source video.
     """
     x0, y0 = max(0, round(face.x - crop_origin[0])), max(0, round(face.y - crop_origin[1]))
-    inner = crop[y0:max(y0 + 1, y0 + round(face.height)), x0:max(x0 + 1, x0 + round(face.width))]
+    inner = crop[y0 : max(y0 + 1, y0 + round(face.height)), x0 : max(x0 + 1, x0 + round(face.width))]
     grey = cv2.cvtColor(inner if inner.size else crop, cv2.COLOR_RGB2GRAY)
     yaw, pitch, roll = pose(face.points)
-    return Quality(size_px=min(face.width, face.height) / scale, inside=share_inside(face.points, frame_size), yaw=yaw, pitch=pitch,
-                   roll=roll, sharpness=sharpness(grey), brightness=float(grey.mean()), contrast=float(grey.std()),
-                   blown_out=float((grey >= 250).mean()), confidence=float(face.confidence))
+    return Quality(
+        size_px=min(face.width, face.height) / scale,
+        inside=share_inside(face.points, frame_size),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        sharpness=sharpness(grey),
+        brightness=float(grey.mean()),
+        contrast=float(grey.std()),
+        blown_out=float((grey >= 250).mean()),
+        confidence=float(face.confidence),
+    )
 
 
 def sharpness(grey: np.ndarray) -> float:
     """Spread of the Laplacian over the spread of brightness of a face (H, W) uint8, brought to 128 px; 0 for a plain area."""
-    shrinks = grey.size > _SHARP_SIDE ** 2
+    shrinks = grey.size > _SHARP_SIDE**2
     face = cv2.resize(grey, (_SHARP_SIDE, _SHARP_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     spread = float(face.std())
     return float(cv2.Laplacian(face, cv2.CV_32F).std()) / spread if spread > 1 else 0.0
@@ -155,11 +168,11 @@ def pose(points) -> tuple[float, float, float]:
     eyes = p[1] - p[0]
     roll = math.atan2(eyes[1], eyes[0])
     c, s = math.cos(roll), math.sin(roll)
-    upright = (p - p.mean(0)) @ np.array([[c, -s], [s, c]])         # else a roll would mix yaw and pitch
+    upright = (p - p.mean(0)) @ np.array([[c, -s], [s, c]])  # else a roll would mix yaw and pitch
     u, spread, v = np.linalg.svd((_MODEL_INVERSE @ upright).T, full_matrices=False)
     if not np.isfinite(spread).all() or spread[0] < 1e-9:
         return 0.0, 0.0, 0.0
-    across, down = u @ v                                            # two rows of the rotation; the third is at right angles
+    across, down = u @ v  # two rows of the rotation; the third is at right angles
     forward = np.array([across[2], down[2], np.cross(across, down)[2]])
     yaw = math.degrees(math.atan2(forward[0], forward[2]))
     pitch = math.degrees(math.asin(float(np.clip(-forward[1], -1, 1))))
@@ -176,7 +189,7 @@ def share_inside(points, frame_size: tuple[int, int]) -> float:
         return 0.0
     down /= length
     across = np.array([-down[1], down[0]])
-    length = max(length, float(np.hypot(*(p[1] - p[0]))))           # nodding shortens the one, turning the other
+    length = max(length, float(np.hypot(*(p[1] - p[0]))))  # nodding shortens the one, turning the other
     t = np.linspace(-_ABOVE * length, (1 + _BELOW) * length, 24)
     s = np.linspace(-_HALF * length, _HALF * length, 24)
     grid = eyes + t[:, None, None] * down + s[None, :, None] * across

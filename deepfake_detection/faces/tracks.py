@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Sequence
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ NEW_PERSON = 1.0
 class _Person:
     name: str
     last: Face
-    seen: int                                   # number of the frame it was last seen in
+    seen: int  # number of the frame it was last seen in
     looks: deque = field(default_factory=lambda: deque(maxlen=REMEMBERED_LOOKS))
 
 
@@ -133,7 +133,7 @@ def _shortest_paths(cost: np.ndarray) -> list[tuple[int, int]]:
     scipy.optimize.linear_sum_assignment is the same method: judging a video would need SciPy (110 MB, 0.3 s to import) for this alone.
     """
     rows, columns = cost.shape
-    row_of = np.full(columns + 1, -1)                   # the last entry is the column that a path begins at
+    row_of = np.full(columns + 1, -1)  # the last entry is the column that a path begins at
     row_price, column_price = np.zeros(rows), np.zeros(columns + 1)
     for row in range(rows):
         here, row_of[columns] = columns, row
@@ -166,7 +166,9 @@ def link(frames: list[list[Face]], crops: list[list[np.ndarray]] | None = None) 
         The same structure with `person` set: "p1", "p2", ... by first appearance.
     """
     linker = Linker()
-    return [linker.update(faces, None if crops is None else [look(c) for c in crops[i]]) for i, faces in enumerate(frames)]
+    return [
+        linker.update(faces, None if crops is None else [look(c) for c in crops[i]]) for i, faces in enumerate(frames)
+    ]
 
 
 #: Tracks whose nearest looks are closer than this are one person, wherever they are; where the one ends beside the other's begin,
@@ -192,8 +194,10 @@ def merge(frames: list[list[Face]], looks: list[list[np.ndarray]]) -> list[list[
     for number, (faces, seen) in enumerate(zip(frames, looks)):
         for face, look_of in zip(faces, seen):
             tracks.setdefault(face.person, []).append((number, face, look_of))
-    away = {frozenset(pair): _nearest_looks(*(np.stack([entry[2] for entry in _thinned(tracks[name])]) for name in pair))
-            for pair in itertools.combinations(tracks, 2)}
+    away = {
+        frozenset(pair): _nearest_looks(*(np.stack([entry[2] for entry in _thinned(tracks[name])]) for name in pair))
+        for pair in itertools.combinations(tracks, 2)
+    }
     name_of = {name: name for name in tracks}
     while pair := _nearest_tracks(tracks, away):
         kept, joined = pair
@@ -214,7 +218,9 @@ def _nearest_tracks(tracks: dict, away: dict) -> tuple[str, str] | None:
         if looks >= NEAR_LOOK * best or {n for n, _, _ in first} & {n for n, _, _ in second}:
             continue
         before, after = (first, second) if first[-1][0] < second[0][0] else (second, first)
-        near = 0 < after[0][0] - before[-1][0] <= NEAR_FRAMES and _place_distance(before[-1][1], after[0][1]) < NEAR_PLACE
+        near = (
+            0 < after[0][0] - before[-1][0] <= NEAR_FRAMES and _place_distance(before[-1][1], after[0][1]) < NEAR_PLACE
+        )
         distance = looks / (NEAR_LOOK if near else SAME_TRACK_LOOK)
         if distance < best:
             best, found = distance, (a, b)
@@ -279,6 +285,17 @@ def _mean_face(faces: list[Face], person: str) -> Face:
     def mean(values):
         return round(float(np.mean(values)), 2)
 
-    points = tuple((mean([f.points[i][0] for f in faces]), mean([f.points[i][1] for f in faces])) for i in range(len(faces[0].points)))
-    return Face(mean([f.x for f in faces]), mean([f.y for f in faces]), mean([f.width for f in faces]), mean([f.height for f in faces]),
-                0.0, points, CARRIED, person)
+    points = tuple(
+        (mean([f.points[i][0] for f in faces]), mean([f.points[i][1] for f in faces]))
+        for i in range(len(faces[0].points))
+    )
+    return Face(
+        mean([f.x for f in faces]),
+        mean([f.y for f in faces]),
+        mean([f.width for f in faces]),
+        mean([f.height for f in faces]),
+        0.0,
+        points,
+        CARRIED,
+        person,
+    )

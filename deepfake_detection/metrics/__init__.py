@@ -7,10 +7,38 @@ A metric that the data does not support raises `MetricError` with the reason; no
 
 from .bootstrap import Interval, bootstrap_difference, bootstrap_groups
 from .errors import MetricError
-from .scalar import (LOG_LOSS_CLIP, METRICS, Metric, auc, average_precision, balanced_accuracy, brier, ece, eer, log_loss,
-                     reliability_bins, tpr_at_fpr)
+from .scalar import (
+    LOG_LOSS_CLIP,
+    METRICS,
+    Metric,
+    auc,
+    average_precision,
+    balanced_accuracy,
+    brier,
+    ece,
+    eer,
+    log_loss,
+    reliability_bins,
+    tpr_at_fpr,
+)
 from .table import evaluate
 
-__all__ = ["Interval", "LOG_LOSS_CLIP", "METRICS", "Metric", "MetricError", "auc", "average_precision", "balanced_accuracy",
-           "bootstrap_difference", "bootstrap_groups", "brier", "ece", "eer", "evaluate", "log_loss", "reliability_bins",
-           "tpr_at_fpr"]
+__all__ = [
+    "Interval",
+    "LOG_LOSS_CLIP",
+    "METRICS",
+    "Metric",
+    "MetricError",
+    "auc",
+    "average_precision",
+    "balanced_accuracy",
+    "bootstrap_difference",
+    "bootstrap_groups",
+    "brier",
+    "ece",
+    "eer",
+    "evaluate",
+    "log_loss",
+    "reliability_bins",
+    "tpr_at_fpr",
+]

@@ -20,7 +20,7 @@ MIN_GROUPS = 5
 #: When more than this share of the resamples hold one class only, the rest are no fair sample and no interval is given.
 MAX_SKIPPED = 0.2
 
-_BLOCK_BYTES = 32 << 20   # of float64 weights at once
+_BLOCK_BYTES = 32 << 20  # of float64 weights at once
 
 
 class Interval(tuple):
@@ -39,8 +39,17 @@ class Interval(tuple):
     skipped: int
     p_value: float | None
 
-    def __new__(cls, value: float, low: float, high: float, *, groups: int, resamples: int, skipped: int,
-                p_value: float | None = None):
+    def __new__(
+        cls,
+        value: float,
+        low: float,
+        high: float,
+        *,
+        groups: int,
+        resamples: int,
+        skipped: int,
+        p_value: float | None = None,
+    ):
         self = super().__new__(cls, (float(value), float(low), float(high)))
         self.groups, self.resamples, self.skipped, self.p_value = groups, resamples, skipped, p_value
         return self
@@ -50,12 +59,23 @@ class Interval(tuple):
     high = property(lambda self: self[2])
 
     def __getnewargs_ex__(self):
-        return tuple(self), {"groups": self.groups, "resamples": self.resamples, "skipped": self.skipped, "p_value": self.p_value}
+        return tuple(self), {
+            "groups": self.groups,
+            "resamples": self.resamples,
+            "skipped": self.skipped,
+            "p_value": self.p_value,
+        }
 
     def to_dict(self) -> dict:
         """Plain JSON values."""
-        d = {"value": self.value, "low": self.low, "high": self.high, "groups": self.groups, "resamples": self.resamples,
-             "skipped": self.skipped}
+        d = {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "groups": self.groups,
+            "resamples": self.resamples,
+            "skipped": self.skipped,
+        }
         return d if self.p_value is None else {**d, "p_value": self.p_value}
 
 
@@ -76,7 +96,9 @@ def _weights(codes: np.ndarray, groups: int, n: int, seed: int) -> Iterator[np.n
     block = max(1, _BLOCK_BYTES // (8 * len(codes)))
     for start in range(0, n, block):
         # Counting drawn numbers is a multinomial draw; numpy's own goes through a binomial for each group and takes ten times as long.
-        drawn = np.stack([np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(min(block, n - start))])
+        drawn = np.stack(
+            [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(min(block, n - start))]
+        )
         yield drawn[:, codes].astype(np.float64)
 
 
@@ -84,12 +106,12 @@ def _values(metric, y, p, weights) -> np.ndarray:
     if isinstance(metric, Metric):
         return metric.batch(y, p, weights)
     values = np.full(len(weights), np.nan)
-    for i, row in enumerate(weights.astype(np.int64)):   # any function of (y, p)
+    for i, row in enumerate(weights.astype(np.int64)):  # any function of (y, p)
         drawn = np.repeat(np.arange(len(y)), row)
         try:
             values[i] = metric(y[drawn], p[drawn])
         except MetricError:
-            pass   # counted as skipped by the caller
+            pass  # counted as skipped by the caller
     return values
 
 
@@ -97,7 +119,9 @@ def _used(values: np.ndarray) -> tuple[np.ndarray, int]:
     used = values[~np.isnan(values)]
     skipped = len(values) - len(used)
     if skipped > MAX_SKIPPED * len(values):
-        raise MetricError(f"{skipped} of {len(values)} resamples of the groups hold one class only: too few groups for an interval")
+        raise MetricError(
+            f"{skipped} of {len(values)} resamples of the groups hold one class only: too few groups for an interval"
+        )
     return used, skipped
 
 
@@ -125,7 +149,9 @@ def bootstrap_groups(metric, y, p, groups, n: int = 1000, seed: int = 1, level: 
     return interval
 
 
-def bootstrap_metrics(metrics, values, y, p, groups, n: int = 1000, seed: int = 1, level: float = 0.95) -> list[Interval | MetricError]:
+def bootstrap_metrics(
+    metrics, values, y, p, groups, n: int = 1000, seed: int = 1, level: float = 0.95
+) -> list[Interval | MetricError]:
     """Several metrics on the same resamples, each as `bootstrap_groups` gives it, for the price of one set of draws.
 
     Args:
@@ -170,5 +196,12 @@ def bootstrap_difference(metric, y, p_a, p_b, groups, n: int = 1000, seed: int =
     used, skipped = _used(np.concatenate(differences))
     low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
     tail = min((used <= 0).sum(), (used >= 0).sum())
-    return Interval(value, low, high, groups=count, resamples=len(used), skipped=skipped,
-                    p_value=min(1.0, 2 * (tail + 1) / (len(used) + 1)))
+    return Interval(
+        value,
+        low,
+        high,
+        groups=count,
+        resamples=len(used),
+        skipped=skipped,
+        p_value=min(1.0, 2 * (tail + 1) / (len(used) + 1)),
+    )

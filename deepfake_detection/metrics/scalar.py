@@ -85,10 +85,11 @@ class Metric:
 
 # --- ranking metrics -------------------------------------------------------------------------------------------------------
 
+
 def _cumulated(y, p, weights) -> tuple[np.ndarray, np.ndarray]:
     """Weight of fakes and of reals called fake as the threshold rises through the distinct scores: two arrays (R, U + 1), from 0."""
     order = np.argsort(p, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])   # equal scores are called fake together
+    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])  # equal scores are called fake together
     called = []
     for label in (FAKE, REAL):
         at = np.add.reduceat(weights[:, order] * (y[order] == label), starts, axis=1)
@@ -98,6 +99,7 @@ def _cumulated(y, p, weights) -> tuple[np.ndarray, np.ndarray]:
 
 def _auc_point(y, p):
     from sklearn.metrics import roc_auc_score
+
     return roc_auc_score(y, p)
 
 
@@ -116,7 +118,8 @@ def _auc_batch(y, p, weights):
 
 def _ap_point(y, p):
     from sklearn.metrics import average_precision_score
-    return average_precision_score(y == FAKE, -p)   # -p orders exactly as 1 - p without rounding ties into being
+
+    return average_precision_score(y == FAKE, -p)  # -p orders exactly as 1 - p without rounding ties into being
 
 
 def _ap_batch(y, p, weights):
@@ -129,8 +132,8 @@ def _ap_batch(y, p, weights):
 def _eer_batch(y, p, weights):
     fakes, reals = _cumulated(y, p, weights)
     false_alarms, missed = reals / reals[:, -1:], 1 - fakes / fakes[:, -1:]
-    gap = false_alarms - missed                     # rises from -1 to 1
-    after = np.argmax(gap >= 0, axis=1)             # never 0: gap starts at -1
+    gap = false_alarms - missed  # rises from -1 to 1
+    after = np.argmax(gap >= 0, axis=1)  # never 0: gap starts at -1
     rows = np.arange(len(weights))
     g0, g1 = gap[rows, after - 1], gap[rows, after]
     f0, f1 = false_alarms[rows, after - 1], false_alarms[rows, after]
@@ -139,15 +142,17 @@ def _eer_batch(y, p, weights):
 
 def _tpr_batch(y, p, weights, fpr: float = FPR_LIMIT):
     fakes, reals = _cumulated(y, p, weights)
-    allowed = reals <= fpr * reals[:, -1:] + 1e-9   # 1e-9: 0.05 x 20 must allow one real
+    allowed = reals <= fpr * reals[:, -1:] + 1e-9  # 1e-9: 0.05 x 20 must allow one real
     last = allowed.sum(axis=1) - 1
     return fakes[np.arange(len(weights)), last] / fakes[:, -1]
 
 
 # --- probability metrics ---------------------------------------------------------------------------------------------------
 
+
 def _log_loss_point(y, p):
     from sklearn.metrics import log_loss as sk_log_loss
+
     return sk_log_loss(y, np.clip(p, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP), labels=[FAKE, REAL])
 
 
@@ -158,6 +163,7 @@ def _log_loss_batch(y, p, weights):
 
 def _brier_point(y, p):
     from sklearn.metrics import brier_score_loss
+
     return brier_score_loss(y, p, pos_label=REAL)
 
 
@@ -166,7 +172,7 @@ def _brier_batch(y, p, weights):
 
 
 def _bin_of(p, bins):
-    return np.minimum((p * bins).astype(np.int64), bins - 1)   # [k/bins, (k+1)/bins), the last one closed
+    return np.minimum((p * bins).astype(np.int64), bins - 1)  # [k/bins, (k+1)/bins), the last one closed
 
 
 def _ece_batch(y, p, weights, bins: int = ECE_BINS):
@@ -178,13 +184,17 @@ def _ece_batch(y, p, weights, bins: int = ECE_BINS):
 def _balanced_batch(y, p, weights, threshold: float = TIE_THRESHOLD):
     called_real = p >= threshold
     reals, fakes = (y == REAL), (y == FAKE)
-    return (weights @ (reals & called_real) / (weights @ reals) + weights @ (fakes & ~called_real) / (weights @ fakes)) / 2
+    return (
+        weights @ (reals & called_real) / (weights @ reals) + weights @ (fakes & ~called_real) / (weights @ fakes)
+    ) / 2
 
 
 def _one(batch):
     """The point value from a batch form with weight 1 for every row."""
+
     def point(y, p, **options):
         return batch(y, p, np.ones((1, len(y))), **options)[0]
+
     return point
 
 
@@ -213,7 +223,9 @@ tpr_at_fpr = Metric("tpr_at_fpr", "TPR at 5 % FPR", True, True, _one(_tpr_batch)
 """Share of fakes found at the highest threshold that calls at most `fpr` (5 %) of the reals fake. Attained, not interpolated."""
 
 #: Every metric in the order of reports.
-METRICS: dict[str, Metric] = {m.name: m for m in (auc, average_precision, eer, log_loss, brier, ece, balanced_accuracy, tpr_at_fpr)}
+METRICS: dict[str, Metric] = {
+    m.name: m for m in (auc, average_precision, eer, log_loss, brier, ece, balanced_accuracy, tpr_at_fpr)
+}
 
 
 def reliability_bins(y, p, bins: int = ECE_BINS) -> list[dict]:
@@ -223,7 +235,13 @@ def reliability_bins(y, p, bins: int = ECE_BINS) -> list[dict]:
     rows = []
     for k in range(bins):
         inside = which == k
-        rows.append({"low": k / bins, "high": (k + 1) / bins, "count": int(inside.sum()),
-                     "mean_p_real": float(p[inside].mean()) if inside.any() else None,
-                     "share_real": float(y[inside].mean()) if inside.any() else None})
+        rows.append(
+            {
+                "low": k / bins,
+                "high": (k + 1) / bins,
+                "count": int(inside.sum()),
+                "mean_p_real": float(p[inside].mean()) if inside.any() else None,
+                "share_real": float(y[inside].mean()) if inside.any() else None,
+            }
+        )
     return rows

@@ -11,8 +11,16 @@ from .errors import MetricError
 from .scalar import METRICS
 
 
-def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = TIE_THRESHOLD,
-             names: tuple[str, ...] = tuple(METRICS)) -> dict[str, dict]:
+def evaluate(
+    y,
+    p,
+    groups,
+    *,
+    n: int = 1000,
+    seed: int = 1,
+    threshold: float = TIE_THRESHOLD,
+    names: tuple[str, ...] = tuple(METRICS),
+) -> dict[str, dict]:
     """Every metric of `METRICS`.
 
     Args:
@@ -30,7 +38,9 @@ def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = T
     metrics = {name: METRICS[name] for name in names}
     if "balanced_accuracy" in metrics:
         m = metrics["balanced_accuracy"]
-        metrics["balanced_accuracy"] = replace(m, point=partial(m.point, threshold=threshold), batch_of=partial(m.batch_of, threshold=threshold))
+        metrics["balanced_accuracy"] = replace(
+            m, point=partial(m.point, threshold=threshold), batch_of=partial(m.batch_of, threshold=threshold)
+        )
     values: dict[str, float] = {}
     results: dict[str, dict] = {}
     for name, metric in metrics.items():
@@ -38,7 +48,15 @@ def evaluate(y, p, groups, *, n: int = 1000, seed: int = 1, threshold: float = T
             values[name] = metric(y, p)
         except MetricError as e:
             results[name] = {"refused": e.reason}
-    intervals = bootstrap_metrics([metrics[name] for name in values], list(values.values()), y, p, groups, n=n, seed=seed) if values else []
+    intervals = (
+        bootstrap_metrics([metrics[name] for name in values], list(values.values()), y, p, groups, n=n, seed=seed)
+        if values
+        else []
+    )
     for (name, value), interval in zip(values.items(), intervals):
-        results[name] = {"value": value, "no_interval": interval.reason} if isinstance(interval, MetricError) else interval.to_dict()
+        results[name] = (
+            {"value": value, "no_interval": interval.reason}
+            if isinstance(interval, MetricError)
+            else interval.to_dict()
+        )
     return {name: results[name] for name in names}

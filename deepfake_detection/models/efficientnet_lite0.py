@@ -30,7 +30,9 @@ STEM_FILTERS, HEAD_FILTERS = 32, 1280
 BATCH_NORM_EPSILON = 1e-3
 
 
-def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 0.5, *, batch_norm_momentum: float = 0.99):
+def build(
+    input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 0.5, *, batch_norm_momentum: float = 0.99
+):
     """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real).
 
     Args:

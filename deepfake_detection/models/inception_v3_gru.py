@@ -23,7 +23,14 @@ FEATURES = "inception_v3"
 PARAMETERS = 21_902_657
 
 
-def build(input_size: int | None = INPUT_SIZE, weights: str = "none", dropout: float = 0.4, *, length: int = LENGTH, features: str = FEATURES):
+def build(
+    input_size: int | None = INPUT_SIZE,
+    weights: str = "none",
+    dropout: float = 0.4,
+    *,
+    length: int = LENGTH,
+    features: str = FEATURES,
+):
     """A Keras model from faces (N, length, input_size, input_size, 3) and mask (N, length) to (N, 1) P(real).
 
     Args:

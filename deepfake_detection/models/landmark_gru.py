@@ -41,9 +41,9 @@ def build(input_size: int = 0, weights: str = "none", dropout: float = 0.5, *, l
 
     refuse_imagenet(NAME, weights)
     points, mask = keras.Input((length, 5, 2), name="points"), keras.Input((length,), name="mask")
-    there = ops.expand_dims(mask, -1)                                                       # (N, T, 1)
-    left, right = points[:, :, 0], points[:, :, 1]                                          # (N, T, 2)
-    distance = ops.sqrt(ops.sum(ops.square(right - left), axis=-1, keepdims=True) + 1e-6)   # (N, T, 1) px
+    there = ops.expand_dims(mask, -1)  # (N, T, 1)
+    left, right = points[:, :, 0], points[:, :, 1]  # (N, T, 2)
+    distance = ops.sqrt(ops.sum(ops.square(right - left), axis=-1, keepdims=True) + 1e-6)  # (N, T, 1) px
     # One distance for the sequence: dividing by each frame's own would turn its error into movement of every point.
     mean_distance = ops.sum(distance * there, axis=1, keepdims=True) / (ops.sum(there, axis=1, keepdims=True) + 1e-6)
     middle = ops.expand_dims((left + right) / 2, 2)
@@ -52,7 +52,9 @@ def build(input_size: int = 0, weights: str = "none", dropout: float = 0.5, *, l
     # Mean over the frames t-1, t, t+1 that are there.
     average = lambda x: layers.AveragePooling1D(3, strides=1, padding="same")(x)
     positions = average(positions) / (average(there) + 1e-6) * there
-    before = lambda x: layers.Cropping1D((0, 1))(layers.ZeroPadding1D((1, 0))(x))           # x of the frame before, 0 for the first
+    before = lambda x: layers.Cropping1D((0, 1))(
+        layers.ZeroPadding1D((1, 0))(x)
+    )  # x of the frame before, 0 for the first
     both = there * before(there)
     changes = CHANGE_SCALE * (positions - before(positions)) * both
 
@@ -61,5 +63,7 @@ def build(input_size: int = 0, weights: str = "none", dropout: float = 0.5, *, l
         x = layers.Dropout(dropout, name=f"dropout_{name}")(x)
         return layers.Dense(1, activation="sigmoid", dtype="float32", name=f"p_real_{name}")(x)
 
-    p_real = layers.Average(name="p_real", dtype="float32")([branch(positions, there, "positions"), branch(changes, both, "changes")])
+    p_real = layers.Average(name="p_real", dtype="float32")(
+        [branch(positions, there, "positions"), branch(changes, both, "changes")]
+    )
     return keras.Model([points, mask], p_real, name=NAME)

@@ -40,7 +40,9 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
 
     def convolution(filters: int, kernel: int, x, dilation: int = 1):
         # Numbered in the order in which the authors' code makes them: that is how the published files name them.
-        return layers.Conv2D(filters, kernel, padding="same", dilation_rate=dilation, activation="relu", name=f"conv2d_{next(count)}")(x)
+        return layers.Conv2D(
+            filters, kernel, padding="same", dilation_rate=dilation, activation="relu", name=f"conv2d_{next(count)}"
+        )(x)
 
     image = keras.Input((input_size, input_size, 3), name="image")
     x = layers.Rescaling(1 / 255, name="scale")(image)

@@ -13,8 +13,8 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from ..errors import UserError
 
@@ -33,7 +33,16 @@ RUNS_CODE = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer
 NAMES_FILES = ("vocabulary", "idf_weights", "filepath")
 
 #: Values that Keras writes in the form of a class.
-_PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__", "__slice__", "__typespec__"}
+_PLAIN = {
+    "__keras_tensor__",
+    "__tensor__",
+    "__numpy__",
+    "__bytes__",
+    "__tuple__",
+    "__ellipsis__",
+    "__slice__",
+    "__typespec__",
+}
 
 _HINT = "give a whole .keras or .h5 model, as stage 03 writes it"
 
@@ -50,8 +59,11 @@ def load(path: str | Path):
     path = Path(path)
     kind = refuse_hostile(path)
     if path.suffix not in {"zip": (".keras",), "hdf5": (".h5", ".hdf5")}[kind]:
-        raise UserError(f"this model cannot be loaded (its content is {'a ZIP archive' if kind == 'zip' else 'HDF5'})", file=path,
-                        hint=f"name it {path.stem}{'.keras' if kind == 'zip' else '.h5'}")
+        raise UserError(
+            f"this model cannot be loaded (its content is {'a ZIP archive' if kind == 'zip' else 'HDF5'})",
+            file=path,
+            hint=f"name it {path.stem}{'.keras' if kind == 'zip' else '.h5'}",
+        )
     try:
         config = translate(_config(path, kind))
         _refuse_foreign(config, path)
@@ -66,12 +78,12 @@ def load(path: str | Path):
                 layer.finalize_state()
         return model
     except UserError:
-        keras.utils.clear_session()     # or the next scope that ends would make the variables of what was refused
+        keras.utils.clear_session()  # or the next scope that ends would make the variables of what was refused
         raise
     except MemoryError:
         keras.utils.clear_session()
         raise UserError("this model needs more memory than there is", file=path, hint=_HINT) from None
-    except Exception as e:      # whatever a broken or foreign architecture brings: Keras raises some twenty kinds
+    except Exception as e:  # whatever a broken or foreign architecture brings: Keras raises some twenty kinds
         keras.utils.clear_session()
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
         raise UserError(f"this model cannot be loaded ({reason})", file=path, hint=_HINT) from None
@@ -81,7 +93,7 @@ def _initialize() -> None:
     """Gives the variables that were made inside a StatelessScope their first values."""
     import keras
 
-    with keras.StatelessScope():        # its end does it, where it is the outermost one
+    with keras.StatelessScope():  # its end does it, where it is the outermost one
         pass
 
 
@@ -102,6 +114,7 @@ def _config(path: Path, kind: str) -> dict:
 
 
 # --- the container ---------------------------------------------------------------------------------------------------------------
+
 
 def refuse_hostile(path: str | Path) -> str:
     """Looks at a model or weights file without reading its numbers. Returns "zip" or "hdf5".
@@ -128,9 +141,17 @@ def refuse_hostile(path: str | Path) -> str:
             return "zip"
     except UserError:
         raise
-    except Exception:           # h5py and zipfile raise OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zlib.error, ...
-        raise UserError("this model or weights file is broken", file=path, hint="give a .keras, .h5 or .weights.h5 file") from None
-    raise UserError("this is not a weights file or model that can be loaded", file=path, hint="give a .keras, .h5 or .weights.h5 file")
+    except (
+        Exception
+    ):  # h5py and zipfile raise OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zlib.error, ...
+        raise UserError(
+            "this model or weights file is broken", file=path, hint="give a .keras, .h5 or .weights.h5 file"
+        ) from None
+    raise UserError(
+        "this is not a weights file or model that can be loaded",
+        file=path,
+        hint="give a .keras, .h5 or .weights.h5 file",
+    )
 
 
 def _refuse_zip(path: Path, most: int) -> None:
@@ -153,8 +174,11 @@ def _refuse_zip(path: Path, most: int) -> None:
 
 
 def _bomb(path: Path) -> UserError:
-    return UserError(f"this file unpacks to far more than its {max(path.stat().st_size >> 10, 1)} KiB", file=path,
-                     hint="ask its author for a file that holds its own numbers")
+    return UserError(
+        f"this file unpacks to far more than its {max(path.stat().st_size >> 10, 1)} KiB",
+        file=path,
+        hint="ask its author for a file that holds its own numbers",
+    )
 
 
 def _refuse_hdf5(file, path: Path, most: int) -> None:
@@ -173,7 +197,11 @@ def _refuse_hdf5(file, path: Path, most: int) -> None:
                 return name
             chunk = math.prod(target.chunks or (1,)) * target.dtype.itemsize
             # A text or list of variable length is stored elsewhere in the file, and may be named by many.
-            total += max(math.prod(target.shape or (1,)) * target.dtype.itemsize, chunk) if not target.dtype.hasobject else most + 1
+            total += (
+                max(math.prod(target.shape or (1,)) * target.dtype.itemsize, chunk)
+                if not target.dtype.hasobject
+                else most + 1
+            )
         else:
             total += _listed(target)
         return None
@@ -182,7 +210,11 @@ def _refuse_hdf5(file, path: Path, most: int) -> None:
     name = file.visititems_links(link) or file.visititems(node)
     total += _listed(file)
     if name:
-        raise UserError(f"this file points into another one (at {name[:80]!r})", file=path, hint="ask its author for a file that holds its own numbers")
+        raise UserError(
+            f"this file points into another one (at {name[:80]!r})",
+            file=path,
+            hint="ask its author for a file that holds its own numbers",
+        )
     if total > most:
         raise _bomb(path)
 
@@ -195,7 +227,7 @@ def _listed(group) -> int:
         return 0
     total = 0
     for name in group.attrs["weight_names"]:
-        link = group.get(name, getlink=True)        # of a path with slashes the last part; the visit has seen every link
+        link = group.get(name, getlink=True)  # of a path with slashes the last part; the visit has seen every link
         target = group.get(name) if isinstance(link, (h5py.HardLink, h5py.SoftLink)) else None
         if isinstance(target, h5py.Dataset):
             total += target.size * target.dtype.itemsize
@@ -203,6 +235,7 @@ def _listed(group) -> int:
 
 
 # --- the architecture ------------------------------------------------------------------------------------------------------------
+
 
 def _parts(config) -> Iterator[dict]:
     """Every dict in a JSON value, outermost first; no recursion, the file decides how deep it is."""
@@ -222,8 +255,19 @@ def _homes() -> dict[str, str]:
 
     homes = {}
     # Arithmetic on tensors in a graph (x > 0, x[:, 1:]) is stored as Keras' operations, from modules that have no public name.
-    for module in (keras.src.ops.core, keras.src.ops.image, keras.src.ops.linalg, keras.src.ops.math, keras.src.ops.nn, keras.src.ops.numpy):
-        homes |= {name: module.__name__ for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, keras.Operation)}
+    for module in (
+        keras.src.ops.core,
+        keras.src.ops.image,
+        keras.src.ops.linalg,
+        keras.src.ops.math,
+        keras.src.ops.nn,
+        keras.src.ops.numpy,
+    ):
+        homes |= {
+            name: module.__name__
+            for name, kind in vars(module).items()
+            if isinstance(kind, type) and issubclass(kind, keras.Operation)
+        }
     for module in ("dtype_policies", "quantizers", "constraints", "regularizers", "initializers", "layers"):
         here = getattr(keras, module)
         homes |= {name: f"keras.{module}" for name in dir(here) if isinstance(getattr(here, name), type)}
@@ -242,11 +286,21 @@ def _refuse_foreign(config: dict, path: Path) -> None:
             raise UserError(f"this model holds code ({name}), which is not run", file=path, hint=hint)
         if name == "function":
             function = part["config"] if isinstance(part.get("config"), str) else ""
-            if module not in (None, "builtins", "keras.activations") or not callable(getattr(keras.activations, function, None)):
-                raise UserError(f"this model calls a function ({str(module)[:40]}.{function[:40]}) that is no activation of Keras: code is not run", file=path, hint=hint)
+            if module not in (None, "builtins", "keras.activations") or not callable(
+                getattr(keras.activations, function, None)
+            ):
+                raise UserError(
+                    f"this model calls a function ({str(module)[:40]}.{function[:40]}) that is no activation of Keras: code is not run",
+                    file=path,
+                    hint=hint,
+                )
         elif isinstance(name, str) and "config" in part:
             if module not in (None, "builtins") and str(module).split(".")[0] != "keras" or name not in own:
-                raise UserError(f"this model holds a class ({str(module or '')[:40]}:{name[:40]}) that is not Keras' own: code is not run", file=path, hint=hint)
+                raise UserError(
+                    f"this model holds a class ({str(module or '')[:40]}:{name[:40]}) that is not Keras' own: code is not run",
+                    file=path,
+                    hint=hint,
+                )
         for option in NAMES_FILES:
             if isinstance(part.get(option), str):
                 raise UserError(f"this model reads another file ({option})", file=path, hint=hint)
@@ -255,37 +309,56 @@ def _refuse_foreign(config: dict, path: Path) -> None:
 def _refuse_large(model, path: Path) -> None:
     total = sum(math.prod(v.shape) for v in model.variables) * 4
     if total > FLOOR_BYTES + MOST_TIMES * path.stat().st_size:
-        raise UserError(f"this model has variables of {total / 2**30:.1f} GiB, and far fewer numbers for them", file=path, hint=_HINT)
+        raise UserError(
+            f"this model has variables of {total / 2**30:.1f} GiB, and far fewer numbers for them",
+            file=path,
+            hint=_HINT,
+        )
     for given in model.inputs:
         if any(side is not None and side > LARGEST_INPUT for side in given.shape[1:]):
-            raise UserError(f"this model takes pictures of {tuple(given.shape[1:])}, too large for a face", file=path, hint=_HINT)
+            raise UserError(
+                f"this model takes pictures of {tuple(given.shape[1:])}, too large for a face", file=path, hint=_HINT
+            )
 
 
 # --- Keras 2 ---------------------------------------------------------------------------------------------------------------------
+
 
 def translate(config: dict) -> dict:
     """An architecture with what Keras 2 wrote in another form in the form of Keras 3; one of Keras 3 comes back as it is."""
     homes = _homes()
     for part in list(_parts(config)):
-        if part.get("class_name") == "FixedDropout":        # of the `efficientnet` package: Dropout, with the shape worked out at run time
+        if (
+            part.get("class_name") == "FixedDropout"
+        ):  # of the `efficientnet` package: Dropout, with the shape worked out at run time
             part |= {"class_name": "Dropout"}
             part |= {k: None for k in ("module", "registered_name") if k in part}
-        if part.get("class_name") == "Model":               # what Keras 1 and 2.2 called it
+        if part.get("class_name") == "Model":  # what Keras 1 and 2.2 called it
             part["class_name"] = "Functional"
-        if isinstance(part.get("class_name"), str) and "config" in part and part.get("module") is None and part["class_name"] in homes:
-            part["module"] = homes[part["class_name"]]      # .h5 files name a class alone
+        if (
+            isinstance(part.get("class_name"), str)
+            and "config" in part
+            and part.get("module") is None
+            and part["class_name"] in homes
+        ):
+            part["module"] = homes[part["class_name"]]  # .h5 files name a class alone
         options = part.get("config")
         if not isinstance(options, dict) or not isinstance(part.get("class_name"), str):
             continue
         for ends in ("input_layers", "output_layers"):
-            if _is_old(options) and isinstance(options.get(ends), list) and len(options[ends]) == 1 and isinstance(options[ends][0], list):
-                (options[ends],) = options[ends]            # a list of one is one; Keras 3 would give a list of one
+            if (
+                _is_old(options)
+                and isinstance(options.get(ends), list)
+                and len(options[ends]) == 1
+                and isinstance(options[ends][0], list)
+            ):
+                (options[ends],) = options[ends]  # a list of one is one; Keras 3 would give a list of one
         if part["class_name"] == "BatchNormalization" and isinstance(options.get("axis"), list):
             (options["axis"],) = options["axis"]
         if part["class_name"] in ("DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose"):
             if options.get("groups", 1) == 1:
                 options.pop("groups", None)
-        if part["class_name"] == "DepthwiseConv2D":         # Keras 1 and 2 inherited the options of Conv2D
+        if part["class_name"] == "DepthwiseConv2D":  # Keras 1 and 2 inherited the options of Conv2D
             for name in ("kernel_initializer", "kernel_regularizer", "kernel_constraint", "filters"):
                 options.pop(name, None)
         if part["class_name"] in ("LSTM", "GRU", "SimpleRNN"):
@@ -293,7 +366,11 @@ def translate(config: dict) -> dict:
                 options.pop(name, None)
         for name, value in options.items():
             # The packages' own names for functions that Keras has; initializers are overwritten by the weights anyway.
-            if name.endswith("_initializer") and isinstance(value, dict) and str(value.get("class_name")).startswith("Efficient"):
+            if (
+                name.endswith("_initializer")
+                and isinstance(value, dict)
+                and str(value.get("class_name")).startswith("Efficient")
+            ):
                 options[name] = {"class_name": "GlorotUniform", "config": {}}
             elif isinstance(value, dict) and value.get("class_name") == "__tuple__":
                 options[name] = value.get("items")
@@ -305,5 +382,9 @@ def translate(config: dict) -> dict:
 def _is_old(options: dict) -> bool:
     """Whether a graph's connections are lists, as Keras 1 and 2 wrote them; Keras 3 writes dicts."""
     layers = options.get("layers")
-    nodes = [node for layer in layers if isinstance(layer, dict) for node in layer.get("inbound_nodes") or []] if isinstance(layers, list) else []
+    nodes = (
+        [node for layer in layers if isinstance(layer, dict) for node in layer.get("inbound_nodes") or []]
+        if isinstance(layers, list)
+        else []
+    )
     return any(isinstance(node, list) for node in nodes)

@@ -38,7 +38,9 @@ _MODULES = {
 
 def names(kind: str | None = None) -> list[str]:
     """The names of all architectures, or of one kind, `"frame"` or `"sequence"`."""
-    return [name for name in _MODULES if kind is None or module(name).KIND == kind]   # each module is light: Keras is imported on build
+    return [
+        name for name in _MODULES if kind is None or module(name).KIND == kind
+    ]  # each module is light: Keras is imported on build
 
 
 def module(name: str) -> ModuleType:
@@ -52,7 +54,9 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"{__package__}.{_MODULES[name]}")
 
 
-def build(name: str, *, input_size: int | None = None, weights: str | Path = "none", dropout: float | None = None, **options):
+def build(
+    name: str, *, input_size: int | None = None, weights: str | Path = "none", dropout: float | None = None, **options
+):
     """A Keras model, not compiled.
 
     Args:
@@ -71,13 +75,17 @@ def build(name: str, *, input_size: int | None = None, weights: str | Path = "no
     # A sequence model with another feature extractor than its own takes faces of that one's size.
     network = module(options["features"]) if options.get("features") else arch
     if network.KIND != "frame" and network is not arch:
-        raise UserError(f"{network.NAME} is not a frame model and cannot give features", hint="one of: " + ", ".join(names("frame")))
+        raise UserError(
+            f"{network.NAME} is not a frame model and cannot give features", hint="one of: " + ", ".join(names("frame"))
+        )
     size = network.INPUT_SIZE if input_size is None else int(input_size)
     if dropout is not None:
         options["dropout"] = dropout
     minimum = getattr(network, "MIN_INPUT_SIZE", 32)
     if size < minimum:
-        raise UserError(f"{name} needs faces of at least {minimum} pixels, not {size}", hint=f"--image-size {minimum} or more")
+        raise UserError(
+            f"{name} needs faces of at least {minimum} pixels, not {size}", hint=f"--image-size {minimum} or more"
+        )
     if str(weights) in ("none", "imagenet") or hasattr(arch, "FEATURES"):
         return arch.build(size, weights=str(weights), **options)
     model = arch.build(size, weights="none", **options)

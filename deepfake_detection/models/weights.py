@@ -12,8 +12,8 @@ import dataclasses
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from ..errors import UserError
 from . import model_file
@@ -71,14 +71,18 @@ def imagenet_backbone(application: str, input_shape: tuple[int, int, int]):
     try:
         # Keras announces a download on standard output, where only results belong.
         with _download_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stdout(sys.stderr):
-            return getattr(keras.applications, application)(include_top=False, weights="imagenet", input_shape=input_shape)
+            return getattr(keras.applications, application)(
+                include_top=False, weights="imagenet", input_shape=input_shape
+            )
     except Exception as e:
         # get_file wraps every network failure in a plain Exception whose text starts so; anything else is a bug and must raise.
         if not isinstance(e, OSError) and "URL fetch failure" not in str(e):
             raise
         reason = re.sub(r"^<urlopen error (.*)>$", r"\1", str(e).rsplit(" -- ", 1)[-1]) or type(e).__name__
-        raise WeightsUnavailable(f"the ImageNet weights of {application} cannot be downloaded ({reason})",
-                                 hint="give a file with --weights PATH, or --weights none") from None
+        raise WeightsUnavailable(
+            f"the ImageNet weights of {application} cannot be downloaded ({reason})",
+            hint="give a file with --weights PATH, or --weights none",
+        ) from None
 
 
 def copy_by_name(source, target) -> None:
@@ -121,7 +125,9 @@ def load_into(model, path: str | Path) -> Report:
 
     path = Path(path)
     source = _read(path)
-    targets = [layer for layer in leaf_layers(model) if layer.weights and not isinstance(layer, keras.layers.Normalization)]
+    targets = [
+        layer for layer in leaf_layers(model) if layer.weights and not isinstance(layer, keras.layers.Normalization)
+    ]
     assigned = _match(source, targets)
     filled, left, n_filled = [], [], 0
     for layer in targets:
@@ -136,16 +142,22 @@ def load_into(model, path: str | Path) -> Report:
     backbone_total = sum(layer.count_params() for layer in backbone)
     backbone_filled = sum(layer.count_params() for layer in backbone if layer.name in assigned)
     if not filled or backbone_filled < MIN_FILLED * backbone_total:
-        raise UserError(f"these weights are not of the architecture {model.name} "
-                        f"({backbone_filled / max(backbone_total, 1):.0%} of its feature extractor fits)",
-                        file=path, hint="choose the architecture they were saved from with --architecture, or --weights none")
+        raise UserError(
+            f"these weights are not of the architecture {model.name} "
+            f"({backbone_filled / max(backbone_total, 1):.0%} of its feature extractor fits)",
+            file=path,
+            hint="choose the architecture they were saved from with --architecture, or --weights none",
+        )
     return Report(str(path), filled, left, n_filled / total)
 
 
 def leaf_layers(model) -> list:
     """All layers of a model that hold no other layers, in the order of creation, also of models inside it."""
-    return [layer for layer in model._flatten_layers(include_self=False, recursive=True)
-            if not list(layer._flatten_layers(include_self=False, recursive=True))]
+    return [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        if not list(layer._flatten_layers(include_self=False, recursive=True))
+    ]
 
 
 def _read(path: Path) -> list[tuple[str, str, list]]:
@@ -154,12 +166,16 @@ def _read(path: Path) -> list[tuple[str, str, list]]:
 
     if not path.is_file():
         raise UserError("there is no such weights file", file=path, hint="give a .keras, .h5 or .weights.h5 file")
-    broken = UserError("this is not a weights file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file")
+    broken = UserError(
+        "this is not a weights file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file"
+    )
     kind = model_file.refuse_hostile(path)
     try:
         if kind == "zip":
             model = model_file.load(path)
-            return [(layer.name, _kind(layer.name), layer.get_weights()) for layer in leaf_layers(model) if layer.weights]
+            return [
+                (layer.name, _kind(layer.name), layer.get_weights()) for layer in leaf_layers(model) if layer.weights
+            ]
         with h5py.File(path, "r") as file:
             if "layer_names" in file.attrs or "model_weights" in file:
                 return _read_legacy(file["model_weights"] if "model_weights" in file else file)
@@ -174,7 +190,7 @@ def _read_legacy(group) -> list[tuple[str, str, list]]:
     text = lambda value: value.decode() if isinstance(value, bytes) else str(value)
     layers = []
     for name in map(text, group.attrs["layer_names"]):
-        by_layer: dict[str, list] = {}      # a model inside the model is one group with the weights of many layers
+        by_layer: dict[str, list] = {}  # a model inside the model is one group with the weights of many layers
         for weight in map(text, group[name].attrs["weight_names"]):
             parts = weight.split("/")
             by_layer.setdefault(parts[-2] if len(parts) > 1 else name, []).append(group[name][weight][()])
@@ -244,7 +260,7 @@ def set_imagenet_scaling(model) -> None:
 
     mean, deviation = np.array([0.485, 0.456, 0.406], "float32"), np.array([0.229, 0.224, 0.225], "float32")
     (layer,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
-    layer.set_weights([mean, deviation ** 2] + [np.zeros(w.shape, w.dtype) for w in layer.weights[2:]])
+    layer.set_weights([mean, deviation**2] + [np.zeros(w.shape, w.dtype) for w in layer.weights[2:]])
     layer.finalize_state()
 
 

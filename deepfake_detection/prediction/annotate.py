@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -27,7 +27,11 @@ FRAME_SIDE = 1000
 #: A box moves from one judged frame to the next where they are no further apart than this; else it stays for SHOWN_S around each.
 BETWEEN_S, SHOWN_S = 1.0, 0.3
 #: BGR; orange and blue are told apart by colour-blind eyes, and the word stands beside.
-COLOURS = {labels.VERDICT_FAKE: (20, 90, 240), labels.VERDICT_REAL: (240, 130, 40), labels.VERDICT_UNSURE: (40, 200, 240)}
+COLOURS = {
+    labels.VERDICT_FAKE: (20, 90, 240),
+    labels.VERDICT_REAL: (240, 130, 40),
+    labels.VERDICT_UNSURE: (40, 200, 240),
+}
 GREY = (170, 170, 170)
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 #: Time stamps a second.
@@ -61,7 +65,7 @@ class Track:
             if b.frame - a.frame == 1 and b.time_s - a.time_s <= BETWEEN_S:
                 part = (time_s - a.time_s) / (b.time_s - a.time_s)
                 return tuple(u + (v - u) * part for u, v in zip(a.box, b.box))
-        near = [f for f in self._faces[max(before, 0):after + 1] if abs(f.time_s - time_s) <= SHOWN_S]
+        near = [f for f in self._faces[max(before, 0) : after + 1] if abs(f.time_s - time_s) <= SHOWN_S]
         return min(near, key=lambda f: abs(f.time_s - time_s)).box if near else None
 
     def score(self, time_s: float) -> tuple[str, float | None]:
@@ -71,11 +75,16 @@ class Track:
             return "not judged", None
         word = self._thresholds.verdict(p_real)
         # Where the whole is UNSURE for a reason (faces too small, ...) no moment of it is FAKE or REAL.
-        held = self._person.verdict == labels.VERDICT_UNSURE and self._thresholds.verdict(self._person.p_real) != labels.VERDICT_UNSURE
+        held = (
+            self._person.verdict == labels.VERDICT_UNSURE
+            and self._thresholds.verdict(self._person.p_real) != labels.VERDICT_UNSURE
+        )
         return (labels.VERDICT_UNSURE if held else word), 1 - p_real
 
 
-def write_annotated(prediction, detector, path: str | Path, *, progress: Callable[[float, str], None] | None = None) -> None:
+def write_annotated(
+    prediction, detector, path: str | Path, *, progress: Callable[[float, str], None] | None = None
+) -> None:
     """Writes the annotated copy to `path` (written aside, renamed when whole).
 
     Raises:
@@ -85,16 +94,30 @@ def write_annotated(prediction, detector, path: str | Path, *, progress: Callabl
 
     from ..video.decode import FrameReader
     from ..video.resize import scale_for, scaled_size
+
     path = Path(path)
     if prediction.file.get("still"):
         raise UserError("this is a still picture", file=prediction.video, hint="its report shows the boxes: --report")
-    reader = FrameReader(Path(prediction.video), Sampling(EVEN, 1 << 40, detector.settings.max_seconds), scale=1, threads=detector.settings.threads)
-    tracks = [Track(p, own, detector._rule, detector.thresholds) for p in prediction.people
-              if (own := [f for f in prediction.faces if f.person == p.id])]
+    reader = FrameReader(
+        Path(prediction.video),
+        Sampling(EVEN, 1 << 40, detector.settings.max_seconds),
+        scale=1,
+        threads=detector.settings.threads,
+    )
+    tracks = [
+        Track(p, own, detector._rule, detector.thresholds)
+        for p in prediction.people
+        if (own := [f for f in prediction.faces if f.person == p.id])
+    ]
     total = max(len(reader.wanted), 1)
     with files.atomic_path(path) as partial:
         try:
-            with av.open(str(partial), "w", format=MUXERS[path.suffix.lower()], options={} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}) as out:
+            with av.open(
+                str(partial),
+                "w",
+                format=MUXERS[path.suffix.lower()],
+                options={} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"},
+            ) as out:
                 out.metadata["comment"] = "annotated by deepfake_detection; not the original video"
                 stream, last = None, -1
                 for frame in reader:
@@ -103,7 +126,11 @@ def write_annotated(prediction, detector, path: str | Path, *, progress: Callabl
                         judged = scaled_size(*source, scale_for(detector.resolved["scale"], source[0]))
                         size = _size(*source)
                         stream = _stream(out, size, reader.info.fps, detector.settings.threads)
-                    image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) if size != source else frame.image.copy()
+                    image = (
+                        cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+                        if size != source
+                        else frame.image.copy()
+                    )
                     draw(image, tracks, frame.time_s, (size[0] / judged[0], size[1] / judged[1]), prediction)
                     picture = av.VideoFrame.from_ndarray(image, format="bgr24")
                     last = max(last + 1, round(frame.time_s * TICKS))
@@ -115,7 +142,9 @@ def write_annotated(prediction, detector, path: str | Path, *, progress: Callabl
                     raise UserError("no frame of this video can be decoded", file=prediction.video, hint="is it whole?")
                 out.mux(stream.encode(None))
         except av.FFmpegError as e:
-            raise UserError(f"the annotated video cannot be written ({e.strerror})", file=path, hint="is there room on the disk?") from None
+            raise UserError(
+                f"the annotated video cannot be written ({e.strerror})", file=path, hint="is there room on the disk?"
+            ) from None
 
 
 def _size(width: int, height: int) -> tuple[int, int]:
@@ -125,7 +154,9 @@ def _size(width: int, height: int) -> tuple[int, int]:
 
 
 def _stream(container, size: tuple[int, int], fps: float, threads: int):
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "21", "preset": "veryfast"})
+    stream = container.add_stream(
+        "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "21", "preset": "veryfast"}
+    )
     stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = Fraction(1, TICKS)
@@ -148,7 +179,9 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
         x, y, w, h = box[0] * factors[0], box[1] * factors[1], box[2] * factors[0], box[3] * factors[1]
         word, p_fake = track.score(time_s)
         colour = COLOURS.get(word, GREY)
-        cv2.rectangle(image, (round(x), round(y)), (round(x + w), round(y + h)), colour, max(1, round(2.5 * unit)), cv2.LINE_AA)
+        cv2.rectangle(
+            image, (round(x), round(y)), (round(x + w), round(y + h)), colour, max(1, round(2.5 * unit)), cv2.LINE_AA
+        )
         text = f"{track.name}: {word}" + ("" if p_fake is None else f" {shown_percent(p_fake)}")
         label(image, text, (round(x), round(y)), unit, colour)
     whole = f"{int(time_s // 60)}:{time_s % 60:04.1f}   whole video: {prediction.verdict}"
@@ -160,9 +193,10 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
 def frame_picture(prediction, detector) -> dict | None:
     """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index", "people": names}; None
     without a face, or where it cannot be decoded a second time."""
-    from ..video.decode import FrameReader
     from ..detector import stills
     from ..detector.explain import data_uri
+    from ..video.decode import FrameReader
+
     if not prediction.faces:
         return None
     seen: dict[int, list] = {}
@@ -171,30 +205,62 @@ def frame_picture(prediction, detector) -> dict | None:
     known = {p.id: p for p in prediction.people}
     first = prediction.people[0].id
     # Most of those who count, the one who decides among them, then where this one is most suspicious.
-    best = max(seen.values(), key=lambda faces: (sum(known[f.person].well_seen for f in faces), any(f.person == first for f in faces),
-                                                 -min((f.p_real for f in faces if f.person == first), default=1.0)))
+    best = max(
+        seen.values(),
+        key=lambda faces: (
+            sum(known[f.person].well_seen for f in faces),
+            any(f.person == first for f in faces),
+            -min((f.p_real for f in faces if f.person == first), default=1.0),
+        ),
+    )
     try:
         if prediction.file.get("still"):
             frame = next(iter(stills.read(prediction.video, detector.resolved["scale"])))
         else:
-            with contextlib.closing(FrameReader(Path(prediction.video), _At(EVEN, index=best[0].index), scale=detector.resolved["scale"],
-                                                threads=detector.settings.threads)) as reader:
+            with contextlib.closing(
+                FrameReader(
+                    Path(prediction.video),
+                    _At(EVEN, index=best[0].index),
+                    scale=detector.resolved["scale"],
+                    threads=detector.settings.threads,
+                )
+            ) as reader:
                 frame = next(reader, None)
     except UserError:
         return None
     if frame is None:
         return None
-    factor = min(1.0, FRAME_SIDE / max(frame.image.shape[:2])) if max(frame.image.shape[:2]) > FRAME_SIDE else max(1.0, FRAME_SIDE / 2 / max(frame.image.shape[:2]))
-    image = cv2.resize(frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC) if factor != 1 else frame.image.copy()
+    factor = (
+        min(1.0, FRAME_SIDE / max(frame.image.shape[:2]))
+        if max(frame.image.shape[:2]) > FRAME_SIDE
+        else max(1.0, FRAME_SIDE / 2 / max(frame.image.shape[:2]))
+    )
+    image = (
+        cv2.resize(
+            frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        )
+        if factor != 1
+        else frame.image.copy()
+    )
     unit = max(0.7, max(image.shape[:2]) / 850)
     for face in best:
         person = known[face.person]
         colour = COLOURS.get(person.verdict if person.well_seen else "", GREY)
         x, y, w, h = (round(v * factor) for v in face.box)
         cv2.rectangle(image, (x, y), (x + w, y + h), colour, max(2, round(2.5 * unit)), cv2.LINE_AA)
-        label(image, f"{person_name(person.id)}: {person.verdict if person.well_seen else 'not judged'}", (x, y), unit, colour)
-    return {"picture": data_uri(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)), "time_s": frame.time_s, "index": frame.index,
-            "people": [person_name(f.person) for f in best]}
+        label(
+            image,
+            f"{person_name(person.id)}: {person.verdict if person.well_seen else 'not judged'}",
+            (x, y),
+            unit,
+            colour,
+        )
+    return {
+        "picture": data_uri(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)),
+        "time_s": frame.time_s,
+        "index": frame.index,
+        "people": [person_name(f.person) for f in best],
+    }
 
 
 @dataclass(frozen=True)
@@ -208,8 +274,9 @@ class _At(Sampling):
 
 
 def shown_percent(p_fake: float) -> str:
-    """"54 %", never 0 or 100, as in the report but in ASCII."""
+    """ "54 %", never 0 or 100, as in the report but in ASCII."""
     from ..reports.html import percent
+
     return percent(p_fake).replace("\u00a0", " ")
 
 
@@ -223,6 +290,6 @@ def label(image: np.ndarray, text: str, at: tuple[int, int], unit: float, colour
         (w, h), base = cv2.getTextSize(text, font, scale, thick)
     x = min(max(0, at[0]), max(0, image.shape[1] - w - 2 * pad))
     bottom = min(max(h + base + 2 * pad, at[1]), image.shape[0])
-    plate = image[bottom - h - base - 2 * pad:bottom, x:x + w + 2 * pad]
+    plate = image[bottom - h - base - 2 * pad : bottom, x : x + w + 2 * pad]
     plate[:] = plate // 5
     cv2.putText(image, text, (x + pad, bottom - base - pad), font, scale, colour, thick, cv2.LINE_AA)

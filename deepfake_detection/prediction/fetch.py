@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from ..errors import UserError
 
@@ -32,26 +32,50 @@ def fetched(url: str, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
     except ImportError:
         raise UserError("--url needs yt-dlp, which is not installed", hint="pip install yt-dlp") from None
     with tempfile.TemporaryDirectory(prefix="deepfake-url-") as folder:
-        options = {"outtmpl": str(Path(folder) / "video.%(ext)s"), "noplaylist": True, "playlist_items": "1", "quiet": True,
-                   "no_warnings": True, "noprogress": True, "max_filesize": max_bytes, "format": "best[ext=mp4]/best",
-                   "retries": 2, "socket_timeout": 20, "cachedir": False, "enable_file_urls": False, "logger": _Silent()}
+        options = {
+            "outtmpl": str(Path(folder) / "video.%(ext)s"),
+            "noplaylist": True,
+            "playlist_items": "1",
+            "quiet": True,
+            "no_warnings": True,
+            "noprogress": True,
+            "max_filesize": max_bytes,
+            "format": "best[ext=mp4]/best",
+            "retries": 2,
+            "socket_timeout": 20,
+            "cachedir": False,
+            "enable_file_urls": False,
+            "logger": _Silent(),
+        }
         try:
             with yt_dlp.YoutubeDL(options) as loader:
                 loader.extract_info(url, download=True)
         except yt_dlp.utils.YoutubeDLError as e:
             reason = str(e).removeprefix("ERROR: ").splitlines()[0].split("; please report")[0]
             raise UserError(f"cannot download ({reason})", file=url, hint="does it open in a browser?") from None
-        files = [f for f in Path(folder).iterdir() if f.name.startswith("video.") and f.suffix not in (".part", ".ytdl")]
+        files = [
+            f for f in Path(folder).iterdir() if f.name.startswith("video.") and f.suffix not in (".part", ".ytdl")
+        ]
         if not files:
-            raise UserError(f"nothing was downloaded: no video there, or larger than {max_bytes >> 20} MiB", file=url,
-                            hint="give the address of one video")
+            raise UserError(
+                f"nothing was downloaded: no video there, or larger than {max_bytes >> 20} MiB",
+                file=url,
+                hint="give the address of one video",
+            )
         yield files[0]
 
 
 class _Silent:
     """yt-dlp's messages come back as exceptions; printing them as well would say everything twice."""
 
-    def debug(self, message): pass
-    def info(self, message): pass
-    def warning(self, message): pass
-    def error(self, message): pass
+    def debug(self, message):
+        pass
+
+    def info(self, message):
+        pass
+
+    def warning(self, message):
+        pass
+
+    def error(self, message):
+        pass

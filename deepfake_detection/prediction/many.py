@@ -16,8 +16,8 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
 
 from .. import files
 from ..errors import UserError
@@ -35,8 +35,26 @@ KEPT = 16
 VIDEO_BYTES = 16 << 30
 
 #: Columns of --csv. No times of ours in it: a second run gives the same bytes. The last three are the video's (`files.source_stamp`).
-CSV_COLUMNS = ("video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
-               "people", "people_p_real", "model", "settings", "error", "note", "report", "bytes", "mtime", "sha256")
+CSV_COLUMNS = (
+    "video",
+    "verdict",
+    "p_real",
+    "p_fake",
+    "interval_low",
+    "interval_high",
+    "frames_decoded",
+    "frames_with_face",
+    "people",
+    "people_p_real",
+    "model",
+    "settings",
+    "error",
+    "note",
+    "report",
+    "bytes",
+    "mtime",
+    "sha256",
+)
 
 
 def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[str]:
@@ -51,6 +69,7 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
     """
     from .. import video
     from ..detector.stills import is_picture_name
+
     found: list[str] = []
     for given in paths:
         path = Path(given)
@@ -63,10 +82,15 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
                 names = [*filter(video.is_video_name, names), *(still if pictures else ())]
                 inside += [os.path.join(folder, n) for n in names]
             if not inside and left:
-                raise UserError("no videos in this folder", file=path,
-                                hint=f"--pictures judges {count(left, 'still picture')} in it")
+                raise UserError(
+                    "no videos in this folder",
+                    file=path,
+                    hint=f"--pictures judges {count(left, 'still picture')} in it",
+                )
             if not inside:
-                raise UserError("no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}")
+                raise UserError(
+                    "no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}"
+                )
             found += sorted(inside)
         elif path.exists() or path.is_symlink():
             found.append(str(given))
@@ -113,13 +137,24 @@ def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
     """The row of --csv for a result object. `report`: path of its page; the result's `source` tells later whether the file is the same."""
     interval = result["interval"] or (None, None)
     number = lambda v: "" if v is None else f"{v:.6f}"
-    return {"video": cell(result["video"]), "verdict": result["verdict"] or "", "p_real": number(result["p_real"]),
-            "p_fake": number(result["p_fake"]), "interval_low": number(interval[0]), "interval_high": number(interval[1]),
-            "frames_decoded": result["frames_decoded"], "frames_with_face": result["frames_with_face"],
-            "people": len(result["people"]), "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
-            "model": cell(result["model"] or ""), "settings": settings, "error": cell(result["error"] or ""),
-            "note": cell("; ".join(filter(None, [result.get("note"), *(result.get("warnings") or ())]))),
-            "report": cell(report or ""), **_stamp_cells(result.get("source"))}
+    return {
+        "video": cell(result["video"]),
+        "verdict": result["verdict"] or "",
+        "p_real": number(result["p_real"]),
+        "p_fake": number(result["p_fake"]),
+        "interval_low": number(interval[0]),
+        "interval_high": number(interval[1]),
+        "frames_decoded": result["frames_decoded"],
+        "frames_with_face": result["frames_with_face"],
+        "people": len(result["people"]),
+        "people_p_real": " ".join(f"{p['id']}:{p['p_real']:.6f}" for p in result["people"]),
+        "model": cell(result["model"] or ""),
+        "settings": settings,
+        "error": cell(result["error"] or ""),
+        "note": cell("; ".join(filter(None, [result.get("note"), *(result.get("warnings") or ())]))),
+        "report": cell(report or ""),
+        **_stamp_cells(result.get("source")),
+    }
 
 
 def _stamp_cells(stamp: dict | None) -> dict:
@@ -153,7 +188,9 @@ class CsvFile:
             # The lock is a file of its own: the table is replaced by a rename at the end.
             self._lock = files.open_lock(lock)
         except BlockingIOError:
-            raise UserError("another run is writing to this table", file=path, hint="wait until it ends, or name another --csv") from None
+            raise UserError(
+                "another run is writing to this table", file=path, hint="wait until it ends, or name another --csv"
+            ) from None
         except OSError as e:
             if odd := files.odd_lock(e, lock):
                 raise odd from None
@@ -170,28 +207,40 @@ class CsvFile:
         # Videos that failed are tried again; the others stand, as long as their file is the same (`stands`).
         self.done = {name: row for name, row in self.rows.items() if not row["error"]}
         self._write(self.done.values())
-        self._handle = open(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC), "w", encoding="utf-8", newline="")
+        self._handle = open(
+            os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC),
+            "w",
+            encoding="utf-8",
+            newline="",
+        )
 
     def _read(self) -> dict[str, dict]:
         if not self.path.exists():
             return {}
         data = self.path.read_bytes()
-        text = data[:data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+        text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
         # A row may hold a quoted newline; a cut inside the quotes leaves an unbalanced last row, which has too few fields.
         reader = csv.reader(io.StringIO(text, newline=""))
         try:
             table = list(reader)
         except csv.Error as e:
-            raise UserError(f"not a table of verdicts ({e})", file=self.path, hint="name another --csv, or --force") from None
+            raise UserError(
+                f"not a table of verdicts ({e})", file=self.path, hint="name another --csv, or --force"
+            ) from None
         if not table:
             return {}
         if tuple(table[0]) != CSV_COLUMNS:
-            raise UserError("not a table that predict.py wrote", file=self.path, hint="name another --csv, or --force to replace it")
+            raise UserError(
+                "not a table that predict.py wrote", file=self.path, hint="name another --csv, or --force to replace it"
+            )
         rows = [dict(zip(CSV_COLUMNS, row)) for row in table[1:] if len(row) == len(CSV_COLUMNS)]
         other = next((r for r in rows if r["settings"] != self.settings), None)
         if other:
-            raise UserError(f"made with other settings ({other['settings']}, now {self.settings})", file=self.path,
-                            hint="name another --csv, or --force to make it again")
+            raise UserError(
+                f"made with other settings ({other['settings']}, now {self.settings})",
+                file=self.path,
+                hint="name another --csv, or --force to make it again",
+            )
         return {row["video"]: row for row in rows}
 
     def _write(self, rows: Iterable[dict]) -> None:
@@ -254,6 +303,7 @@ def _judged(worker: Worker, job: dict) -> dict:
     Read afterwards, so that a file which is refused at once costs no reading of its gigabytes; none if it changed meanwhile.
     """
     from ..detector.predictor import failed
+
     before = _stamp(job["video"], content=False) if job.get("stamp") else None
     try:
         result = worker.run({k: v for k, v in job.items() if k != "stamp"})
@@ -273,8 +323,9 @@ def _stamp(video: str, *, content: bool = True) -> dict | None:
         return None
 
 
-def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float = TIME_LIMIT_S,
-               limits: dict | None = None) -> Iterator[tuple[int, dict]]:
+def results_of(
+    jobs: list[dict], settings: dict, workers: int, *, time_limit_s: float = TIME_LIMIT_S, limits: dict | None = None
+) -> Iterator[tuple[int, dict]]:
     """Yields (position in `jobs`, result object) as jobs are done, in any order.
 
     A job that asks for a report or an annotated copy comes a second time when these are made; its "not_made" then says what could not
@@ -294,7 +345,7 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
     crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
 
     def serve(worker: Worker) -> None:
-        explained: list[tuple[int, dict]] = []        # judged by this worker, which still holds their faces
+        explained: list[tuple[int, dict]] = []  # judged by this worker, which still holds their faces
         try:
             while True:
                 try:
@@ -313,23 +364,25 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
                     explained = []
                 if job is None:
                     return
-        except BaseException as e:      # a bug as well: who waits for the results must hear of it
+        except BaseException as e:  # a bug as well: who waits for the results must hear of it
             done.put((-1, e))
         finally:
             worker.stop()
 
     threads: list[threading.Thread] = []
     try:
-        for worker in crew:     # all at once: each loads its model while the others do
-            with contextlib.suppress(Died):     # `run` tries again, and the video's row says so
+        for worker in crew:  # all at once: each loads its model while the others do
+            with contextlib.suppress(Died):  # `run` tries again, and the video's row says so
                 worker.start()
         for worker in crew:
             thread = threading.Thread(target=serve, args=(worker,), daemon=True)
             try:
                 thread.start()
-            except RuntimeError:        # "can't start new thread": as many as there are do the work
+            except RuntimeError:  # "can't start new thread": as many as there are do the work
                 if not threads:
-                    raise UserError("the system starts no more threads", hint="end other programs, or raise the limit (ulimit -u)") from None
+                    raise UserError(
+                        "the system starts no more threads", hint="end other programs, or raise the limit (ulimit -u)"
+                    ) from None
                 worker.stop()
                 continue
             threads.append(thread)
@@ -345,7 +398,7 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
             judged_once.add(at)
             yield at, result
     finally:
-        with contextlib.suppress(queue.Empty):      # an early end: what waits is not begun
+        with contextlib.suppress(queue.Empty):  # an early end: what waits is not begun
             while True:
                 waiting.get_nowait()
         for worker in crew:
@@ -353,13 +406,14 @@ def results_of(jobs: list[dict], settings: dict, workers: int, *, time_limit_s: 
         for thread in threads:
             thread.join()
         for worker in crew:
-            worker.stop()       # those that no thread served
+            worker.stop()  # those that no thread served
 
 
 def settings_text(settings: dict) -> str:
     """Everything that changes a score, short: `frames=32 sampling=even`; what is left to the model is not named."""
-    from ..places import MODEL_FOLDER
     from ..detector.predictor import Settings
+    from ..places import MODEL_FOLDER
+
     changed = {k: v for k, v in settings.items() if k not in ("threads", "model") and v != getattr(Settings, k)}
     stated = Path(settings.get("model") or MODEL_FOLDER) / "detector.json"
     if stated.is_file():
@@ -367,10 +421,23 @@ def settings_text(settings: dict) -> str:
     return " ".join(f"{k}={v}" for k, v in sorted(changed.items())) or "defaults"
 
 
-def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: Path | None = None, csv_file: Path | None = None,
-            report_folder: Path | None = None, annotate: Path | None = None, explain: str = "auto", force: bool = False,
-            time_limit_s: float = TIME_LIMIT_S, names: list[str] | None = None, unread: dict[str, str] | None = None,
-            searched: Iterable[str] = (), say: Callable[[str], None] = print) -> bool:
+def predict(
+    videos: list[str],
+    settings: dict,
+    *,
+    workers: int = 1,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    report_folder: Path | None = None,
+    annotate: Path | None = None,
+    explain: str = "auto",
+    force: bool = False,
+    time_limit_s: float = TIME_LIMIT_S,
+    names: list[str] | None = None,
+    unread: dict[str, str] | None = None,
+    searched: Iterable[str] = (),
+    say: Callable[[str], None] = print,
+) -> bool:
     """Judges videos, prints a line each and writes what was asked for: lines, rows and JSON first, then the explanations.
 
     Args:
@@ -399,11 +466,24 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
         jobs = []
         for video, name, report, copy in zip(videos, names, reports, copies):
             # JSON needs the whole object, a report the file: with those a row in the table alone is not enough.
-            if table and not json_file and all(p is None or p.is_file() for p in (report, copy)) and table.stands(name, video):
+            if (
+                table
+                and not json_file
+                and all(p is None or p.is_file() for p in (report, copy))
+                and table.stands(name, video)
+            ):
                 continue
-            jobs.append({"video": os.path.abspath(video), "name": name, "explain": explain, "shown_report": report and str(report),
-                         "report": report and str(report.absolute()), "annotate": copy and str(copy.absolute()),
-                         "stamp": table is not None})
+            jobs.append(
+                {
+                    "video": os.path.abspath(video),
+                    "name": name,
+                    "explain": explain,
+                    "shown_report": report and str(report),
+                    "report": report and str(report.absolute()),
+                    "annotate": copy and str(copy.absolute()),
+                    "stamp": table is not None,
+                }
+            )
         if len(jobs) < len(videos):
             say(f"{len(videos) - len(jobs)} of {count(len(videos), 'video')} already in {csv_file}")
         whole, failures = _run(jobs, settings, workers, table, json_file, time_limit_s, unread or {}, say)
@@ -421,22 +501,33 @@ def predict(videos: list[str], settings: dict, *, workers: int = 1, json_file: P
     return whole
 
 
-def _run(jobs: list[dict], settings: dict, workers: int, table: CsvFile | None, json_file: Path | None, time_limit_s: float,
-         unread: dict[str, str], say: Callable[[str], None]) -> tuple[bool, list[dict]]:
+def _run(
+    jobs: list[dict],
+    settings: dict,
+    workers: int,
+    table: CsvFile | None,
+    json_file: Path | None,
+    time_limit_s: float,
+    unread: dict[str, str],
+    say: Callable[[str], None],
+) -> tuple[bool, list[dict]]:
     """Judges `jobs`; says a line, appends a row each; writes the JSON as soon as the last verdict is there.
 
     Returns:
         whether all is well, and the result objects of the videos without a verdict.
     """
     from ..detector.predictor import failed
-    done: dict[int, dict] = {at: failed(job["name"], unread[job["name"]]) for at, job in enumerate(jobs) if job["name"] in unread}
+
+    done: dict[int, dict] = {
+        at: failed(job["name"], unread[job["name"]]) for at, job in enumerate(jobs) if job["name"] in unread
+    }
     whole, next_line = not done, 0
 
     def tell(at: int) -> None:
         nonlocal next_line
         if table:
             table.append(csv_row(done[at], table.settings, jobs[at]["shown_report"] if not done[at]["error"] else None))
-        done[at].pop("source", None)        # of the row only
+        done[at].pop("source", None)  # of the row only
         while next_line in done:
             _write(say, line_of(done[next_line]), len(jobs))
             next_line += 1
@@ -456,7 +547,9 @@ def _run(jobs: list[dict], settings: dict, workers: int, table: CsvFile | None, 
     steps = len(todo) * (2 if any(job.get(o) for job in jobs for o in OUTPUTS) else 1)
     for place, result in _progress(results, len(todo), steps):
         at = todo[place]
-        problems = result.get("not_made") or ([f"the report could not be made: {result['error']}"] if at in done and result["error"] else [])
+        problems = result.get("not_made") or (
+            [f"the report could not be made: {result['error']}"] if at in done and result["error"] else []
+        )
         whole = whole and not result["error"] and not problems
         for problem in problems:
             _write(say, f"{shown(jobs[at]['name'])}  {problem}", len(jobs))
@@ -484,14 +577,23 @@ def _progress(results: Iterator, videos: int, steps: int) -> Iterator:
     if videos < 2:
         return results
     from tqdm import tqdm
-    return tqdm(results, total=steps, unit="video" if steps == videos else "step", desc="predict", dynamic_ncols=True, disable=None)
+
+    return tqdm(
+        results,
+        total=steps,
+        unit="video" if steps == videos else "step",
+        desc="predict",
+        dynamic_ncols=True,
+        disable=None,
+    )
 
 
 def _write(say: Callable[[str], None], line: str, total: int) -> None:
     if total < 2 or say is not print:
         say(line)
-        sys.stdout.flush()      # read by a program, a line must not wait for the explanation that follows
+        sys.stdout.flush()  # read by a program, a line must not wait for the explanation that follows
     else:
         from tqdm import tqdm
+
         tqdm.write(line)  # stdout, without tearing the bar on stderr
         sys.stdout.flush()

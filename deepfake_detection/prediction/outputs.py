@@ -6,8 +6,8 @@ import json
 import os
 import re
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 from .. import files
 from ..errors import UserError
@@ -35,9 +35,14 @@ def report_names(videos: Sequence[str]) -> list[str]:
     # Case is no difference on some file systems.
     taken: set[str] = {Path(INDEX).stem}
     for video in videos:
-        parts = [re.sub(r"[^\w.+@ -]", "_", part).strip(". ") for part in Path(file_name(video) if "://" in video else video).with_suffix("").parts]
+        parts = [
+            re.sub(r"[^\w.+@ -]", "_", part).strip(". ")
+            for part in Path(file_name(video) if "://" in video else video).with_suffix("").parts
+        ]
         parts = [p for p in parts if p] or ["video"]
-        name = next((c for n in range(1, len(parts) + 1) if (c := _cut("-".join(parts[-n:]))).lower() not in taken), None)
+        name = next(
+            (c for n in range(1, len(parts) + 1) if (c := _cut("-".join(parts[-n:]))).lower() not in taken), None
+        )
         number = 2
         while name is None or name.lower() in taken:
             name, number = f"{_cut(parts[-1], LONGEST_NAME - 12)}-{number}", number + 1
@@ -63,7 +68,9 @@ def report_paths(folder: Path | None, names: Sequence[str]) -> list[Path | None]
     return [folder / f"{n}.html" for n in report_names(names)]
 
 
-def annotated_paths(target: Path | None, videos: Sequence[str], names: Sequence[str], searched: Sequence[str | Path] = ()) -> list[Path | None]:
+def annotated_paths(
+    target: Path | None, videos: Sequence[str], names: Sequence[str], searched: Sequence[str | Path] = ()
+) -> list[Path | None]:
     """The annotated copy of each video, or Nones: `target` itself for one video, else `<target>/<name>.mp4`.
 
     Args:
@@ -78,18 +85,34 @@ def annotated_paths(target: Path | None, videos: Sequence[str], names: Sequence[
         return [None] * len(videos)
     if target.suffix.lower() in VIDEO_SUFFIXES and not target.is_dir():
         if len(videos) != 1:
-            raise UserError(f"one file for the annotated copies of {len(videos)} videos", file=target, hint="name a folder: --annotate DIR")
+            raise UserError(
+                f"one file for the annotated copies of {len(videos)} videos",
+                file=target,
+                hint="name a folder: --annotate DIR",
+            )
         targets = [target]
     elif target.suffix and not target.is_dir() and len(videos) == 1:
-        raise UserError(f"an annotated video is {', '.join(VIDEO_SUFFIXES)}, not {target.suffix}", file=target, hint="--annotate out.mp4, or a folder")
+        raise UserError(
+            f"an annotated video is {', '.join(VIDEO_SUFFIXES)}, not {target.suffix}",
+            file=target,
+            hint="--annotate out.mp4, or a folder",
+        )
     else:
-        if any(Path(s).is_dir() and Path(s).resolve() in (target.resolve(), *target.resolve().parents) for s in searched):
-            raise UserError("the annotated videos would lie among the videos that are judged", file=target, hint="name a folder elsewhere")
+        if any(
+            Path(s).is_dir() and Path(s).resolve() in (target.resolve(), *target.resolve().parents) for s in searched
+        ):
+            raise UserError(
+                "the annotated videos would lie among the videos that are judged",
+                file=target,
+                hint="name a folder elsewhere",
+            )
         targets = [target / f"{n}.mp4" for n in report_names(names)]
     _make(targets[0].parent if targets else target, "annotated videos", "--annotate")
     for path in targets:
         if any(path.exists() and os.path.exists(v) and os.path.samefile(path, v) for v in videos):
-            raise UserError("this is a video that is judged; it is never written to", file=path, hint="name another --annotate")
+            raise UserError(
+                "this is a video that is judged; it is never written to", file=path, hint="name another --annotate"
+            )
     return targets
 
 
@@ -98,7 +121,9 @@ def _make(folder: Path, what: str, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_dead_partials(folder)
     except OSError as e:
-        raise UserError(f"cannot write {what} here ({e.strerror})", file=folder, hint=f"name another {option}") from None
+        raise UserError(
+            f"cannot write {what} here ({e.strerror})", file=folder, hint=f"name another {option}"
+        ) from None
 
 
 def write_index(folder: Path, failed: Sequence[dict] = ()) -> None:
@@ -108,9 +133,21 @@ def write_index(folder: Path, failed: Sequence[dict] = ()) -> None:
         failed: result objects of videos without a verdict (`predictor.failed`).
     """
     from ..reports import index
+
     rows = [row for path in sorted(folder.glob("*.json")) if (row := _row_of(path)) is not None]
-    rows += [{"video": file_name(r["video"]), "verdict": "ERROR", "reason": r["error"], "report": None, "p_fake": None, "people": None,
-              "made": None, "duration_s": None} for r in failed]
+    rows += [
+        {
+            "video": file_name(r["video"]),
+            "verdict": "ERROR",
+            "reason": r["error"],
+            "report": None,
+            "p_fake": None,
+            "people": None,
+            "made": None,
+            "duration_s": None,
+        }
+        for r in failed
+    ]
     files.write_text(folder / INDEX, index.page(rows))
 
 
@@ -121,7 +158,15 @@ def _row_of(path: Path) -> dict | None:
         data = json.loads(path.read_text(encoding="utf-8")) if page.is_file() else None
         if not isinstance(data, dict) or "evidence" not in data:
             return None
-        return {"video": str(data["video"]), "verdict": str(data["verdict"]), "reason": str(data.get("reason") or data.get("note") or ""), "report": page.name,
-                "p_fake": data["p_fake"], "people": len(data["people"]), "made": data.get("made"), "duration_s": (data.get("file") or {}).get("duration_s")}
+        return {
+            "video": str(data["video"]),
+            "verdict": str(data["verdict"]),
+            "reason": str(data.get("reason") or data.get("note") or ""),
+            "report": page.name,
+            "p_fake": data["p_fake"],
+            "people": len(data["people"]),
+            "made": data.get("made"),
+            "duration_s": (data.get("file") or {}).get("duration_s"),
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,12 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Callable
+from collections.abc import Callable
 
+from ..detector import messages
 from ..errors import UserError
 from ..video import sandbox
 from ..video.workers import MEMORY_BYTES as WORKER_MEMORY_BYTES
-from ..detector import messages
 
 COMMAND = [sys.executable, "-P", "-m", "deepfake_detection.prediction.worker"]
 #: Limits of a worker, the page's and predict.py's: address space, bytes of a file it writes, open files.
@@ -47,8 +47,12 @@ def limits_of(time_limit_s: float, *, memory_bytes: int = MEMORY_BYTES, threads:
         time_limit_s: wall time a job may take.
         threads: of one prediction.
     """
-    return {"memory_bytes": memory_bytes + (threads - 1) * THREAD_BYTES, "file_bytes": FILE_BYTES, "open_files": OPEN_FILES,
-            "job_cpu_s": math.ceil(time_limit_s * max(CPU_PER_SECOND, threads))}
+    return {
+        "memory_bytes": memory_bytes + (threads - 1) * THREAD_BYTES,
+        "file_bytes": FILE_BYTES,
+        "open_files": OPEN_FILES,
+        "job_cpu_s": math.ceil(time_limit_s * max(CPU_PER_SECOND, threads)),
+    }
 
 
 class Worker:
@@ -83,13 +87,21 @@ class Worker:
         self._ready = False
         for attempt in range(1, START_TRIES + 1):
             try:
-                self._process = subprocess.Popen([*COMMAND, self._argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
-                                                 # No GPU: nothing here is faster on it, and CUDA reserves more than the limit of memory.
-                                                 env=sandbox.environment(OMP_NUM_THREADS=str(self._threads), CUDA_VISIBLE_DEVICES="-1"))
+                self._process = subprocess.Popen(
+                    [*COMMAND, self._argument],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                    # No GPU: nothing here is faster on it, and CUDA reserves more than the limit of memory.
+                    env=sandbox.environment(OMP_NUM_THREADS=str(self._threads), CUDA_VISIBLE_DEVICES="-1"),
+                )
                 break
             except OSError as e:
                 if attempt == START_TRIES:
-                    raise Died(f"no worker process can be started ({e.strerror}) (hint: fewer --workers, or end other programs)") from None
+                    raise Died(
+                        f"no worker process can be started ({e.strerror}) (hint: fewer --workers, or end other programs)"
+                    ) from None
                 time.sleep(START_PAUSE_S)
         self._lines, self._begun = messages.Lines(self._process), time.monotonic()
 
@@ -111,7 +123,12 @@ class Worker:
             self.model, self._ready = message["ready"], True
         return self.model
 
-    def run(self, job: dict, progress: Callable[[float, str], None] | None = None, early: Callable[[dict], None] | None = None) -> dict:
+    def run(
+        self,
+        job: dict,
+        progress: Callable[[float, str], None] | None = None,
+        early: Callable[[dict], None] | None = None,
+    ) -> dict:
         """Runs one job and returns its result object.
 
         Args:
@@ -168,12 +185,14 @@ class Worker:
             raise Died(late) from None
         except messages.BadMessage as e:
             self.stop()
-            raise Died(f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please report it)") from None
+            raise Died(
+                f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please report it)"
+            ) from None
         raise Died(self._cause())
 
     def _cause(self) -> str:
         process = self._process
-        with contextlib.suppress(subprocess.TimeoutExpired):    # it may have closed its output and live on
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output and live on
             process.wait(END_S)
         self.stop()
         code = process.returncode

@@ -24,11 +24,12 @@ import threading
 from ..errors import UserError
 from ..video import sandbox
 
+
 def main(argument: str) -> int:
     """Runs until stdin closes. Returns the exit code."""
     options = json.loads(argument)
     sandbox.die_with_parent()
-    sandbox.leave_network()         # where the system allows it; before any thread
+    sandbox.leave_network()  # where the system allows it; before any thread
     # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -51,14 +52,22 @@ def main(argument: str) -> int:
     threading.Thread(target=read, daemon=True).start()
     try:
         from ..detector.predictor import Detector
+
         detector = Detector(**options["settings"])
         detector.warm()
     except UserError as e:
         send({"refused": {"what": e.what, "file": None if e.file is None else str(e.file), "hint": e.hint}})
         return 2
     except MemoryError:
-        send({"refused": {"what": "the model needs more memory than a worker may take", "file": str(options["settings"].get("model") or ""),
-                          "hint": "is it a detector's folder?"}})
+        send(
+            {
+                "refused": {
+                    "what": "the model needs more memory than a worker may take",
+                    "file": str(options["settings"].get("model") or ""),
+                    "hint": "is it a detector's folder?",
+                }
+            }
+        )
         return 2
     send({"ready": detector.model})
     kept: dict = {}
@@ -80,12 +89,16 @@ def work(detector, job: dict, send, kept: dict) -> dict:
     import cv2
 
     from ..detector.predictor import failed
+
     start = time.perf_counter()
     try:
-        prediction = kept.pop(job["video"], None) or detector.predict(job["video"], progress=lambda share, stage: send({"share": share, "stage": stage}))
+        prediction = kept.pop(job["video"], None) or detector.predict(
+            job["video"], progress=lambda share, stage: send({"share": share, "stage": stage})
+        )
         result = {**prediction.to_json(), "video": job["name"]}
         if job.get("keep"):
             from ..detector.explain import slim
+
             kept[job["video"]] = slim(prediction)
         elif job.get("report") or job.get("annotate"):
             send({"early": {**result, "seconds": round(time.perf_counter() - start, 3)}})
@@ -94,12 +107,18 @@ def work(detector, job: dict, send, kept: dict) -> dict:
         return {**result, "seconds": round(time.perf_counter() - start, 3)}
     except UserError as e:
         # The name the person gave, never the path the upload lies at.
-        return failed(job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model)
+        return failed(
+            job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model
+        )
     except (MemoryError, cv2.error) as e:
         if not sandbox.out_of_memory(e):
             raise
-        return failed(job["name"], "needs more memory than a worker may take (hint: is it a real video?)",
-                      seconds=time.perf_counter() - start, model=detector.model)
+        return failed(
+            job["name"],
+            "needs more memory than a worker may take (hint: is it a real video?)",
+            seconds=time.perf_counter() - start,
+            model=detector.model,
+        )
 
 
 #: What the outputs of a job are called.
@@ -110,10 +129,15 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
     """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict stands without."""
     import cv2
 
-    from .annotate import write_annotated
     from ..detector.explain import write_report
-    made = {"report": lambda tell: write_report(prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto", progress=tell),
-            "annotate": lambda tell: write_annotated(prediction, detector, job["annotate"], progress=tell)}
+    from .annotate import write_annotated
+
+    made = {
+        "report": lambda tell: write_report(
+            prediction, detector, job["report"], name=job["name"], method=job.get("explain") or "auto", progress=tell
+        ),
+        "annotate": lambda tell: write_annotated(prediction, detector, job["annotate"], progress=tell),
+    }
     problems = []
     for what, make in made.items():
         if not job.get(what):
@@ -123,7 +147,11 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
         except (UserError, OSError, MemoryError, cv2.error) as e:
             if isinstance(e, cv2.error) and not sandbox.out_of_memory(e):
                 raise
-            why = e.what if isinstance(e, UserError) else getattr(e, "strerror", None) or "it needs more memory than a worker may take"
+            why = (
+                e.what
+                if isinstance(e, UserError)
+                else getattr(e, "strerror", None) or "it needs more memory than a worker may take"
+            )
             problems.append(f"the {WORDS[what]} could not be made: {why}")
     return problems
 

@@ -29,6 +29,7 @@ _COMPRESSION = re.compile(r"(?:^|/)(c\d+|raw)$")
 
 # --- videos ------------------------------------------------------------------------------------------------------------------
 
+
 def video_table(scores, manifest=None):
     """A row a video, with its score by every rule.
 
@@ -55,10 +56,16 @@ def video_table(scores, manifest=None):
         said = pd.Series(dtype=str)
     table["status"] = ["ok" if v in persons else (said.get(v) or "no face") for v in table.index]
     if manifest is not None:
-        key = "video" if manifest.get("video", pd.Series(dtype=str)).isin(table.index).any() or "title" not in manifest else "title"
+        key = (
+            "video"
+            if manifest.get("video", pd.Series(dtype=str)).isin(table.index).any() or "title" not in manifest
+            else "title"
+        )
         known = manifest.drop_duplicates(key).set_index(key)
         if "set" in known:
-            known = known[known["set"].isin(set(known["set"].reindex(table.index).dropna())) | known.index.isin(table.index)]
+            known = known[
+                known["set"].isin(set(known["set"].reindex(table.index).dropna())) | known.index.isin(table.index)
+            ]
         table = table.reindex(table.index.union(known.index))
         for fact in facts:
             if fact in known:
@@ -66,7 +73,11 @@ def video_table(scores, manifest=None):
                 table[fact] = given.where(given.notna(), table[fact])
         if "status" in known:
             table["status"] = table["status"].where(table["status"].notna(), known["status"].reindex(table.index))
-        table["status"] = table["status"].where(~table["status"].isin(["", "ok"]) | table.index.isin(list(persons)), "no score").fillna("no score")
+        table["status"] = (
+            table["status"]
+            .where(~table["status"].isin(["", "ok"]) | table.index.isin(list(persons)), "no score")
+            .fillna("no score")
+        )
         table[facts] = table[facts].fillna("")
         table["group"] = table["group"].where(table["group"] != "", table.index.to_series())
     table["faces"] = [sum(len(p) for p in persons.get(v, {}).values()) for v in table.index]
@@ -86,21 +97,33 @@ def read_manifest(path: Path):
         UserError: it cannot be read, has neither column, or a label other than REAL, FAKE and empty.
     """
     import pandas as pd
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as e:
-        raise UserError(f"this list of videos cannot be read ({str(e).splitlines()[0]})", file=path, hint="it should be a CSV with a column video or title") from None
+        raise UserError(
+            f"this list of videos cannot be read ({str(e).splitlines()[0]})",
+            file=path,
+            hint="it should be a CSV with a column video or title",
+        ) from None
     if not {"video", "title"} & set(table.columns):
-        raise UserError("this list has neither a column video nor title", file=path, hint="see the manifest in docs/design.md")
+        raise UserError(
+            "this list has neither a column video nor title", file=path, hint="see the manifest in docs/design.md"
+        )
     if "label" in table:
         table["label"] = table["label"].str.strip().str.upper()
         odd = ~table["label"].isin([VERDICT_REAL, VERDICT_FAKE, ""])
         if odd.any():
-            raise UserError(f"row {int(odd.to_numpy().argmax()) + 1} has the label {table['label'][odd].iloc[0]!r}", file=path, hint="labels are REAL, FAKE or empty")
+            raise UserError(
+                f"row {int(odd.to_numpy().argmax()) + 1} has the label {table['label'][odd].iloc[0]!r}",
+                file=path,
+                hint="labels are REAL, FAKE or empty",
+            )
     return table
 
 
 # --- slices ------------------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -133,12 +156,15 @@ def slices(videos) -> list[Slice]:
         for manipulation in sorted(set(videos["manipulation"][inside & fake]) - {""}):
             of_it = inside & fake & (videos["manipulation"] == manipulation).to_numpy()
             parts = sorted(set(compression[of_it]))
-            for name, chosen in ((manipulation, parts), *(((f"{manipulation}/{part}", [part]) for part in parts) if len(parts) > 1 else ())):
+            for name, chosen in (
+                (manipulation, parts),
+                *(((f"{manipulation}/{part}", [part]) for part in parts) if len(parts) > 1 else ()),
+            ):
                 fakes, level = of_it & np.isin(compression, chosen), np.isin(compression, chosen)
                 originals = inside & real & level if (inside & real & level).any() else inside & real
                 result.append(Slice(dataset or "(no dataset)", name, fakes | originals))
     unique, seen = [], set()
-    for s in result:   # one manipulation in a dataset says the same as the dataset
+    for s in result:  # one manipulation in a dataset says the same as the dataset
         if s.rows.tobytes() not in seen or s.manipulation == ALL:
             unique.append(s)
         seen.add(s.rows.tobytes())
@@ -147,16 +173,34 @@ def slices(videos) -> list[Slice]:
 
 def coverage(videos) -> dict:
     """How many of the videos have a score, and what became of the others, over all and for each label."""
+
     def count(rows):
-        return {"videos": len(rows), "scored": int((rows["faces"] > 0).sum()),
-                **{s: int(n) for s, n in rows.loc[rows["faces"] == 0, "status"].value_counts().sort_index().items()}}
-    return {"all": count(videos), **{word: count(rows) for word, rows in sorted(videos.groupby(videos["label"].replace("", "unlabelled")))}}
+        return {
+            "videos": len(rows),
+            "scored": int((rows["faces"] > 0).sum()),
+            **{s: int(n) for s, n in rows.loc[rows["faces"] == 0, "status"].value_counts().sort_index().items()},
+        }
+
+    return {
+        "all": count(videos),
+        **{word: count(rows) for word, rows in sorted(videos.groupby(videos["label"].replace("", "unlabelled")))},
+    }
 
 
 # --- the evaluation ------------------------------------------------------------------------------------------------------------
 
-def run(path: str | Path, out: str | Path, *, compare: str | Path | None = None, manifest: str | Path | None = None, rule: str = "mean",
-        threshold: float = TIE_THRESHOLD, resamples: int = 1000, seed: int = 1) -> dict:
+
+def run(
+    path: str | Path,
+    out: str | Path,
+    *,
+    compare: str | Path | None = None,
+    manifest: str | Path | None = None,
+    rule: str = "mean",
+    threshold: float = TIE_THRESHOLD,
+    resamples: int = 1000,
+    seed: int = 1,
+) -> dict:
     """Writes evaluation.json, evaluation.csv and three pictures; returns what the JSON holds.
 
     Args:
@@ -184,16 +228,36 @@ def run(path: str | Path, out: str | Path, *, compare: str | Path | None = None,
     parts = [(s, r) for s in slices(judged) for r in RULES] if len(judged) else []
     rows = []
     for s, name in tqdm(parts, desc="metrics", unit="row", disable=None):
-        results = evaluate(y[s.rows], judged[name].to_numpy()[s.rows], groups[s.rows], n=resamples, seed=seed, threshold=threshold)
-        rows.append({"dataset": s.dataset, "manipulation": s.manipulation, "rule": name, "videos": int(s.rows.sum()),
-                     "real": int(y[s.rows].sum()), "fake": int((1 - y[s.rows]).sum()), "groups": len(set(groups[s.rows])),
-                     "faces": int(judged["faces"].to_numpy()[s.rows].sum()), "metrics": results})
+        results = evaluate(
+            y[s.rows], judged[name].to_numpy()[s.rows], groups[s.rows], n=resamples, seed=seed, threshold=threshold
+        )
+        rows.append(
+            {
+                "dataset": s.dataset,
+                "manipulation": s.manipulation,
+                "rule": name,
+                "videos": int(s.rows.sum()),
+                "real": int(y[s.rows].sum()),
+                "fake": int((1 - y[s.rows]).sum()),
+                "groups": len(set(groups[s.rows])),
+                "faces": int(judged["faces"].to_numpy()[s.rows].sum()),
+                "metrics": results,
+            }
+        )
     report = {
-        "scores": path.name, "rule": rule, "threshold": threshold, "resamples": resamples, "seed": seed, "level": 0.95,
+        "scores": path.name,
+        "rule": rule,
+        "threshold": threshold,
+        "resamples": resamples,
+        "seed": seed,
+        "level": 0.95,
         "score": "p_real = P(real), 1 real, 0 fake; in metrics with a positive class it is FAKE",
         "groups_known": bool(len(judged)) and bool((judged["group"] != judged["video"]).any()),
-        "coverage": coverage(videos), "rows": rows,
-        "comparison": None if compare is None else comparison(videos, Path(compare), known, rule, path.name, resamples, seed),
+        "coverage": coverage(videos),
+        "rows": rows,
+        "comparison": None
+        if compare is None
+        else comparison(videos, Path(compare), known, rule, path.name, resamples, seed),
     }
     write_json(out / JSON, report)
     write_csv(out / CSV, flat(rows))
@@ -212,12 +276,19 @@ def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: i
     both = both[(both["faces"] > 0) & (both["faces_b"] > 0)]
     odd = both[(both["label"] != "") & (both["label_b"] != "") & (both["label"] != both["label_b"])]
     if len(odd):
-        raise UserError(f"the two files disagree about the label of {len(odd)} video(s), e.g. {odd['video'].iloc[0]!r}", file=other,
-                        hint="compare scores of the same videos")
+        raise UserError(
+            f"the two files disagree about the label of {len(odd)} video(s), e.g. {odd['video'].iloc[0]!r}",
+            file=other,
+            hint="compare scores of the same videos",
+        )
     both["label"] = both["label"].where(both["label"] != "", both["label_b"])
     both = both[both["label"] != ""]
     if both.empty:
-        raise UserError(f"{name} and this file have no labelled video in common", file=other, hint="compare scores of the same videos")
+        raise UserError(
+            f"{name} and this file have no labelled video in common",
+            file=other,
+            hint="compare scores of the same videos",
+        )
     y = np.array([label_of(w) for w in both["label"]], dtype=np.int64)
     results = {}
     for key, metric in METRICS.items():
@@ -228,17 +299,34 @@ def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: i
             continue
         results[key] = {"a": a, "b": b, "difference": a - b}
         try:
-            interval = bootstrap_difference(metric, y, both[rule].to_numpy(), both[f"{rule}_b"].to_numpy(), both["group"].to_numpy(), n=resamples, seed=seed)
+            interval = bootstrap_difference(
+                metric,
+                y,
+                both[rule].to_numpy(),
+                both[f"{rule}_b"].to_numpy(),
+                both["group"].to_numpy(),
+                n=resamples,
+                seed=seed,
+            )
             results[key] |= {"low": interval.low, "high": interval.high, "p_value": interval.p_value}
         except MetricError as e:
             results[key] |= {"no_interval": e.reason}
-    return {"a": name, "b": other.name, "rule": rule, "videos": len(both), "groups": int(both["group"].nunique()),
-            "only_in_a": int((videos["faces"] > 0).sum()) - len(both), "only_in_b": int((theirs["faces"] > 0).sum()) - len(both), "metrics": results}
+    return {
+        "a": name,
+        "b": other.name,
+        "rule": rule,
+        "videos": len(both),
+        "groups": int(both["group"].nunique()),
+        "only_in_a": int((videos["faces"] > 0).sum()) - len(both),
+        "only_in_b": int((theirs["faces"] > 0).sum()) - len(both),
+        "metrics": results,
+    }
 
 
 def flat(rows: list[dict]):
     """The rows as a table: <metric>, <metric>_low, <metric>_high, and `refused` with the reasons for what is empty."""
     import pandas as pd
+
     lines = []
     for row in rows:
         line = {k: v for k, v in row.items() if k != "metrics"}
@@ -264,11 +352,14 @@ def pictures(judged, y, rule: str, out: Path, resamples: int, seed: int) -> list
         try:
             interval = bootstrap_groups(METRICS["auc"], y, p, judged["group"].to_numpy(), n=resamples, seed=seed)
         except MetricError:
-            interval = None   # the picture without its interval; refused altogether below where there is no AUC
+            interval = None  # the picture without its interval; refused altogether below where there is no AUC
         figures.plot_roc(y, p, path, title=f"ROC curve, videos ({rule})", interval=interval)
 
-    for name, draw in ((ROC, roc), (RELIABILITY, lambda path: figures.plot_reliability(y, p, path, title=f"Reliability, videos ({rule})")),
-                       (HISTOGRAM, lambda path: figures.plot_score_histogram(y, p, path, title=f"Scores of videos ({rule})"))):
+    for name, draw in (
+        (ROC, roc),
+        (RELIABILITY, lambda path: figures.plot_reliability(y, p, path, title=f"Reliability, videos ({rule})")),
+        (HISTOGRAM, lambda path: figures.plot_score_histogram(y, p, path, title=f"Scores of videos ({rule})")),
+    ):
         try:
             draw(out / name)
             drawn.append(name)
@@ -278,6 +369,7 @@ def pictures(judged, y, rule: str, out: Path, resamples: int, seed: int) -> list
 
 
 # --- for people ----------------------------------------------------------------------------------------------------------------
+
 
 def _cell(result: dict, short: bool = False) -> str:
     if "refused" in result:
@@ -294,24 +386,60 @@ def text(report: dict) -> str:
     rule, lines = report["rule"], []
     counts = report["coverage"]
     states = sorted({k for c in counts.values() for k in c} - {"videos", "scored"})
-    lines += [heading("Coverage"), table([[name, *(f"{c.get(k, 0):,}" for k in ("videos", "scored", *states)),
-                                           f"{c['scored'] / c['videos']:.1%}" if c["videos"] else "-"] for name, c in counts.items()],
-                                         ["", "videos", "scored", *states, "share scored"], "l" + "r" * (3 + len(states))), ""]
+    lines += [
+        heading("Coverage"),
+        table(
+            [
+                [
+                    name,
+                    *(f"{c.get(k, 0):,}" for k in ("videos", "scored", *states)),
+                    f"{c['scored'] / c['videos']:.1%}" if c["videos"] else "-",
+                ]
+                for name, c in counts.items()
+            ],
+            ["", "videos", "scored", *states, "share scored"],
+            "l" + "r" * (3 + len(states)),
+        ),
+        "",
+    ]
     rows = report["rows"]
     main = [r for r in rows if r["rule"] == rule]
     if not main:
         return "\n".join(lines + ["No video has both a label and a score, so no metric can be computed."])
     columns = list(METRICS)
-    note = f"95 % intervals from {report['resamples']:,} resamples of " + ("the groups" if report["groups_known"] else "the videos (the file names no groups)")
+    note = f"95 % intervals from {report['resamples']:,} resamples of " + (
+        "the groups" if report["groups_known"] else "the videos (the file names no groups)"
+    )
     for chosen in (columns[:4], columns[4:]):
-        lines += [heading(f"Videos by dataset and manipulation, rule {rule}") if chosen is not columns[4:] and chosen[0] == columns[0] else "",
-                  table([[r["dataset"], r["manipulation"], f"{r['real']:,}+{r['fake']:,}", *(_cell(r["metrics"][m]) for m in chosen)] for r in main],
-                        ["dataset", "manipulation", "real+fake", *(METRICS[m].label for m in chosen)], "llr" + "r" * len(chosen))]
+        lines += [
+            heading(f"Videos by dataset and manipulation, rule {rule}")
+            if chosen is not columns[4:] and chosen[0] == columns[0]
+            else "",
+            table(
+                [
+                    [
+                        r["dataset"],
+                        r["manipulation"],
+                        f"{r['real']:,}+{r['fake']:,}",
+                        *(_cell(r["metrics"][m]) for m in chosen),
+                    ]
+                    for r in main
+                ],
+                ["dataset", "manipulation", "real+fake", *(METRICS[m].label for m in chosen)],
+                "llr" + "r" * len(chosen),
+            ),
+        ]
     lines += [note + "; FAKE is the positive class; p_real >= " + f"{report['threshold']:g} is REAL.", ""]
     whole = [r for r in rows if r["dataset"] == ALL]
-    lines += [heading("Aggregation rules side by side, all videos"),
-              table([[r["rule"], *(_cell(r["metrics"][m], short=True) for m in columns)] for r in whole],
-                    ["rule", *(METRICS[m].label for m in columns)], "l" + "r" * len(columns)), ""]
+    lines += [
+        heading("Aggregation rules side by side, all videos"),
+        table(
+            [[r["rule"], *(_cell(r["metrics"][m], short=True) for m in columns)] for r in whole],
+            ["rule", *(METRICS[m].label for m in columns)],
+            "l" + "r" * len(columns),
+        ),
+        "",
+    ]
     reasons: dict = {}
     for r in main:
         for name, result in r["metrics"].items():
@@ -320,22 +448,47 @@ def text(report: dict) -> str:
                 what = METRICS[name].label + ("" if "refused" in result else " interval")
                 reasons.setdefault((r["dataset"], r["manipulation"], reason), []).append(what)
     if reasons:
-        lines += [heading("Not computed"), *(f"{d} / {m}: {', '.join(what)}: {reason}" for (d, m, reason), what in reasons.items()), ""]
+        lines += [
+            heading("Not computed"),
+            *(f"{d} / {m}: {', '.join(what)}: {reason}" for (d, m, reason), what in reasons.items()),
+            "",
+        ]
     c = report["comparison"]
     if c:
-        lines += [heading(f"Paired comparison, rule {c['rule']}: A = {c['a']}, B = {c['b']}"),
-                  f"{c['videos']:,} videos that both score, {c['groups']:,} groups; only in A {c['only_in_a']:,}, only in B {c['only_in_b']:,}"]
+        lines += [
+            heading(f"Paired comparison, rule {c['rule']}: A = {c['a']}, B = {c['b']}"),
+            f"{c['videos']:,} videos that both score, {c['groups']:,} groups; only in A {c['only_in_a']:,}, only in B {c['only_in_b']:,}",
+        ]
         body = []
         for name, r in c["metrics"].items():
             if "refused" in r:
                 body.append([METRICS[name].label, "-", "-", "-", "-", "", r["refused"]])
                 continue
             if "no_interval" in r:
-                body.append([METRICS[name].label, f"{r['a']:.3f}", f"{r['b']:.3f}", f"{r['difference']:+.3f}", "-", "-", r["no_interval"]])
+                body.append(
+                    [
+                        METRICS[name].label,
+                        f"{r['a']:.3f}",
+                        f"{r['b']:.3f}",
+                        f"{r['difference']:+.3f}",
+                        "-",
+                        "-",
+                        r["no_interval"],
+                    ]
+                )
                 continue
             sure = r["low"] > 0 or r["high"] < 0
             better = "A" if (r["difference"] > 0) == METRICS[name].higher_is_better else "B"
-            body.append([METRICS[name].label, f"{r['a']:.3f}", f"{r['b']:.3f}", f"{r['difference']:+.3f}", f"{r['low']:+.3f} to {r['high']:+.3f}",
-                         f"{r['p_value']:.3f}", f"{better} is better" if sure else "no difference shown"])
+            body.append(
+                [
+                    METRICS[name].label,
+                    f"{r['a']:.3f}",
+                    f"{r['b']:.3f}",
+                    f"{r['difference']:+.3f}",
+                    f"{r['low']:+.3f} to {r['high']:+.3f}",
+                    f"{r['p_value']:.3f}",
+                    f"{better} is better" if sure else "no difference shown",
+                ]
+            )
         lines += [table(body, ["", "A", "B", "A - B", "95 % interval", "p", ""], "lrrrrrl"), ""]
     return "\n".join(lines).rstrip()

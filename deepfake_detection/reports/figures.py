@@ -20,11 +20,23 @@ REAL_COLOUR, FAKE_COLOUR, NEUTRAL, GRID = "#0072B2", "#D55E00", "#4d4d4d", "#d9d
 DPI = 150
 
 _STYLE = {
-    "font.family": "DejaVu Sans",   # comes with matplotlib: the same picture on every machine
-    "font.size": 11, "axes.titlesize": 13, "axes.titleweight": "bold", "axes.labelsize": 11.5, "legend.fontsize": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": NEUTRAL, "axes.linewidth": 0.9,
-    "axes.titlelocation": "left", "axes.titlepad": 14, "axes.axisbelow": True,
-    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.7, "legend.frameon": False,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 11,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 11.5,
+    "legend.fontsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": NEUTRAL,
+    "axes.linewidth": 0.9,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 14,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
 }
 
 
@@ -33,6 +45,7 @@ def _draw(path: str | Path, size: tuple[float, float], paint) -> Path:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
     path = Path(path)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -62,6 +75,7 @@ def _counts(y, unit: str) -> str:
 
 # --- training ----------------------------------------------------------------------------------------------------------------
 
+
 def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
     """`Loss.png` and `Accuracy.png` of a training.
 
@@ -75,29 +89,67 @@ def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
     Returns:
         The paths written. A picture without any curve is not written.
     """
-    columns = {str(name): np.asarray(history[name], dtype=float) for name in (history.keys() if isinstance(history, Mapping) else history.columns)}
+    columns = {
+        str(name): np.asarray(history[name], dtype=float)
+        for name in (history.keys() if isinstance(history, Mapping) else history.columns)
+    }
     written = []
-    for key, name, label, best in (("loss", "Loss.png", "Loss (binary cross-entropy)", np.nanargmin),
-                                   ("accuracy", "Accuracy.png", "Accuracy (share of faces)", np.nanargmax)):
-        curves = [(k, word, colour, style) for k, word, colour, style in
-                  ((key, "training", REAL_COLOUR, "-"), (f"val_{key}", "validation", FAKE_COLOUR, "--"))
-                  if k in columns and len(columns[k]) and not np.isnan(columns[k]).all()]
+    for key, name, label, best in (
+        ("loss", "Loss.png", "Loss (binary cross-entropy)", np.nanargmin),
+        ("accuracy", "Accuracy.png", "Accuracy (share of faces)", np.nanargmax),
+    ):
+        curves = [
+            (k, word, colour, style)
+            for k, word, colour, style in (
+                (key, "training", REAL_COLOUR, "-"),
+                (f"val_{key}", "validation", FAKE_COLOUR, "--"),
+            )
+            if k in columns and len(columns[k]) and not np.isnan(columns[k]).all()
+        ]
         if not curves:
             continue
 
         def paint(axes, curves=curves, key=key, label=label, best=best):
             from matplotlib.ticker import MaxNLocator, PercentFormatter
+
             note = ""
             for k, word, colour, style in curves:
                 values = columns[k]
-                epochs = columns[x] if x == "strength" else columns["epoch"] + 1 if "epoch" in columns else np.arange(1, len(values) + 1)
-                axes.plot(epochs, values, style, color=colour, linewidth=2, marker="o", markersize=4 if len(values) < 40 else 0, label=word)
+                epochs = (
+                    columns[x]
+                    if x == "strength"
+                    else columns["epoch"] + 1
+                    if "epoch" in columns
+                    else np.arange(1, len(values) + 1)
+                )
+                axes.plot(
+                    epochs,
+                    values,
+                    style,
+                    color=colour,
+                    linewidth=2,
+                    marker="o",
+                    markersize=4 if len(values) < 40 else 0,
+                    label=word,
+                )
                 if k.startswith("val_"):
                     at = int(best(values))
                     shown = f"{values[at]:.1%}" if key == "accuracy" else f"{values[at]:.3f}"
-                    where = f"at C = {epochs[at]:g}, classifier on frozen features" if x == "strength" else f"in epoch {int(epochs[at])} of {int(epochs[-1])}"
+                    where = (
+                        f"at C = {epochs[at]:g}, classifier on frozen features"
+                        if x == "strength"
+                        else f"in epoch {int(epochs[at])} of {int(epochs[-1])}"
+                    )
                     note = f"best validation {key}: {shown} {where}"
-                    axes.plot(epochs[at], values[at], "o", markersize=11, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
+                    axes.plot(
+                        epochs[at],
+                        values[at],
+                        "o",
+                        markersize=11,
+                        markerfacecolor="none",
+                        markeredgecolor=colour,
+                        markeredgewidth=1.8,
+                    )
             axes.set_xlabel("Inverse strength of the regularisation, C" if x == "strength" else "Epoch")
             axes.set_ylabel(label)
             if x == "strength":
@@ -108,21 +160,30 @@ def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
             if key == "accuracy":
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
                 low, high = axes.get_ylim()
-                if high - low < 0.1:   # a flat curve should look flat
+                if high - low < 0.1:  # a flat curve should look flat
                     low, high = (low + high) / 2 - 0.05, (low + high) / 2 + 0.05
                 axes.set_ylim(max(low, -0.02), min(high, 1.02))
             else:
                 axes.set_ylim(0, 1.12 * max(float(np.nanmax(columns[k])) for k, *_ in curves))
             axes.legend(loc="best")
             _title(axes, "Training " + key, note)
+
         written.append(_draw(Path(out_dir) / name, (7, 4.6), paint))
     return written
 
 
 # --- one set of scores ---------------------------------------------------------------------------------------------------------
 
-def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", threshold: float = TIE_THRESHOLD, unit: str = "videos",
-                   without_face: int = 0) -> Path:
+
+def plot_confusion(
+    y,
+    p,
+    path: str | Path,
+    title: str = "Confusion matrix",
+    threshold: float = TIE_THRESHOLD,
+    unit: str = "videos",
+    without_face: int = 0,
+) -> Path:
     """Confusion matrix: rows are the truth, columns the verdict; count and share of the row in each cell.
 
     Args:
@@ -136,9 +197,12 @@ def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", thre
         MetricError: no scores, NaN, or not in 0..1.
     """
     from ..metrics.scalar import checked
+
     y, p = checked(y, p)
     called_real = p >= threshold
-    counts = np.array([[((y == truth) & (called_real == verdict)).sum() for verdict in (True, False)] for truth in (REAL, FAKE)])
+    counts = np.array(
+        [[((y == truth) & (called_real == verdict)).sum() for verdict in (True, False)] for truth in (REAL, FAKE)]
+    )
 
     def paint(axes):
         import seaborn
@@ -146,21 +210,43 @@ def plot_confusion(y, p, path: str | Path, title: str = "Confusion matrix", thre
         totals = counts.sum(axis=1, keepdims=True)
         share = np.divide(counts, totals, out=np.zeros((2, 2)), where=totals > 0)
         words = [[f"{share[row, column]:.1%}" if totals[row, 0] else "none" for column in range(2)] for row in range(2)]
-        cells = np.array([[f"{counts[row, column]:,}\n{words[row][column]}" for column in range(2)] for row in range(2)])
-        seaborn.heatmap(share, annot=cells, fmt="", cmap="Blues", vmin=0, vmax=1.15, square=True, cbar=False, linewidths=4, linecolor="white",
-                        annot_kws={"fontsize": 20, "linespacing": 1.5}, xticklabels=["REAL", "FAKE"],      # 1.15: text on the darkest cell stays readable
-                        yticklabels=[f"REAL\n({totals[0, 0]:,})", f"FAKE\n({totals[1, 0]:,})"], ax=axes)
+        cells = np.array(
+            [[f"{counts[row, column]:,}\n{words[row][column]}" for column in range(2)] for row in range(2)]
+        )
+        seaborn.heatmap(
+            share,
+            annot=cells,
+            fmt="",
+            cmap="Blues",
+            vmin=0,
+            vmax=1.15,
+            square=True,
+            cbar=False,
+            linewidths=4,
+            linecolor="white",
+            annot_kws={"fontsize": 20, "linespacing": 1.5},
+            xticklabels=["REAL", "FAKE"],  # 1.15: text on the darkest cell stays readable
+            yticklabels=[f"REAL\n({totals[0, 0]:,})", f"FAKE\n({totals[1, 0]:,})"],
+            ax=axes,
+        )
         axes.tick_params(length=0, labelrotation=0)
         axes.set_xlabel("Verdict")
         axes.set_ylabel("Truth")
         axes.grid(False)
         right = int(np.trace(counts))
-        _title(axes, title, f"{right:,} of {len(y):,} {unit} right ({right / len(y):.1%}); REAL when p_real ≥ {threshold:g}"
-               + (f"; {without_face:,} without a face" if without_face else ""))
+        _title(
+            axes,
+            title,
+            f"{right:,} of {len(y):,} {unit} right ({right / len(y):.1%}); REAL when p_real ≥ {threshold:g}"
+            + (f"; {without_face:,} without a face" if without_face else ""),
+        )
+
     return _draw(path, (5.9, 5.6), paint)
 
 
-def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, unit: str = "videos", people: int | None = None) -> Path:
+def plot_roc(
+    y, p, path: str | Path, title: str = "ROC curve", interval=None, unit: str = "videos", people: int | None = None
+) -> Path:
     """ROC curve of finding fakes, with the AUC, its interval and the equal error rate.
 
     Args:
@@ -176,16 +262,29 @@ def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, un
     from sklearn.metrics import roc_curve
 
     from ..metrics import eer
+
     value, crossing = auc(y, p), eer(y, p)
     false_alarms, found, _ = roc_curve(np.asarray(y) == FAKE, -np.asarray(p, dtype=float), drop_intermediate=False)
 
     def paint(axes):
         from matplotlib.ticker import PercentFormatter
-        text = f"AUC {value:.3f}" + (f"  (95 % interval {interval[1]:.3f} to {interval[2]:.3f})" if interval is not None else "")
+
+        text = f"AUC {value:.3f}" + (
+            f"  (95 % interval {interval[1]:.3f} to {interval[2]:.3f})" if interval is not None else ""
+        )
         axes.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=1.3, label="guessing")
         axes.plot(false_alarms, found, color=REAL_COLOUR, linewidth=2.4, label=text, clip_on=False, zorder=3)
         axes.fill_between(false_alarms, found, color=REAL_COLOUR, alpha=0.08, linewidth=0)
-        axes.plot(crossing, 1 - crossing, "o", color=FAKE_COLOUR, markersize=8, label=f"equal error rate {crossing:.1%}", zorder=4, clip_on=False)
+        axes.plot(
+            crossing,
+            1 - crossing,
+            "o",
+            color=FAKE_COLOUR,
+            markersize=8,
+            label=f"equal error rate {crossing:.1%}",
+            zorder=4,
+            clip_on=False,
+        )
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_aspect("equal")
@@ -197,6 +296,7 @@ def plot_roc(y, p, path: str | Path, title: str = "ROC curve", interval=None, un
         axes.legend([handles[1], handles[2], handles[0]], [words[1], words[2], words[0]], loc="lower right")
         of = "" if people is None else f", of {people:,} {'person' if people == 1 else 'people'} (identity groups)"
         _title(axes, title, _counts(y, unit) + of)
+
     return _draw(path, (6.4, 6.4), paint)
 
 
@@ -213,6 +313,7 @@ def plot_reliability(y, p, path: str | Path, title: str = "Reliability", bins: i
     def paint(axes):
         from matplotlib.ticker import PercentFormatter
         from scipy.stats import beta
+
         x = np.array([r["mean_p_real"] for r in rows])
         share = np.array([r["share_real"] for r in rows])
         count = np.array([r["count"] for r in rows])
@@ -222,14 +323,40 @@ def plot_reliability(y, p, path: str | Path, title: str = "Reliability", bins: i
         high = np.where(reals < count, beta.ppf(0.975, reals + 1, np.maximum(count - reals, 1e-9)), 1)
         axes.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=1.3, label="a score that means what it says")
         # A line through bins of one or two videos would draw a trend that is not there.
-        axes.errorbar(x, share, yerr=[share - low, high - share], fmt="o-" if count.min() >= 10 else "o", color=REAL_COLOUR, ecolor=REAL_COLOUR, elinewidth=1.2, capsize=3,
-                      linewidth=2, markersize=6, label="this detector (95 % interval)", zorder=3)
+        axes.errorbar(
+            x,
+            share,
+            yerr=[share - low, high - share],
+            fmt="o-" if count.min() >= 10 else "o",
+            color=REAL_COLOUR,
+            ecolor=REAL_COLOUR,
+            elinewidth=1.2,
+            capsize=3,
+            linewidth=2,
+            markersize=6,
+            label="this detector (95 % interval)",
+            zorder=3,
+        )
         height = 0.14
-        axes.bar([(r["low"] + r["high"]) / 2 for r in rows], height * count / count.max(), width=0.92 / bins, bottom=-0.22,
-                 color="#bdbdbd", label="count", zorder=2)
+        axes.bar(
+            [(r["low"] + r["high"]) / 2 for r in rows],
+            height * count / count.max(),
+            width=0.92 / bins,
+            bottom=-0.22,
+            color="#bdbdbd",
+            label="count",
+            zorder=2,
+        )
         for r in rows:
-            axes.text((r["low"] + r["high"]) / 2, -0.22 + height * r["count"] / count.max() + 0.008, f"{r['count']:,}", ha="center",
-                      va="bottom", fontsize=8.5, color=NEUTRAL)
+            axes.text(
+                (r["low"] + r["high"]) / 2,
+                -0.22 + height * r["count"] / count.max() + 0.008,
+                f"{r['count']:,}",
+                ha="center",
+                va="bottom",
+                fontsize=8.5,
+                color=NEUTRAL,
+            )
         axes.axhline(-0.03, color=GRID, linewidth=0.8)
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.22, 1.03)
@@ -240,12 +367,21 @@ def plot_reliability(y, p, path: str | Path, title: str = "Reliability", bins: i
         axes.set_ylabel("Share that is REAL")
         handles, words = axes.get_legend_handles_labels()
         order = [words.index(w) for w in ("this detector (95 % interval)", "a score that means what it says")]
-        axes.legend([handles[i] for i in order], [words[i] for i in order], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        axes.legend(
+            [handles[i] for i in order],
+            [words[i] for i in order],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            ncols=2,
+        )
         _title(axes, title, f"{_counts(y, unit)};  ECE {ece(y, p):.3f}, log loss {log_loss(y, p):.3f}")
+
     return _draw(path, (6.4, 6.2), paint)
 
 
-def plot_score_histogram(y, p, path: str | Path, title: str = "Scores", bins: int = 20, thresholds=None, unit: str = "videos") -> Path:
+def plot_score_histogram(
+    y, p, path: str | Path, title: str = "Scores", bins: int = 20, thresholds=None, unit: str = "videos"
+) -> Path:
     """Histogram of p_real: reals above the axis, fakes below it.
 
     Args:
@@ -256,17 +392,28 @@ def plot_score_histogram(y, p, path: str | Path, title: str = "Scores", bins: in
         MetricError: no scores, NaN, or scores outside 0..1.
     """
     from ..metrics.scalar import checked
+
     y, p = checked(y, p)
     below, above = thresholds if thresholds is not None else (TIE_THRESHOLD, TIE_THRESHOLD)
 
     def paint(axes):
         from matplotlib.ticker import FuncFormatter, MaxNLocator
+
         edges = np.linspace(0, 1, bins + 1)
         counts = {}
         for label, sign, colour, word in ((REAL, 1, REAL_COLOUR, "REAL"), (FAKE, -1, FAKE_COLOUR, "FAKE")):
             counts[label], _ = np.histogram(p[y == label], edges)
-            axes.bar(edges[:-1], sign * counts[label], width=1 / bins, align="edge", color=colour, edgecolor="white", linewidth=0.8,
-                     label=f"{word} ({(y == label).sum():,})", hatch="" if label == REAL else "///")
+            axes.bar(
+                edges[:-1],
+                sign * counts[label],
+                width=1 / bins,
+                align="edge",
+                color=colour,
+                edgecolor="white",
+                linewidth=0.8,
+                label=f"{word} ({(y == label).sum():,})",
+                hatch="" if label == REAL else "///",
+            )
         axes.axhline(0, color=NEUTRAL, linewidth=1)
         for at in dict.fromkeys((below, above)):
             axes.axvline(at, color="#1a1a1a", linestyle="--", linewidth=1.2)
@@ -284,6 +431,7 @@ def plot_score_histogram(y, p, path: str | Path, title: str = "Scores", bins: in
         axes.set_ylabel(f"Number of {unit}")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         _title(axes, title, _counts(y, unit))
+
     return _draw(path, (7, 5), paint)
 
 

@@ -77,7 +77,9 @@ def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *
         decided: points take the colour of their zone; without, where the whole is UNSURE whatever single frames say, none.
     """
     duration = max(duration, faces[-1]["time_s"], 1e-9)
-    spots = [(1000 * f["time_s"] / duration, 1000 * f["p_real"], f) for f in faces]     # p_fake = 1 - p_real, and y grows down
+    spots = [
+        (1000 * f["time_s"] / duration, 1000 * f["p_real"], f) for f in faces
+    ]  # p_fake = 1 - p_real, and y grows down
     fake_top, real_top = 1000 * thresholds["fake_below"], 1000 * thresholds["real_above"]
     # A line is drawn only where the face was seen without a gap.
     steps = sorted(b["time_s"] - a["time_s"] for a, b in zip(faces, faces[1:]))
@@ -86,15 +88,22 @@ def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *
     for x, y, face in spots:
         line.append(f"{'L' if last is not None and face['time_s'] - last <= gap else 'M'}{x:.1f} {y:.1f}")
         last = face["time_s"]
-    dots = "".join(f'<path class="dot {_zone(f["p_real"], thresholds) if decided and f.get("votes", True) else "no-face"}" d="M{x:.1f} {y:.1f}h0">'
-                   f'<title>{clock(f["time_s"])}: {percent(1 - f["p_real"])}{"" if f.get("votes", True) else ", not counted"}</title></path>' for x, y, f in spots)
-    marks = "".join(f'<rect class="stretch" x="{1000 * a / duration:.1f}" y="970" width="{max(1000 * (b - a) / duration, 4):.1f}" height="30"/>'
-                    for a, b in stretches(faces, thresholds))
-    return (f'<svg class="plot" viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{_escape(label)}">'
-            f'<rect class="zone-fake" x="0" y="0" width="1000" height="{fake_top:.1f}"/>'
-            f'<rect class="zone-unsure" x="0" y="{fake_top:.1f}" width="1000" height="{real_top - fake_top:.1f}"/>'
-            f'<rect class="zone-real" x="0" y="{real_top:.1f}" width="1000" height="{1000 - real_top:.1f}"/>'
-            f'<path class="bound" d="M0 {fake_top:.1f}H1000M0 {real_top:.1f}H1000"/><path class="line" d="{"".join(line)}"/>{marks}{dots}</svg>')
+    dots = "".join(
+        f'<path class="dot {_zone(f["p_real"], thresholds) if decided and f.get("votes", True) else "no-face"}" d="M{x:.1f} {y:.1f}h0">'
+        f"<title>{clock(f['time_s'])}: {percent(1 - f['p_real'])}{'' if f.get('votes', True) else ', not counted'}</title></path>"
+        for x, y, f in spots
+    )
+    marks = "".join(
+        f'<rect class="stretch" x="{1000 * a / duration:.1f}" y="970" width="{max(1000 * (b - a) / duration, 4):.1f}" height="30"/>'
+        for a, b in stretches(faces, thresholds)
+    )
+    return (
+        f'<svg class="plot" viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{_escape(label)}">'
+        f'<rect class="zone-fake" x="0" y="0" width="1000" height="{fake_top:.1f}"/>'
+        f'<rect class="zone-unsure" x="0" y="{fake_top:.1f}" width="1000" height="{real_top - fake_top:.1f}"/>'
+        f'<rect class="zone-real" x="0" y="{real_top:.1f}" width="1000" height="{1000 - real_top:.1f}"/>'
+        f'<path class="bound" d="M0 {fake_top:.1f}H1000M0 {real_top:.1f}H1000"/><path class="line" d="{"".join(line)}"/>{marks}{dots}</svg>'
+    )
 
 
 def stretches(faces: list[dict], thresholds: dict) -> list[tuple[float, float]]:
@@ -114,10 +123,19 @@ def stretches(faces: list[dict], thresholds: dict) -> list[tuple[float, float]]:
 def zone_names(thresholds: dict) -> str:
     """Inline SVG beside the chart: the words of the zones and the probabilities that part them (144 units high, as the chart)."""
     fake, real = 144 * thresholds["fake_below"], 144 * thresholds["real_above"]
-    words = "".join(f'<text class="word" x="54" y="{(top + bottom) / 2 + 3.5:.1f}">{word}</text>'
-                    for word, top, bottom in ((labels.VERDICT_FAKE, 0, fake), (labels.VERDICT_UNSURE, fake, real), (labels.VERDICT_REAL, real, 144)) if bottom - top > 24)
-    bounds = "".join(f'<text x="54" y="{y + 3.5:.1f}">{100 * (1 - share):.0f} %</text>'
-                     for y, share in ((fake, thresholds["fake_below"]), (real, thresholds["real_above"])))
+    words = "".join(
+        f'<text class="word" x="54" y="{(top + bottom) / 2 + 3.5:.1f}">{word}</text>'
+        for word, top, bottom in (
+            (labels.VERDICT_FAKE, 0, fake),
+            (labels.VERDICT_UNSURE, fake, real),
+            (labels.VERDICT_REAL, real, 144),
+        )
+        if bottom - top > 24
+    )
+    bounds = "".join(
+        f'<text x="54" y="{y + 3.5:.1f}">{100 * (1 - share):.0f} %</text>'
+        for y, share in ((fake, thresholds["fake_below"]), (real, thresholds["real_above"]))
+    )
     return f'<svg class="zones" viewBox="0 0 56 144" aria-hidden="true">{words}{bounds}</svg>'
 
 
@@ -125,11 +143,13 @@ def gauge(p_fake: float, interval, thresholds: dict) -> str:
     """Inline SVG: where the probability lies between REAL (left) and FAKE (right)."""
     fake, real = 1000 * (1 - thresholds["fake_below"]), 1000 * (1 - thresholds["real_above"])
     low, high = (1000 * v for v in interval) if interval else (1000 * p_fake, 1000 * p_fake)
-    return (f'<svg class="gauge" viewBox="0 0 1000 40" preserveAspectRatio="none" aria-hidden="true">'
-            f'<rect class="zone-real" x="0" y="12" width="{real:.1f}" height="16"/>'
-            f'<rect class="zone-unsure" x="{real:.1f}" y="12" width="{fake - real:.1f}" height="16"/>'
-            f'<rect class="zone-fake" x="{fake:.1f}" y="12" width="{1000 - fake:.1f}" height="16"/>'
-            f'<path class="span" d="M{low:.1f} 20H{high:.1f}"/><path class="needle" d="M{1000 * p_fake:.1f} 2v36"/></svg>')
+    return (
+        f'<svg class="gauge" viewBox="0 0 1000 40" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="zone-real" x="0" y="12" width="{real:.1f}" height="16"/>'
+        f'<rect class="zone-unsure" x="{real:.1f}" y="12" width="{fake - real:.1f}" height="16"/>'
+        f'<rect class="zone-fake" x="{fake:.1f}" y="12" width="{1000 - fake:.1f}" height="16"/>'
+        f'<path class="span" d="M{low:.1f} 20H{high:.1f}"/><path class="needle" d="M{1000 * p_fake:.1f} 2v36"/></svg>'
+    )
 
 
 def _zone(p_real: float, thresholds: dict) -> str:
@@ -140,6 +160,7 @@ def _zone(p_real: float, thresholds: dict) -> str:
 
 def _escape(text: str) -> str:
     from markupsafe import escape
+
     return str(escape(text))
 
 
@@ -147,8 +168,14 @@ def _escape(text: str) -> str:
 def environment():
     """The templates, with the filters of this page."""
     import jinja2
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(percent=percent, span=span, clock=clock, size=size, bitrate=bitrate)
     return environment
 
@@ -166,7 +193,11 @@ def policy() -> str:
 
 
 #: Words for where a map was not drawn or how its check came out; the rest is `checked`.
-_METHODS = {"occlusion": "each part of a face is blurred in turn and the change of the score is noted (occlusion)", "gradcam": "Grad-CAM", "lime": "LIME on superpixels"}
+_METHODS = {
+    "occlusion": "each part of a face is blurred in turn and the change of the score is noted (occlusion)",
+    "gradcam": "Grad-CAM",
+    "lime": "LIME on superpixels",
+}
 
 
 def checked(check: dict) -> tuple[str, str]:
@@ -174,16 +205,24 @@ def checked(check: dict) -> tuple[str, str]:
     if check["word"] == "confirmed":
         colour = "orange" if check["sign"] == labels.VERDICT_FAKE else "blue"
         move = "falls" if check["marked"] < check["p_fake"] else "rises"
-        return "Heat map: confirmed", (f"When the {colour} part is blurred, the fake probability {move} from {percent(check['p_fake'])} to {percent(check['marked'])}. "
-                             f"When as much is blurred in other, random places it is {percent(check['elsewhere'])} on average.")
+        return "Heat map: confirmed", (
+            f"When the {colour} part is blurred, the fake probability {move} from {percent(check['p_fake'])} to {percent(check['marked'])}. "
+            f"When as much is blurred in other, random places it is {percent(check['elsewhere'])} on average."
+        )
     if check["word"] == "unconfirmed":
-        return "Heat map: unconfirmed", ("Blurring what the network seemed to look at most changed the score no more than blurring random other places, so no map is drawn.")
-    return "No place stands out", f"No single part of this face speaks for {check['sign']}: blurring any of them changes the score little, so no map is drawn."
+        return "Heat map: unconfirmed", (
+            "Blurring what the network seemed to look at most changed the score no more than blurring random other places, so no map is drawn."
+        )
+    return (
+        "No place stands out",
+        f"No single part of this face speaks for {check['sign']}: blurring any of them changes the score little, so no map is drawn.",
+    )
 
 
 def people_of(data: dict, duration: float) -> list[dict]:
     """What the report says of each person, in the order of the data (the one who decides first)."""
     from markupsafe import Markup
+
     thresholds, out = data["thresholds"], []
     for person in data["people"]:
         own = [f for f in data["faces"] if f["person"] == person["id"]]
@@ -191,15 +230,30 @@ def people_of(data: dict, duration: float) -> list[dict]:
         shots = [e for e in data["evidence"] if e["person"] == person["id"]]
         runs = stretches(own, thresholds)
         low, high = min(1 - f["p_real"] for f in own), max(1 - f["p_real"] for f in own)
-        label = (f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
-                 f"single frames between {percent(low)} and {percent(high)}" + ("; suspicious " + ", ".join(f"{clock(a)} to {clock(b)}" for a, b in runs) if runs else ""))
+        label = (
+            f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
+            f"single frames between {percent(low)} and {percent(high)}"
+            + ("; suspicious " + ", ".join(f"{clock(a)} to {clock(b)}" for a, b in runs) if runs else "")
+        )
         by_reason = person["verdict"] == labels.VERDICT_UNSURE and _zone(person["p_real"], thresholds) != "unsure"
         sizes = sorted(f["size_px"] for f in own if f.get("size_px"))
-        out.append({**person, "name": name, "picture": shots[0]["face"] if shots else None, "p_fake": 1 - person["p_real"], "seen": len(own),
-                    "reason": person.get("reason", ""), "range": person.get("frame_range") or person["interval"], "single": bool(person.get("frame_range")),
-                    "plot": Markup(timeline(own, duration, thresholds, label, decided=not by_reason)), "runs": [] if by_reason else runs,
-                    "sizes": (round(sizes[0]), round(sizes[-1])) if sizes else None, "faces": own,
-                    "evidence": [{**e, "told": checked(e["check"]) if e["check"] else None} for e in shots]})
+        out.append(
+            {
+                **person,
+                "name": name,
+                "picture": shots[0]["face"] if shots else None,
+                "p_fake": 1 - person["p_real"],
+                "seen": len(own),
+                "reason": person.get("reason", ""),
+                "range": person.get("frame_range") or person["interval"],
+                "single": bool(person.get("frame_range")),
+                "plot": Markup(timeline(own, duration, thresholds, label, decided=not by_reason)),
+                "runs": [] if by_reason else runs,
+                "sizes": (round(sizes[0]), round(sizes[-1])) if sizes else None,
+                "faces": own,
+                "evidence": [{**e, "told": checked(e["check"]) if e["check"] else None} for e in shots],
+            }
+        )
     return out
 
 
@@ -213,6 +267,7 @@ def video_report(data: dict) -> str:
         HTML text; the same data give the same text.
     """
     from markupsafe import Markup
+
     verdict, thresholds = data["verdict"], data["thresholds"]
     duration = max([data["file"]["duration_s"] or 0.0, *(f["time_s"] for f in data["faces"])], default=0.0)
     people = people_of(data, duration)
@@ -220,8 +275,26 @@ def video_report(data: dict) -> str:
     checks = [e["check"] for e in data["evidence"] if e["check"]]
     method = data["evidence"][0]["method"] if data["evidence"] else "none"
     shown = [p for p in people if p["well_seen"] and p["evidence"]] or people[:1]
-    return environment().get_template("report.html").render(
-        data=data, verdict=verdict, headline=HEADLINES[verdict], people=shown, others=[p for p in people if p not in shown], css=Markup(css), policy=policy(),
-        duration=duration, gauge=Markup(gauge(data["p_fake"], data.get("frame_range") or data["interval"], thresholds)) if data["p_fake"] is not None else "",
-        zones=Markup(zone_names(thresholds)), priors=[(prior, at_prior(data["p_fake"], prior)) for prior in PRIORS] if data["p_fake"] is not None else [],
-        confirmed=sum(c["word"] == "confirmed" for c in checks), checked=len(checks), method=_METHODS.get(method), labels=labels)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            data=data,
+            verdict=verdict,
+            headline=HEADLINES[verdict],
+            people=shown,
+            others=[p for p in people if p not in shown],
+            css=Markup(css),
+            policy=policy(),
+            duration=duration,
+            gauge=Markup(gauge(data["p_fake"], data.get("frame_range") or data["interval"], thresholds))
+            if data["p_fake"] is not None
+            else "",
+            zones=Markup(zone_names(thresholds)),
+            priors=[(prior, at_prior(data["p_fake"], prior)) for prior in PRIORS] if data["p_fake"] is not None else [],
+            confirmed=sum(c["word"] == "confirmed" for c in checks),
+            checked=len(checks),
+            method=_METHODS.get(method),
+            labels=labels,
+        )
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Sequence
+from collections.abc import Sequence
 
 from .html import TEMPLATES, environment
 
@@ -24,13 +24,22 @@ def page(rows: Sequence[dict]) -> str:
         HTML text, rows by verdict, then by fake probability, then by name.
     """
     from markupsafe import Markup
+
     css = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "index.css"))
     script = (TEMPLATES / "index.js").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    )
     rank = {word: i for i, word in enumerate(ORDER)}
-    ordered = sorted(rows, key=lambda r: (rank.get(r["verdict"], len(rank)), -(r["p_fake"] or 0), r["video"], r["report"] or ""))
+    ordered = sorted(
+        rows, key=lambda r: (rank.get(r["verdict"], len(rank)), -(r["p_fake"] or 0), r["video"], r["report"] or "")
+    )
     counts = [(word, n) for word in ORDER if (n := sum(r["verdict"] == word for r in rows))]
-    return environment().get_template("index.html").render(rows=ordered, counts=counts, rank=rank, css=Markup(css), script=Markup(script), policy=policy)
+    return (
+        environment()
+        .get_template("index.html")
+        .render(rows=ordered, counts=counts, rank=rank, css=Markup(css), script=Markup(script), policy=policy)
+    )
 
 
 def _hash(text: str) -> str:

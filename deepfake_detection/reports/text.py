@@ -16,7 +16,10 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], align: str, i
     """
     cells = [[str(c) for c in header], *([str(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) if a == "l" else c.rjust(w) for c, w, a in zip(row, widths, align)).rstrip() for row in cells]
+    lines = [
+        "  ".join(c.ljust(w) if a == "l" else c.rjust(w) for c, w, a in zip(row, widths, align)).rstrip()
+        for row in cells
+    ]
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(indent + line for line in lines)
 
@@ -27,7 +30,7 @@ def heading(text: str, underline: str = "-") -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """"19 of 20   95.0 %", or "none" when there is nothing to count."""
+    """ "19 of 20   95.0 %", or "none" when there is nothing to count."""
     return f"{part:,} of {whole:,}".rjust(16) + f"{part / whole:9.1%}".replace("%", " %") if whole else "none".rjust(16)
 
 

@@ -23,13 +23,18 @@ def load(config: dict, folder: str | Path) -> dict | None:
             table = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))[KEY]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-    return table if isinstance(table, dict) and table.get("materials") and all(_sound(m) for m in table["materials"]) else None
+    return (
+        table
+        if isinstance(table, dict) and table.get("materials") and all(_sound(m) for m in table["materials"])
+        else None
+    )
 
 
 def _sound(material) -> bool:
     try:
         return bool(material["name"]) and all(
-            material[k]["videos"] == sum(material[k][w] for w in ("REAL", "UNSURE", "FAKE")) for k in ("real", "fake"))
+            material[k]["videos"] == sum(material[k][w] for w in ("REAL", "UNSURE", "FAKE")) for k in ("real", "fake")
+        )
     except (KeyError, TypeError):
         return False
 
@@ -52,7 +57,9 @@ def nearest(materials: list[dict], facts: dict) -> tuple[dict, float]:
 
 def of_hundred(count: int, videos: int) -> str:
     """ "6 of 100 (92 of 1,500)", or the bare count where it is of few."""
-    return f"{count} of only {videos}" if videos < FEW else f"{count / videos * 100:.0f} of 100 ({count:,} of {videos:,})"
+    return (
+        f"{count} of only {videos}" if videos < FEW else f"{count / videos * 100:.0f} of 100 ({count:,} of {videos:,})"
+    )
 
 
 def wrong_among(material: dict, verdict: str, share_of_fakes: float) -> float | None:
@@ -71,21 +78,32 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
     out = []
     if verdict == labels.VERDICT_UNSURE:
         low, high = 100 * (1 - thresholds["real_above"]), 100 * (1 - thresholds["fake_below"])
-        out.append(f"The detector says UNSURE where the fake probability is between {low:.0f} and {high:.0f} %, or where too little can be seen: there it would err too often.")
+        out.append(
+            f"The detector says UNSURE where the fake probability is between {low:.0f} and {high:.0f} %, or where too little can be seen: there it would err too often."
+        )
     if table is None:
         return out + (["How often such a verdict is wrong was not measured for this detector."] if not out else [])
     material, away = nearest(table["materials"], facts)
     name = material["name"]
     if verdict == labels.VERDICT_UNSURE:
-        out.append(f"On the nearest kind of material that was measured ({name}), {of_hundred(material['real'][verdict], material['real']['videos'])} untouched and "
-                   f"{of_hundred(material['fake'][verdict], material['fake']['videos'])} altered videos got UNSURE.")
+        out.append(
+            f"On the nearest kind of material that was measured ({name}), {of_hundred(material['real'][verdict], material['real']['videos'])} untouched and "
+            f"{of_hundred(material['fake'][verdict], material['fake']['videos'])} altered videos got UNSURE."
+        )
     else:
         kind, key = _OTHER[verdict]
-        out.append(f"On the nearest kind of material that was measured ({name}), {of_hundred(material[key][verdict], material[key]['videos'])} {kind} videos were called {verdict} too.")
-        rates = [(words, wrong_among(material, verdict, share)) for words, share in (("every second", 0.5), ("one in ten", 0.1))]
+        out.append(
+            f"On the nearest kind of material that was measured ({name}), {of_hundred(material[key][verdict], material[key]['videos'])} {kind} videos were called {verdict} too."
+        )
+        rates = [
+            (words, wrong_among(material, verdict, share))
+            for words, share in (("every second", 0.5), ("one in ten", 0.1))
+        ]
         if all(rate is not None for _, rate in rates) and min(material[k]["videos"] for k in ("real", "fake")) >= FEW:
-            out.append(f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} verdicts are wrong; "
-                       f"where {rates[1][0]} is, about {max(rates[1][1] * 100, 1):.0f}.")
+            out.append(
+                f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} verdicts are wrong; "
+                f"where {rates[1][0]} is, about {max(rates[1][1] * 100, 1):.0f}."
+            )
     if facts.get("still"):
         out.append("That was measured on videos: a single picture tells less, expect more errors.")
     elif away > 2:

@@ -11,8 +11,20 @@ from ..labels import FAKE, REAL, TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, VERD
 from ..metrics import evaluate
 
 FILE = "video_scores.csv"
-COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "set", "faces", "p_real", "threshold", "shipped_p_real",
-           "shipped_verdict")
+COLUMNS = (
+    "video",
+    "label",
+    "group",
+    "dataset",
+    "manipulation",
+    "compression",
+    "set",
+    "faces",
+    "p_real",
+    "threshold",
+    "shipped_p_real",
+    "shipped_verdict",
+)
 
 
 def choose_threshold(y, p) -> float:
@@ -82,11 +94,22 @@ def rows(table, seed: int = 1, resamples: int = 1000) -> list[dict]:
         ways.append((f"this model, threshold chosen on {where} ({span})", cut(p, judged["threshold"].to_numpy()), None))
     if judged["shipped_p_real"].notna().all():
         q = judged["shipped_p_real"].to_numpy()
-        ways += [(f"shipped detector, not trained on these, p_real >= {TIE_THRESHOLD:g}", cut(q, TIE_THRESHOLD), area(q)),
-                 ("shipped detector, its own thresholds", judged["shipped_verdict"].to_numpy(), None)]
-    return [{"name": name, "real": int((truth == VERDICT_REAL).sum()), "real_right": int(((truth == VERDICT_REAL) & (v == VERDICT_REAL)).sum()),
-             "fake": int((truth == VERDICT_FAKE).sum()), "fake_right": int(((truth == VERDICT_FAKE) & (v == VERDICT_FAKE)).sum()),
-             "unsure": int((v == VERDICT_UNSURE).sum()), "auc": auc} for name, v, auc in ways]
+        ways += [
+            (f"shipped detector, not trained on these, p_real >= {TIE_THRESHOLD:g}", cut(q, TIE_THRESHOLD), area(q)),
+            ("shipped detector, its own thresholds", judged["shipped_verdict"].to_numpy(), None),
+        ]
+    return [
+        {
+            "name": name,
+            "real": int((truth == VERDICT_REAL).sum()),
+            "real_right": int(((truth == VERDICT_REAL) & (v == VERDICT_REAL)).sum()),
+            "fake": int((truth == VERDICT_FAKE).sum()),
+            "fake_right": int(((truth == VERDICT_FAKE) & (v == VERDICT_FAKE)).sum()),
+            "unsure": int((v == VERDICT_UNSURE).sum()),
+            "auc": auc,
+        }
+        for name, v, auc in ways
+    ]
 
 
 def text(rows: list[dict]) -> str:
@@ -100,5 +123,14 @@ def text(rows: list[dict]) -> str:
             return "-"
         return f"{entry['value']:.3f}" + (f" ({entry['low']:.3f} to {entry['high']:.3f})" if "low" in entry else "")
 
-    body = [[r["name"], f"{r['real_right']} of {r['real']}", f"{r['fake_right']} of {r['fake']}", r["unsure"] or "-", auc(r["auc"])] for r in rows]
+    body = [
+        [
+            r["name"],
+            f"{r['real_right']} of {r['real']}",
+            f"{r['fake_right']} of {r['fake']}",
+            r["unsure"] or "-",
+            auc(r["auc"]),
+        ]
+        for r in rows
+    ]
     return table(body, ["", "real right", "fake right", "UNSURE", "AUC"], "lrrrl")

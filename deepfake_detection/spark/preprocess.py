@@ -16,13 +16,13 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
 
 from ..errors import UserError
 from ..files import create, folder_lock, source_stamp, write_json
-from ..stage_report import Account, ERROR, NO_FACE, NO_FRAMES, OK
+from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from . import session
 
 STAGE = "spark_preprocess"
@@ -64,13 +64,26 @@ def schema():
     import pyarrow as pa
 
     from ..faces.boxes import CROP_COLUMNS, POINT_COLUMNS
+
     text = [(name, pa.string()) for name in _FROM_MANIFEST]
-    return pa.schema([
-        *text, ("status", pa.string()), ("detail", pa.string()),
-        ("frame", pa.int32()), ("index", pa.int64()), ("time_s", pa.float64()), ("face", pa.int16()), ("person", pa.string()),
-        ("source", pa.string()), ("confidence", pa.float32()),
-        *((name, pa.float32()) for name in ("x", "y", "width", "height")), *((name, pa.float32()) for name in POINT_COLUMNS),
-        *((name, pa.int32()) for name in CROP_COLUMNS), ("image", pa.binary())])
+    return pa.schema(
+        [
+            *text,
+            ("status", pa.string()),
+            ("detail", pa.string()),
+            ("frame", pa.int32()),
+            ("index", pa.int64()),
+            ("time_s", pa.float64()),
+            ("face", pa.int16()),
+            ("person", pa.string()),
+            ("source", pa.string()),
+            ("confidence", pa.float32()),
+            *((name, pa.float32()) for name in ("x", "y", "width", "height")),
+            *((name, pa.float32()) for name in POINT_COLUMNS),
+            *((name, pa.int32()) for name in CROP_COLUMNS),
+            ("image", pa.binary()),
+        ]
+    )
 
 
 # -- planning, on the driver -------------------------------------------------------------------------------------------------------
@@ -85,13 +98,15 @@ def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> li
             try:
                 # Not the content, which the driver would read of the whole archive. But no program can set st_ctime: whatever is
                 # put in a file's place has another, also where size and modification time were kept (cp -p, rsync).
-                row["stamp"] = source_stamp(data / row["video"], content=False) | {"ctime_ns": os.stat(data / row["video"]).st_ctime_ns}
+                row["stamp"] = source_stamp(data / row["video"], content=False) | {
+                    "ctime_ns": os.stat(data / row["video"]).st_ctime_ns
+                }
             except OSError as e:
                 row["error"] = f"cannot read the file ({e.strerror})"
         rows.append(row)
     bundles = []
     for number, start in enumerate(range(0, len(rows), videos_per_bundle)):
-        part = rows[start:start + videos_per_bundle]
+        part = rows[start : start + videos_per_bundle]
         print_of = hashlib.sha1(json.dumps([asdict(settings), part], sort_keys=True).encode()).hexdigest()[:12]
         bundles.append(Bundle(f"part-{number:06d}-{print_of}.parquet", part))
     return bundles
@@ -109,7 +124,7 @@ def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dic
     import pyarrow.parquet as pq
 
     cv2.setNumThreads(1)
-    file, rows = bundle                # plain values: Spark unpickles them before the package is on the executor's path
+    file, rows = bundle  # plain values: Spark unpickles them before the package is on the executor's path
     target = Path(out) / file
     if target.exists():
         return
@@ -192,17 +207,29 @@ def video_rows(path: Path, settings: Settings, note: dict) -> Iterator[list[dict
     from ..video import sampling
 
     key = (settings.detector, settings.min_face_px)
-    if key not in _detectors:                     # Spark keeps its Python workers: one detector for many bundles
+    if key not in _detectors:  # Spark keeps its Python workers: one detector for many bundles
         _detectors[key] = detectors.create(settings.detector, min_face_px=settings.min_face_px, threads=1)
     reader, frames = extract.iter_faces_of_video(
-        path, sampling=sampling.parse(settings.sampling, settings.frame_count, settings.max_seconds), detector=_detectors[key],
-        margin=settings.margin, confidence=settings.confidence, scale=settings.scale, min_face_source_px=settings.min_face_source_px)
+        path,
+        sampling=sampling.parse(settings.sampling, settings.frame_count, settings.max_seconds),
+        detector=_detectors[key],
+        margin=settings.margin,
+        confidence=settings.confidence,
+        scale=settings.scale,
+        min_face_source_px=settings.min_face_source_px,
+    )
     encoding = (".png", []) if settings.image == "png" else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
     for found in frames:
         rows = []
         for number, (face, crop) in enumerate(zip(found.faces, found.crops, strict=True)):
-            values = boxes.row(face, frame=found.frame, time_s=found.time_s, number=number, file="",
-                               crop=widen(face, settings.margin, *found.size))
+            values = boxes.row(
+                face,
+                frame=found.frame,
+                time_s=found.time_s,
+                number=number,
+                file="",
+                crop=widen(face, settings.margin, *found.size),
+            )
             del values["file"]
             encoded, image = cv2.imencode(encoding[0], cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), encoding[1])
             if not encoded:
@@ -216,7 +243,7 @@ def _isolated(path: Path, settings: Settings, note: dict) -> list[list[dict]]:
     """`video_rows` in a process of its own, which may die."""
     from ..video import workers
 
-    (_, result), = workers._parallel(_in_child, [(path, settings)], 1, None, ())
+    ((_, result),) = workers._parallel(_in_child, [(path, settings)], 1, None, ())
     if isinstance(result, workers.WorkerDied):
         raise UserError(str(result), file=path, hint="the video crashes the decoder or fills the memory")
     if isinstance(result, Exception):
@@ -232,8 +259,17 @@ def _in_child(task) -> tuple[list[list[dict]], dict]:
 
 
 # -- the job, on the driver --------------------------------------------------------------------------------------------------------
-def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | None = None, videos_per_bundle: int = 8,
-        environment: Path | None = None, force: bool = False) -> Account:
+def run(
+    manifest,
+    data: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    master: str | None = None,
+    videos_per_bundle: int = 8,
+    environment: Path | None = None,
+    force: bool = False,
+) -> Account:
     """Runs the job; afterwards `<out>/spark_faces/part-*.parquet` stand for just this manifest and these settings.
 
     Args:
@@ -269,13 +305,27 @@ def run(manifest, data: Path, out: Path, settings: Settings, *, master: str | No
                 conf |= {"spark.archives": f"{Path(environment).resolve()}#environment"}
             python = None if environment is None else "./environment/bin/python"
             os.environ.setdefault("OMP_NUM_THREADS", "1")
-            with tempfile.TemporaryDirectory(prefix="deepfake_detection-") as scratch, \
-                    session.session("deepfake_detection preprocess", master, conf, python=python) as spark, _Progress(folder, bundles):
+            with (
+                tempfile.TemporaryDirectory(prefix="deepfake_detection-") as scratch,
+                session.session("deepfake_detection preprocess", master, conf, python=python) as spark,
+                _Progress(folder, bundles),
+            ):
                 if environment is not None and spark.sparkContext.master.startswith("local"):
-                    raise UserError("an archive of an environment is for a cluster", file=environment, hint="leave out --environment, or name --master")
-                task = session.on_executor(session.ship_package(spark, scratch), __name__, "make_bundle", asdict(settings), str(data), str(folder))
+                    raise UserError(
+                        "an archive of an environment is for a cluster",
+                        file=environment,
+                        hint="leave out --environment, or name --master",
+                    )
+                task = session.on_executor(
+                    session.ship_package(spark, scratch),
+                    __name__,
+                    "make_bundle",
+                    asdict(settings),
+                    str(data),
+                    str(folder),
+                )
                 _submit(spark, task, folder, left)
-        for entry in folder.glob("part-*.parquet"):             # of other settings or of videos that are gone
+        for entry in folder.glob("part-*.parquet"):  # of other settings or of videos that are gone
             if entry.name not in planned:
                 entry.unlink()
         return account(manifest, folder, bundles)
@@ -287,20 +337,29 @@ def _submit(spark, task, folder: Path, bundles: Sequence[Bundle]) -> None:
     while left := [b for b in bundles if not (folder / b.file).exists()]:
         state = ({b.file for b in left}, {p.name for p in folder.glob(".part-*.started")})
         if state == before:
-            raise UserError("the executors die on the same videos again and again", file=left[0].rows[0]["video"],
-                            hint="look into the executors' logs; have they enough memory?")
+            raise UserError(
+                "the executors die on the same videos again and again",
+                file=left[0].rows[0]["video"],
+                hint="look into the executors' logs; have they enough memory?",
+            )
         before = state
         try:
             bundles_rdd = spark.sparkContext.parallelize([(b.file, b.rows) for b in left], len(left))
-            session.run_job(spark, lambda: bundles_rdd.foreach(task))            # noqa: B023 (runs before the loop goes on)
-        except Exception as e:                                  # py4j's; what a task raised is in its text
-            if not any(sign in str(e) for sign in ("exited unexpectedly (crashed)", "ExecutorLostFailure", "Python worker failed")):
+            session.run_job(spark, lambda: bundles_rdd.foreach(task))  # noqa: B023 (runs before the loop goes on)
+        except Exception as e:  # py4j's; what a task raised is in its text
+            if not any(
+                sign in str(e)
+                for sign in ("exited unexpectedly (crashed)", "ExecutorLostFailure", "Python worker failed")
+            ):
                 raise
         else:
             missing = [b.file for b in bundles if not (folder / b.file).exists()]
             if missing:
-                raise UserError(f"the executors do not write to this folder ({len(missing)} files are missing)", file=folder,
-                                hint="it and the videos must have the same path on all machines")
+                raise UserError(
+                    f"the executors do not write to this folder ({len(missing)} files are missing)",
+                    file=folder,
+                    hint="it and the videos must have the same path on all machines",
+                )
 
 
 class _Progress:
@@ -312,6 +371,7 @@ class _Progress:
 
     def __enter__(self):
         from tqdm import tqdm
+
         self.bar = tqdm(total=sum(self.sizes.values()), initial=self._done(), unit="video", desc="faces")
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -325,7 +385,7 @@ class _Progress:
 
     def _show(self) -> None:
         done = self._done()
-        if done != self.bar.n or sys.stderr.isatty():       # a log file gets a line only when there is something to say
+        if done != self.bar.n or sys.stderr.isatty():  # a log file gets a line only when there is something to say
             self.bar.n = done
             self.bar.refresh()
 
@@ -348,7 +408,9 @@ def account(manifest, folder: Path, bundles: Iterable[Bundle]) -> Account:
 
 
 # -- to arrays ---------------------------------------------------------------------------------------------------------------------
-def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5, minority_ratio: int = 9, minority: str = "REAL") -> dict:
+def to_numpy(
+    folder: Path, out: Path, *, dimension: int = 100, samples: int = 5, minority_ratio: int = 9, minority: str = "REAL"
+) -> dict:
     """Writes `<out>/X.npy`, `<out>/y.npy` and `<out>/X_rows.csv` from the Parquet files.
 
     X is float32 (N, dimension, dimension, 3), RGB, 0..1, written through a memory map, so memory does not grow with N; y is int64
@@ -381,7 +443,9 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
 
     parts = sorted(Path(folder).glob("part-*.parquet"))
     if not parts:
-        raise UserError("no faces in this folder", file=folder, hint="run spark_preprocess.py without --only-to-numpy first")
+        raise UserError(
+            "no faces in this folder", file=folder, hint="run spark_preprocess.py without --only-to-numpy first"
+        )
     chosen, tables, short = {}, [], 0
     for part in parts:
         table = pq.read_table(part, columns=["title", "group", "label", "status", "frame", "face"]).to_pandas()
@@ -396,7 +460,9 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
         tables.append(table[table["at"].isin(chosen[part])])
     rows = pd.concat(tables, ignore_index=True).drop(columns=["at", "status"])
     if rows.empty:
-        raise UserError("no faces with a label here", file=folder, hint="the account in stage_reports says why for each video")
+        raise UserError(
+            "no faces with a label here", file=folder, hint="the account in stage_reports says why for each video"
+        )
     rows = rows.astype({"frame": "int64", "face": "int64"})
     y = rows["label"].map(labels.label_of).to_numpy(np.int64)
     out = Path(out)
@@ -411,9 +477,15 @@ def to_numpy(folder: Path, out: Path, *, dimension: int = 100, samples: int = 5,
                         if at in chosen[part]:
                             image = pictures.decode(value.as_py())
                             if image is None:
-                                raise UserError("a face in this table is no picture that can be decoded", file=part,
-                                                hint="run spark_preprocess.py again with --force")
-                            x[number] = network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dimension).astype(np.float32) / 255
+                                raise UserError(
+                                    "a face in this table is no picture that can be decoded",
+                                    file=part,
+                                    hint="run spark_preprocess.py again with --force",
+                                )
+                            x[number] = (
+                                network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dimension).astype(np.float32)
+                                / 255
+                            )
                             number += 1
                             bar.update()
                         at += 1

@@ -22,8 +22,8 @@ import tempfile
 import threading
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator
 
 from ..errors import UserError
 
@@ -46,7 +46,12 @@ appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 """
 
 _MASTER_HINT = "--master takes local[4], spark://host:7077, yarn or k8s://..."
-_NO_ANSWER = ("All masters are unresponsive", "Failed to connect to", "stopped SparkContext", "Could not parse Master URL")
+_NO_ANSWER = (
+    "All masters are unresponsive",
+    "Failed to connect to",
+    "stopped SparkContext",
+    "Could not parse Master URL",
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -83,12 +88,18 @@ def find_java() -> Path:
     if installed:
         return min(installed)[1]
     if candidates:
-        raise UserError(f"Spark needs Java {JAVA_AT_LEAST} or later, this one is older or does not run", file=candidates[0], hint=_JAVA_HINT)
+        raise UserError(
+            f"Spark needs Java {JAVA_AT_LEAST} or later, this one is older or does not run",
+            file=candidates[0],
+            hint=_JAVA_HINT,
+        )
     raise UserError(f"Spark needs Java {JAVA_AT_LEAST} or later, and there is no Java here", hint=_JAVA_HINT)
 
 
 @contextlib.contextmanager
-def session(name: str, master: str | None = None, settings: dict[str, str] | None = None, *, python: str | None = None) -> Iterator["SparkSession"]:  # noqa: F821
+def session(
+    name: str, master: str | None = None, settings: dict[str, str] | None = None, *, python: str | None = None
+) -> Iterator[SparkSession]:  # noqa: F821
     """A Spark session, stopped at the end of the block.
 
     Args:
@@ -101,17 +112,17 @@ def session(name: str, master: str | None = None, settings: dict[str, str] | Non
         UserError: no Java, a master that Spark does not know or that does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="deepfake_detection-spark-") as scratch:
-        submitted = "PYSPARK_GATEWAY_PORT" in os.environ      # spark-submit started the JVM before us
+        submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM before us
         if not submitted:
             os.environ["JAVA_HOME"] = str(find_java())
             try:
                 socket.gethostbyname(socket.gethostname())
             except OSError:
-                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")   # a container whose name nobody resolves
+                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a container whose name nobody resolves
         # Executors must run the Python that has our packages. A user who ships an environment (venv-pack) says so with
         # PYSPARK_PYTHON, and that stands.
         if python is not None:
-            os.environ["PYSPARK_PYTHON"] = python         # pyspark reads the executors' Python from nowhere else
+            os.environ["PYSPARK_PYTHON"] = python  # pyspark reads the executors' Python from nowhere else
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         if master is not None and not re.match(r"local(\[.+\])?$|spark://|yarn$|k8s://", master):
@@ -122,8 +133,13 @@ def session(name: str, master: str | None = None, settings: dict[str, str] | Non
         from pyspark.sql import SparkSession
 
         conf = SparkConf().setAppName(name)
-        ours = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
-                "spark.sql.session.timeZone": "UTC", "spark.sql.execution.arrow.pyspark.enabled": "true", **(settings or {})}
+        ours = {
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.execution.arrow.pyspark.enabled": "true",
+            **(settings or {}),
+        }
         if not submitted:
             log4j = Path(scratch) / "log4j2.properties"
             log4j.write_text(_LOG4J)
@@ -136,14 +152,16 @@ def session(name: str, master: str | None = None, settings: dict[str, str] | Non
         try:
             with _keeping_interrupts():
                 spark = SparkSession.builder.config(conf=conf).getOrCreate()
-        except Exception as e:                          # py4j wraps what the JVM throws; only a refused master is the user's doing
+        except Exception as e:  # py4j wraps what the JVM throws; only a refused master is the user's doing
             if not any(sign in str(e) for sign in _NO_ANSWER):
                 raise
             raise UserError("this Spark master does not answer", file=master, hint=_MASTER_HINT) from None
         try:
             yield spark
         except KeyboardInterrupt:
-            spark.sparkContext.setLogLevel("OFF")        # tasks that end amid the stop are reported as errors, of which none is one
+            spark.sparkContext.setLogLevel(
+                "OFF"
+            )  # tasks that end amid the stop are reported as errors, of which none is one
             raise
         finally:
             with _ignoring_interrupts():
@@ -161,7 +179,7 @@ def run_job(spark, job: Callable[[], object]) -> object:
     def body():
         try:
             outcome.append((job(), None))
-        except BaseException as e:                       # handed to the caller below, whatever it is
+        except BaseException as e:  # handed to the caller below, whatever it is
             outcome.append((None, e))
 
     thread = threading.Thread(target=body, daemon=True)
@@ -219,7 +237,11 @@ def ship_package(spark, folder: str | Path) -> str:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
         for path in sorted(PACKAGE.rglob("*")):
             inside = path.relative_to(PACKAGE.parent)
-            if path.is_file() and "__pycache__" not in inside.parts and not any(part.startswith(".") for part in inside.parts):
+            if (
+                path.is_file()
+                and "__pycache__" not in inside.parts
+                and not any(part.startswith(".") for part in inside.parts)
+            ):
                 z.write(path, inside)
     spark.sparkContext.addArchive(f"{archive}#{name}")
     return name
@@ -231,16 +253,18 @@ def on_executor(shipped: str, module: str, function: str, *arguments) -> Callabl
     Spark pickles a function of an importable module as its name only, and the executor could not import that name before the
     archive is on its path. So the callable is pickled whole, and imports when called.
     """
+
     def call(*more):
         import importlib
         import os
         import sys
 
         from pyspark import SparkFiles
+
         root = os.path.join(SparkFiles.getRootDirectory(), shipped)
         if os.path.isdir(root) and root not in sys.path:
             sys.path.insert(0, root)
         return getattr(importlib.import_module(module), function)(*arguments, *more)
 
-    call.__module__ = "__main__"          # what makes cloudpickle take it by value
+    call.__module__ = "__main__"  # what makes cloudpickle take it by value
     return call

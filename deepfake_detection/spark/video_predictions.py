@@ -27,7 +27,7 @@ RESULT, PREDICTIONS, CONFUSION = "mapreduce_res.txt", "video_predictions.csv", "
 #: Stage 02's table, from which the groups of people are known.
 SPLIT = "split_manifest.csv"
 
-_UNIT = 2 ** 40   # at most 2**23 faces a video then fit into 64 bits
+_UNIT = 2**40  # at most 2**23 faces a video then fit into 64 bits
 _FORM = 'the published form is [["real/<title>-NNN-FF.png", p_real], ...]'
 _SUFFIXES = (".json", ".csv", ".parquet")
 
@@ -36,14 +36,21 @@ _SUFFIXES = (".json", ".csv", ".parquet")
 class Result:
     """What stage 04 found: `videos` is the table of video_predictions.csv; `metrics` as `metrics.evaluate` gives it."""
 
-    videos: "pandas.DataFrame"  # noqa: F821
+    videos: pandas.DataFrame  # noqa: F821
     metrics: dict
     text: str
     files: list[Path]
 
 
-def run(preds: str | Path, out: str | Path, *, master: str | None = None, threshold: float = TIE_THRESHOLD, resamples: int = 1000,
-        seed: int = 1) -> Result:
+def run(
+    preds: str | Path,
+    out: str | Path,
+    *,
+    master: str | None = None,
+    threshold: float = TIE_THRESHOLD,
+    resamples: int = 1000,
+    seed: int = 1,
+) -> Result:
     """Runs stage 04.
 
     Args:
@@ -58,9 +65,12 @@ def run(preds: str | Path, out: str | Path, *, master: str | None = None, thresh
         UserError: no such file, rows that are no scores, a video that is both real and fake, no Java.
     """
     from .session import session
+
     preds = str(preds)
-    if "://" not in preds and not Path(preds).exists():   # before 5 s of starting Spark
-        raise UserError("no such score file", file=preds, hint="run stage 03 or 03a first, or name the file with --preds")
+    if "://" not in preds and not Path(preds).exists():  # before 5 s of starting Spark
+        raise UserError(
+            "no such score file", file=preds, hint="run stage 03 or 03a first, or name the file with --preds"
+        )
     _check_local(Path(preds))
     with session(STAGE, master) as spark:
         videos = video_table(spark, preds)
@@ -81,12 +91,15 @@ def _check_local(path: Path) -> None:
                 f.seek(-min(4, file.stat().st_size), 2)
                 end = f.read()
         except OSError as e:
-            raise UserError(f"this score file cannot be read ({e.strerror})", file=file, hint="check that you may read it") from None
+            raise UserError(
+                f"this score file cannot be read ({e.strerror})", file=file, hint="check that you may read it"
+            ) from None
         if file.suffix.lower() == ".parquet" and end != b"PAR1":
             raise UserError("this is no whole Parquet file", file=file, hint="make it again, or copy it again")
 
 
 # --- Spark -------------------------------------------------------------------------------------------------------------------
+
 
 def video_table(spark, preds: str):
     """The scores reduced to videos.
@@ -116,32 +129,44 @@ def video_table(spark, preds: str):
     reduced = (
         faces.withColumn("video", F.when(bad, None).otherwise(F.col("video")))
         .groupBy("video")
-        .agg(F.sum(F.when(scored, F.round(F.col("p_real") * float(_UNIT)).cast("long"))).alias("total"),
-             F.count(F.when(scored, True)).alias("frames"),
-             F.count(F.when(F.col("label") == VERDICT_REAL, True)).alias("real"),
-             F.count(F.when(F.col("label") == VERDICT_FAKE, True)).alias("fake"),
-             F.count(F.when(bad, True)).alias("bad"),
-             F.count(F.when(F.col("last"), True)).alias("last")))
+        .agg(
+            F.sum(F.when(scored, F.round(F.col("p_real") * float(_UNIT)).cast("long"))).alias("total"),
+            F.count(F.when(scored, True)).alias("frames"),
+            F.count(F.when(F.col("label") == VERDICT_REAL, True)).alias("real"),
+            F.count(F.when(F.col("label") == VERDICT_FAKE, True)).alias("fake"),
+            F.count(F.when(bad, True)).alias("bad"),
+            F.count(F.when(F.col("last"), True)).alias("last"),
+        )
+    )
     table = _collect(spark, reduced, preds)
 
     wrong = table[table["video"].isna()]
     count = int(wrong["bad"].sum())
     if count:
         example = _collect(spark, faces.where(bad).agg(F.min(F.substring("raw", 1, 120)).alias("example")), preds)
-        raise UserError(f"{count:,} rows are no scores, e.g. {str(example['example'].iloc[0])!r}", file=preds,
-                        hint=f"{_FORM}; a score is P(real), a number in 0..1")
+        raise UserError(
+            f"{count:,} rows are no scores, e.g. {str(example['example'].iloc[0])!r}",
+            file=preds,
+            hint=f"{_FORM}; a score is P(real), a number in 0..1",
+        )
     ends = int(table["last"].sum())
     table = table[table["video"].notna()]
     if ends < files:
-        raise UserError("a JSON array does not end: the file is cut short", file=preds, hint="make it again, or copy it again")
+        raise UserError(
+            "a JSON array does not end: the file is cut short", file=preds, hint="make it again, or copy it again"
+        )
     if table.empty:
         raise UserError("there are no scores here", file=preds, hint=_FORM)
     table = table.sort_values("video", ignore_index=True)
     two = table[(table["real"] > 0) & (table["fake"] > 0)]
     if len(two):
-        raise UserError(f"{len(two)} video(s) are both real and fake, e.g. {two['video'].iloc[0]!r}", file=preds,
-                        hint="give every video one label and a title of its own")
+        raise UserError(
+            f"{len(two)} video(s) are both real and fake, e.g. {two['video'].iloc[0]!r}",
+            file=preds,
+            hint="give every video one label and a title of its own",
+        )
     import numpy as np
+
     frames = table["frames"].to_numpy(dtype=np.int64)
     total = table["total"].to_numpy(dtype=np.float64, na_value=np.nan) / _UNIT
     table["p_real"] = np.divide(total, frames, out=np.full(len(table), np.nan), where=frames > 0)
@@ -158,6 +183,7 @@ def _collect(spark, reduced, preds: str):
     from pyspark.errors import PySparkException
 
     from .session import run_job
+
     try:
         rows = run_job(spark, reduced.toArrow)
     except (PySparkException, Py4JJavaError) as e:
@@ -185,8 +211,10 @@ def read_faces(spark, preds: str):
     paths, by_suffix = _list(spark, preds), {}
     for path in paths:
         by_suffix.setdefault(next(s for s in _SUFFIXES if path.lower().endswith(s)), []).append(path)
-    parts = [_from_json(spark, some) if suffix == ".json" else _from_table(spark, some, suffix, preds)
-             for suffix, some in sorted(by_suffix.items())]
+    parts = [
+        _from_json(spark, some) if suffix == ".json" else _from_table(spark, some, suffix, preds)
+        for suffix, some in sorted(by_suffix.items())
+    ]
     return reduce(lambda a, b: a.unionByName(b), parts), len(by_suffix.get(".json", ()))
 
 
@@ -206,17 +234,28 @@ def _list(spark, preds: str) -> list[str]:
         if statuses[0].isDirectory() and not preds.lower().rstrip("/").endswith(_SUFFIXES):
             statuses = list(system.listStatus(root))
     except Py4JJavaError as e:
-        raise UserError(f"these scores cannot be reached ({str(e.java_exception).splitlines()[0][:160]})", file=preds,
-                        hint="check the address") from None
+        raise UserError(
+            f"these scores cannot be reached ({str(e.java_exception).splitlines()[0][:160]})",
+            file=preds,
+            hint="check the address",
+        ) from None
     found = []
     for status in statuses:
         path = status.getPath()
         name = path.getName()
-        if name.startswith((".", "_")) or not name.lower().endswith(_SUFFIXES) or (status.isFile() and not status.getLen()):
+        if (
+            name.startswith((".", "_"))
+            or not name.lower().endswith(_SUFFIXES)
+            or (status.isFile() and not status.getLen())
+        ):
             continue
         found.append(path.toString())
     if not found:
-        raise UserError("there is no score file here", file=preds, hint="give a .json, .csv or .parquet file that is not empty, or a folder of these")
+        raise UserError(
+            "there is no score file here",
+            file=preds,
+            hint="give a .json, .csv or .parquet file that is not empty, or a folder of these",
+        )
     return sorted("".join("\\" + c if c in "{}[]*?" else c for c in path) for path in found)
 
 
@@ -237,9 +276,19 @@ def _from_json(spark, paths: list[str]):
     # but Spark makes no Java code of an expression with it, and then interprets this whole step.)
     escaped = F.get_json_object(F.concat(F.lit('{"name":'), F.col("quoted"), F.lit("}")), "$.name")
     whole = F.col("quoted").startswith('"') & F.col("quoted").endswith('"') & (F.length("quoted") > 2)
-    name = F.when(~whole, None).when(plain.contains("\\"), F.replace(escaped, F.lit("\\"), F.lit("/"))).when(plain.contains('"'), None).otherwise(plain)
+    name = (
+        F.when(~whole, None)
+        .when(plain.contains("\\"), F.replace(escaped, F.lit("\\"), F.lit("/")))
+        .when(plain.contains('"'), None)
+        .otherwise(plain)
+    )
     ends = F.col("trimmed").endswith("]")
-    faces = piece.select(name.alias("name"), F.col("number").try_cast("double").alias("p_real"), F.col("trimmed").alias("raw"), ends.alias("last"))
+    faces = piece.select(
+        name.alias("name"),
+        F.col("number").try_cast("double").alias("p_real"),
+        F.col("trimmed").alias("raw"),
+        ends.alias("last"),
+    )
     # An empty array is no bad row, it is none. A score is there in every record of this form: null means it was not a number.
     empty = F.col("raw").isin("", "]") | ((F.length("raw") < 100) & F.col("raw").rlike(r"^\[\s*\]$"))
     return _by_name(faces.withColumn("empty", empty), F.col("p_real").isNotNull())
@@ -250,14 +299,28 @@ def _by_name(faces, readable):
     from pyspark.sql import functions as F
 
     # String functions instead of the regular expression of `scores`: they take a third of the time over millions of rows.
-    base = faces.select("*", F.substring_index("name", "/", -1).alias("base"),
-                        F.lower(F.substring_index(F.substring_index("name", "/", -2), "/", 1)).alias("folder"))
+    base = faces.select(
+        "*",
+        F.substring_index("name", "/", -1).alias("base"),
+        F.lower(F.substring_index(F.substring_index("name", "/", -2), "/", 1)).alias("folder"),
+    )
     base = base.withColumn("tail", F.substring_index("base", "-", -2))
     title = F.expr("left(base, length(base) - length(tail) - 1)")
-    is_face = F.col("tail").rlike(r"^[0-9]+-[0-9]+\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$") & (F.length("base") > F.length("tail") + 1)
-    return base.select(F.when(is_face, title).alias("video"),
-                       F.when(F.col("folder") == "real", VERDICT_REAL).when(F.col("folder") == "fake", VERDICT_FAKE).otherwise("").alias("label"),
-                       "p_real", F.coalesce(readable, F.lit(False)).alias("readable"), "raw", "last", "empty")
+    is_face = F.col("tail").rlike(r"^[0-9]+-[0-9]+\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$") & (
+        F.length("base") > F.length("tail") + 1
+    )
+    return base.select(
+        F.when(is_face, title).alias("video"),
+        F.when(F.col("folder") == "real", VERDICT_REAL)
+        .when(F.col("folder") == "fake", VERDICT_FAKE)
+        .otherwise("")
+        .alias("label"),
+        "p_real",
+        F.coalesce(readable, F.lit(False)).alias("readable"),
+        "raw",
+        "last",
+        "empty",
+    )
 
 
 def _from_table(spark, paths: list[str], suffix: str, preds: str):
@@ -276,25 +339,49 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str):
     columns = rows.columns
     name = next((c for c in ("file", "name", "image") if c in columns), None)
     if "p_real" not in columns or not ("video" in columns or name):
-        raise UserError(f"columns video and p_real are not both there (found {', '.join(columns)})", file=preds,
-                        hint="see scores.csv in docs/design.md")
+        raise UserError(
+            f"columns video and p_real are not both there (found {', '.join(columns)})",
+            file=preds,
+            hint="see scores.csv in docs/design.md",
+        )
     text = F.col("p_real").cast("string")
     number = F.col("p_real").try_cast("double")
     empty = F.col("p_real").isNull() | (F.trim(text) == "")
-    raw = F.concat_ws(",", F.coalesce(F.col("video" if "video" in columns else name).cast("string"), F.lit("")), F.coalesce(text, F.lit("")))
+    raw = F.concat_ws(
+        ",",
+        F.coalesce(F.col("video" if "video" in columns else name).cast("string"), F.lit("")),
+        F.coalesce(text, F.lit("")),
+    )
     if "video" not in columns:
-        return _by_name(rows.select(F.replace(F.col(name), F.lit("\\"), F.lit("/")).alias("name"), number.alias("p_real"), raw.alias("raw"),
-                                    F.lit(False).alias("last"), F.lit(False).alias("empty")), number.isNotNull())
+        return _by_name(
+            rows.select(
+                F.replace(F.col(name), F.lit("\\"), F.lit("/")).alias("name"),
+                number.alias("p_real"),
+                raw.alias("raw"),
+                F.lit(False).alias("last"),
+                F.lit(False).alias("empty"),
+            ),
+            number.isNotNull(),
+        )
     word = F.upper(F.trim(F.coalesce(F.col("label").cast("string"), F.lit("")))) if "label" in columns else F.lit("")
     label = F.when(word.isin("REAL", "1"), VERDICT_REAL).when(word.isin("FAKE", "0"), VERDICT_FAKE).when(word == "", "")
-    return rows.select(F.when(F.col("video") != "", F.col("video").cast("string")).alias("video"), F.coalesce(label, F.lit("")).alias("label"),
-                       F.when(~empty, number).alias("p_real"), ((empty | number.isNotNull()) & label.isNotNull()).alias("readable"),
-                       raw.alias("raw"), F.lit(False).alias("last"), F.lit(False).alias("empty"))
+    return rows.select(
+        F.when(F.col("video") != "", F.col("video").cast("string")).alias("video"),
+        F.coalesce(label, F.lit("")).alias("label"),
+        F.when(~empty, number).alias("p_real"),
+        ((empty | number.isNotNull()) & label.isNotNull()).alias("readable"),
+        raw.alias("raw"),
+        F.lit(False).alias("last"),
+        F.lit(False).alias("empty"),
+    )
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------
 
-def write(table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, resamples: int = 1000, seed: int = 1) -> Result:
+
+def write(
+    table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, resamples: int = 1000, seed: int = 1
+) -> Result:
     """Writes the three results from the table of `video_table`. The picture needs labels; one of an earlier run is removed without."""
     from ..metrics import evaluate
     from ..reports.figures import plot_confusion
@@ -302,25 +389,44 @@ def write(table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, res
 
     videos = table.copy()
     has_face = videos["frames"] > 0
-    videos["verdict"] = [VERDICT_NO_FACE if not f else VERDICT_REAL if p >= threshold else VERDICT_FAKE for f, p in zip(has_face, videos["p_real"])]
+    videos["verdict"] = [
+        VERDICT_NO_FACE if not f else VERDICT_REAL if p >= threshold else VERDICT_FAKE
+        for f, p in zip(has_face, videos["p_real"])
+    ]
     judged = videos[has_face & (videos["label"] != "")]
-    videos["correct"] = ["" if not f or not label else int(label == verdict)
-                         for f, label, verdict in zip(has_face, videos["label"], videos["verdict"])]
+    videos["correct"] = [
+        "" if not f or not label else int(label == verdict)
+        for f, label, verdict in zip(has_face, videos["label"], videos["verdict"])
+    ]
     videos = videos[["video", "label", "p_real", "verdict", "correct", "frames"]]
 
     y, p = [label_of(w) for w in judged["label"]], judged["p_real"].to_numpy()
     # Groups are not known from face names; where stage 02 left its table beside the results they are, and people are resampled.
     groups = _groups(out / SPLIT)
     known = bool(groups) and judged["video"].isin(groups).all()
-    metrics = evaluate(y, p, (judged["video"].map(groups) if known else judged["video"]).to_numpy(), n=resamples, seed=seed, names=("auc", "log_loss"))
+    metrics = evaluate(
+        y,
+        p,
+        (judged["video"].map(groups) if known else judged["video"]).to_numpy(),
+        n=resamples,
+        seed=seed,
+        names=("auc", "log_loss"),
+    )
     text = _text(videos, metrics, preds, threshold, resamples, judged["video"].map(groups).nunique() if known else None)
 
-    write_csv(out / PREDICTIONS, videos.assign(video=[csv_name(one_line(v)) for v in videos["video"]],
-                                               p_real=[f"{v:.10g}" if f else "" for v, f in zip(videos["p_real"], has_face)]))
+    write_csv(
+        out / PREDICTIONS,
+        videos.assign(
+            video=[csv_name(one_line(v)) for v in videos["video"]],
+            p_real=[f"{v:.10g}" if f else "" for v, f in zip(videos["p_real"], has_face)],
+        ),
+    )
     write_text(out / RESULT, text)
     files = [out / RESULT, out / PREDICTIONS]
     if len(judged):
-        files.append(plot_confusion(y, p, out / CONFUSION, title=f"Confusion matrix of {len(y):,} videos", threshold=threshold))
+        files.append(
+            plot_confusion(y, p, out / CONFUSION, title=f"Confusion matrix of {len(y):,} videos", threshold=threshold)
+        )
     else:
         (out / CONFUSION).unlink(missing_ok=True)
     return Result(videos, metrics, text, files)
@@ -343,31 +449,57 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, p
     judged = scored[scored["label"] != ""]
     classes = {word: judged[judged["label"] == word] for word in (VERDICT_REAL, VERDICT_FAKE)}
     faces = scored["frames"]
-    lines = [heading("Video predictions from face scores", "="), "",
-             f"Scores   {one_line(Path(preds).name)}",
-             f"Videos   {len(videos):,}: {(videos['label'] == VERDICT_REAL).sum():,} real, {(videos['label'] == VERDICT_FAKE).sum():,} fake"
-             + (f", {(videos['label'] == '').sum():,} without a label" if (videos["label"] == "").any() else "")
-             + (f"; {len(videos) - len(scored):,} without a face" if len(scored) < len(videos) else ""),
-             f"Faces    {faces.sum():,}" + (f" ({faces.min():,} to {faces.max():,} a video)" if len(scored) else ""),
-             "Score    p_real = P(real), the mean over a video's faces; 1 is real, 0 is fake",
-             f"Rule     p_real >= {threshold:g} is REAL", ""]
+    lines = [
+        heading("Video predictions from face scores", "="),
+        "",
+        f"Scores   {one_line(Path(preds).name)}",
+        f"Videos   {len(videos):,}: {(videos['label'] == VERDICT_REAL).sum():,} real, {(videos['label'] == VERDICT_FAKE).sum():,} fake"
+        + (f", {(videos['label'] == '').sum():,} without a label" if (videos["label"] == "").any() else "")
+        + (f"; {len(videos) - len(scored):,} without a face" if len(scored) < len(videos) else ""),
+        f"Faces    {faces.sum():,}" + (f" ({faces.min():,} to {faces.max():,} a video)" if len(scored) else ""),
+        "Score    p_real = P(real), the mean over a video's faces; 1 is real, 0 is fake",
+        f"Rule     p_real >= {threshold:g} is REAL",
+        "",
+    ]
     lines += [heading("Accuracy"), f"overall  {percent(int((judged['correct'] == 1).sum()), len(judged))}"]
-    lines += [f"{word.lower():<8} {percent(int((rows['correct'] == 1).sum()), len(rows))}" for word, rows in classes.items()]
+    lines += [
+        f"{word.lower():<8} {percent(int((rows['correct'] == 1).sum()), len(rows))}" for word, rows in classes.items()
+    ]
     lines += ["", heading("Mean prediction (mean p_real over the videos of a class)")]
-    lines += [f"{word.lower():<8} {rows['p_real'].mean():.4f}" if len(rows) else f"{word.lower():<8} no video" for word, rows in classes.items()]
-    lines += ["", heading("Confusion"),
-              table([[f"truth {word}", *(f"{(rows['verdict'] == verdict).sum():,}" for verdict in classes)] for word, rows in classes.items()],
-                    ["", "called REAL", "called FAKE"], "lrr"),
-              "", heading("Metrics"),
-              f"AUC       {metric(metrics['auc'])}",
-              f"log loss  {metric(metrics['log_loss'])}"]
+    lines += [
+        f"{word.lower():<8} {rows['p_real'].mean():.4f}" if len(rows) else f"{word.lower():<8} no video"
+        for word, rows in classes.items()
+    ]
+    lines += [
+        "",
+        heading("Confusion"),
+        table(
+            [
+                [f"truth {word}", *(f"{(rows['verdict'] == verdict).sum():,}" for verdict in classes)]
+                for word, rows in classes.items()
+            ],
+            ["", "called REAL", "called FAKE"],
+            "lrr",
+        ),
+        "",
+        heading("Metrics"),
+        f"AUC       {metric(metrics['auc'])}",
+        f"log loss  {metric(metrics['log_loss'])}",
+    ]
     if any("low" in metrics[name] for name in ("auc", "log_loss")):
-        lines += [f"In brackets the 95 % interval from {resamples:,} resamples of " + (
-            f"the {people} groups of people. A log loss of 0.693 is guessing." if people else
-            "the videos. Videos of one person are not independent:\nwith known groups, evaluate.py gives the honest (wider) interval. "
-            "A log loss of 0.693 is guessing.")]
+        lines += [
+            f"In brackets the 95 % interval from {resamples:,} resamples of "
+            + (
+                f"the {people} groups of people. A log loss of 0.693 is guessing."
+                if people
+                else "the videos. Videos of one person are not independent:\nwith known groups, evaluate.py gives the honest (wider) interval. "
+                "A log loss of 0.693 is guessing."
+            )
+        ]
     elif people:
-        lines += [f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."]
+        lines += [
+            f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."
+        ]
     wrong = judged[judged["correct"] == 0]
     if len(wrong):
         lines += ["", heading(f"Called wrongly: {len(wrong):,}"), _rows(wrong)]
@@ -377,6 +509,19 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, p
 
 def _rows(videos) -> str:
     from ..reports.text import one_line, table
-    return table([[one_line(v), label or "-", f"{p:.4f}" if frames else "-", verdict, {1: "yes", 0: "NO", "": "-"}[correct], f"{frames:,}"]
-                  for v, label, p, verdict, correct, frames in videos.itertuples(index=False)],
-                 ["video", "truth", "mean p_real", "verdict", "correct", "faces"], "llrllr")
+
+    return table(
+        [
+            [
+                one_line(v),
+                label or "-",
+                f"{p:.4f}" if frames else "-",
+                verdict,
+                {1: "yes", 0: "NO", "": "-"}[correct],
+                f"{frames:,}",
+            ]
+            for v, label, p, verdict, correct, frames in videos.itertuples(index=False)
+        ],
+        ["video", "truth", "mean p_real", "verdict", "correct", "faces"],
+        "llrllr",
+    )

@@ -13,7 +13,7 @@ box so that no single part of the face decides. `none` only makes float32 of the
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable
 
 from ..errors import UserError
 
@@ -21,8 +21,24 @@ NAMES = ("published", "strong", "none")
 
 #: Largest geometric changes: rotation and shear in degrees, shift and zoom as parts of the side; stretch is of width against height,
 #: None: both are zoomed each for itself. What comes in from outside repeats the edge (NEAREST) or is mirrored (REFLECT).
-PUBLISHED = {"rotation": 10.0, "shift_x": 0.1, "shift_y": 0.1, "zoom": 0.1, "stretch": None, "shear": 0.2, "fill": "NEAREST"}
-STRONG = {"rotation": 8.0, "shift_x": 0.05, "shift_y": 0.06, "zoom": 0.10, "stretch": 0.06, "shear": 0.0, "fill": "REFLECT"}
+PUBLISHED = {
+    "rotation": 10.0,
+    "shift_x": 0.1,
+    "shift_y": 0.1,
+    "zoom": 0.1,
+    "stretch": None,
+    "shear": 0.2,
+    "fill": "NEAREST",
+}
+STRONG = {
+    "rotation": 8.0,
+    "shift_x": 0.05,
+    "shift_y": 0.06,
+    "zoom": 0.10,
+    "stretch": 0.06,
+    "shear": 0.0,
+    "fill": "REFLECT",
+}
 
 #: Probability of each change of `strong`, for each image alone.
 CHANCE = {"colour": 0.6, "grey": 0.03, "scale": 0.45, "blur": 0.25, "noise": 0.15, "jpeg": 0.5, "cut_out": 0.2}
@@ -126,8 +142,13 @@ def _move(images, seeds: _Seeds, size: int, *, rotation, shift_x, shift_y, zoom,
     b2 = middle_in - (b0 + b1) * middle_out + seeds.uniform(shape, -shift_y, shift_y) * source
     zero = tf.zeros(shape)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], 1), output_shape=(size, size),
-        fill_value=0.0, interpolation="BILINEAR", fill_mode=fill)
+        images=images,
+        transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], 1),
+        output_shape=(size, size),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill,
+    )
     return tf.ensure_shape(moved, (None, size, size, images.shape[-1]))
 
 
@@ -158,11 +179,14 @@ def _degrade(images, seeds: _Seeds, size: int):
     sigma = seeds.uniform((count,), *BLUR_SIGMA)
     quality = tf.cast(seeds.uniform((count,), *JPEG_QUALITY), tf.int32)
     noise = tf.random.stateless_normal(tf.shape(images), seeds.next()) * (
-        seeds.uniform((count, 1, 1, 1), *NOISE_SIGMA) * seeds.happens((count, 1, 1, 1), CHANCE["noise"]))
+        seeds.uniform((count, 1, 1, 1), *NOISE_SIGMA) * seeds.happens((count, 1, 1, 1), CHANCE["noise"])
+    )
 
     def small_and_back(image, side, cubic):
         small = tf.image.resize(image, tf.stack([side, side]), antialias=True)
-        return tf.cond(cubic, lambda: tf.image.resize(small, (size, size), "bicubic"), lambda: tf.image.resize(small, (size, size)))
+        return tf.cond(
+            cubic, lambda: tf.image.resize(small, (size, size), "bicubic"), lambda: tf.image.resize(small, (size, size))
+        )
 
     def soften(image, sigma):
         distance = tf.range(-3.0, 4.0)
@@ -184,8 +208,11 @@ def _degrade(images, seeds: _Seeds, size: int):
         image = tf.cond(jpeg, lambda: compress(image, quality), lambda: image)
         return tf.ensure_shape(image, (size, size, 3))
 
-    images = tf.map_fn(one, (images, noise, draws["scale"], draws["blur"], draws["jpeg"], side, cubic, sigma, quality),
-                       fn_output_signature=tf.float32)
+    images = tf.map_fn(
+        one,
+        (images, noise, draws["scale"], draws["blur"], draws["jpeg"], side, cubic, sigma, quality),
+        fn_output_signature=tf.float32,
+    )
     return tf.ensure_shape(_cut_out(images, seeds, size), (None, size, size, 3))
 
 

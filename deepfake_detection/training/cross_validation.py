@@ -17,7 +17,7 @@ from .. import files, labels
 from ..errors import UserError
 from ..models import registry
 from . import features, results, score, score_tables, session, shipped, train
-from .input_pipeline import WHOLE, FaceStore, Faces, find_faces
+from .input_pipeline import WHOLE, Faces, FaceStore, find_faces
 from .known import known_videos
 
 #: With fewer identity groups than this, stage 03 validates in folds unless told otherwise.
@@ -35,7 +35,9 @@ def resolve(options) -> None:
     default = train.Settings()
     free = options.model is None and options.weights is None
     if options.folds is None:
-        options.folds = "auto" if free and options.strategy == "none" and options.seeds == 1 and not options.plot_model else 0
+        options.folds = (
+            "auto" if free and options.strategy == "none" and options.seeds == 1 and not options.plot_model else 0
+        )
     if options.folds == "auto":
         groups = known_videos(options.dataset)["group"].nunique()
         options.folds = FOLDS if 0 < groups < FEW_GROUPS and (not free or train.SHIPPED_DETECTOR.is_file()) else 0
@@ -76,10 +78,12 @@ def split(y, groups, k: int, seed: int):
     hint = "add videos of other people, or train on the split with --folds 0"
     if k < 2:
         raise UserError("cross-validation needs videos of two groups of people or more", hint=hint)
-    k = min(k, *np.bincount(y, minlength=2))        # scikit-learn wants a row of each class for each fold
+    k = min(k, *np.bincount(y, minlength=2))  # scikit-learn wants a row of each class for each fold
     fold = np.zeros(len(y), np.int64)
     if k >= 2:
-        for number, (_, held) in enumerate(StratifiedGroupKFold(k, shuffle=True, random_state=seed & 0xFFFFFFFF).split(y, y, groups)):
+        for number, (_, held) in enumerate(
+            StratifiedGroupKFold(k, shuffle=True, random_state=seed & 0xFFFFFFFF).split(y, y, groups)
+        ):
             fold[held] = number
     if k < 2 or any(len(set(y[fold != f])) < 2 for f in set(fold)):
         raise UserError("too few groups of people: a fold has real or fake faces only to learn from", hint=hint)
@@ -101,12 +105,12 @@ def video_weights(y, titles):
 class Rows:
     """What a classifier is fitted on: views float64 (V, N, F) of the same faces, y (N,), titles and groups (N,)."""
 
-    views: "numpy.ndarray"
-    y: "numpy.ndarray"
-    titles: "numpy.ndarray"
-    groups: "numpy.ndarray"
+    views: numpy.ndarray
+    y: numpy.ndarray
+    titles: numpy.ndarray
+    groups: numpy.ndarray
 
-    def take(self, keep) -> "Rows":
+    def take(self, keep) -> Rows:
         return Rows(self.views[:, keep], self.y[keep], self.titles[keep], self.groups[keep])
 
     @property
@@ -140,7 +144,7 @@ def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
 
     try:
         fold = split(rows.y, rows.groups, INNER_FOLDS, seed)
-    except UserError:                                      # two groups of people: nothing to choose by
+    except UserError:  # two groups of people: nothing to choose by
         return STRENGTHS[len(STRENGTHS) // 2], []
     history = []
     for strength in STRENGTHS:
@@ -150,12 +154,23 @@ def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
             classifier = fit(part, strength)
             held[fold == number] = score(classifier, rows.views[:, fold == number])
             seen.append((part, score(classifier, part.views)))
-        weighted = lambda part, p: float(np.average(-np.where(part.y == labels.REAL, np.log(np.clip(p, 1e-7, 1)), np.log(np.clip(1 - p, 1e-7, 1))),
-                                                    weights=part.weights))
+        weighted = lambda part, p: float(
+            np.average(
+                -np.where(part.y == labels.REAL, np.log(np.clip(p, 1e-7, 1)), np.log(np.clip(1 - p, 1e-7, 1))),
+                weights=part.weights,
+            )
+        )
         accuracy = lambda y, p: float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL)))
-        history.append({"strength": strength, "loss": np.mean([log_loss(part.y, p) for part, p in seen]),
-                        "accuracy": np.mean([accuracy(part.y, p) for part, p in seen]), "val_loss": log_loss(rows.y, held),
-                        "val_accuracy": accuracy(rows.y, held), "chosen_by": weighted(rows, held)})
+        history.append(
+            {
+                "strength": strength,
+                "loss": np.mean([log_loss(part.y, p) for part, p in seen]),
+                "accuracy": np.mean([accuracy(part.y, p) for part, p in seen]),
+                "val_loss": log_loss(rows.y, held),
+                "val_accuracy": accuracy(rows.y, held),
+                "chosen_by": weighted(rows, held),
+            }
+        )
     best = min(history, key=lambda row: row["chosen_by"])
     return best["strength"], history
 
@@ -201,8 +216,19 @@ def with_classifier(model, classifier):
 
 # ---- the stage -------------------------------------------------------------------------------------------------------------------
 
-def run(dataset: Path, out: Path, settings: train.Settings, *, folds: int = FOLDS, frames: Path | None = None, workers: int = 1,
-        force: bool = False, cache_mb: int | None = None, faces_margin: float = score.PUBLISHED_MARGIN) -> dict:
+
+def run(
+    dataset: Path,
+    out: Path,
+    settings: train.Settings,
+    *,
+    folds: int = FOLDS,
+    frames: Path | None = None,
+    workers: int = 1,
+    force: bool = False,
+    cache_mb: int | None = None,
+    faces_margin: float = score.PUBLISHED_MARGIN,
+) -> dict:
     """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes everything into `out`.
 
     Args:
@@ -220,13 +246,28 @@ def run(dataset: Path, out: Path, settings: train.Settings, *, folds: int = FOLD
     """
     train.validate(settings)
     if registry.module(settings.model).KIND != "frame":
-        raise UserError(f"{settings.model} is a sequence model, and folds are for models of single faces", hint="--folds 0")
+        raise UserError(
+            f"{settings.model} is a sequence model, and folds are for models of single faces", hint="--folds 0"
+        )
     faces = all_faces(dataset)
     fold = split(faces.y, faces.groups, folds, settings.seed)
     k = int(fold.max()) + 1
-    print(f"{len(faces)} faces of {len(set(faces.titles))} videos and {len(set(faces.groups))} groups of people in {k} folds: each video is judged "
-          "by a classifier that saw nobody of its group", file=sys.stderr)
-    used = [settings.model, settings.weights, settings.image_size, settings.seed, k, faces_margin, faces.groups, STRENGTHS, INNER_FOLDS]
+    print(
+        f"{len(faces)} faces of {len(set(faces.titles))} videos and {len(set(faces.groups))} groups of people in {k} folds: each video is judged "
+        "by a classifier that saw nobody of its group",
+        file=sys.stderr,
+    )
+    used = [
+        settings.model,
+        settings.weights,
+        settings.image_size,
+        settings.seed,
+        k,
+        faces_margin,
+        faces.groups,
+        STRENGTHS,
+        INNER_FOLDS,
+    ]
     if Path(settings.weights).is_file():
         used.append(files.sha256(settings.weights))
     mark = hashlib.sha256(json.dumps([*used, results.faces_digest(faces)]).encode()).hexdigest()[:16]
@@ -237,35 +278,94 @@ def run(dataset: Path, out: Path, settings: train.Settings, *, folds: int = FOLD
             return standing
         (out / "tmp_checkpoint").mkdir(parents=True, exist_ok=True)
         files.remove_partials(out / "tmp_checkpoint")
-        return _run(faces, fold, dataset, out, settings, mark, frames=frames, workers=workers, cache_mb=cache_mb, faces_margin=faces_margin)
+        return _run(
+            faces,
+            fold,
+            dataset,
+            out,
+            settings,
+            mark,
+            frames=frames,
+            workers=workers,
+            cache_mb=cache_mb,
+            faces_margin=faces_margin,
+        )
 
 
-def _run(faces: Faces, fold, dataset: Path, out: Path, settings: train.Settings, mark: str, *, frames, workers, cache_mb, faces_margin) -> dict:
+def _run(
+    faces: Faces,
+    fold,
+    dataset: Path,
+    out: Path,
+    settings: train.Settings,
+    mark: str,
+    *,
+    frames,
+    workers,
+    cache_mb,
+    faces_margin,
+) -> dict:
     import numpy as np
 
     session.start(seed=settings.seed, workers=workers)
     model, origin, path = train.build_started(settings)
-    print(f"{model.name}: {model.count_params():,} parameters, {origin}; all but the classifier stays as it is", file=sys.stderr)
+    print(
+        f"{model.name}: {model.count_params():,} parameters, {origin}; all but the classifier stays as it is",
+        file=sys.stderr,
+    )
     card = score.card_of(path) if path is not None else {}
     part = score.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
-    store = FaceStore(faces, train.face_size(model), workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part,
-                      progress="reading faces")
+    store = FaceStore(
+        faces,
+        train.face_size(model),
+        workers=workers,
+        cache_bytes=None if cache_mb is None else cache_mb << 20,
+        part=part,
+        progress="reading faces",
+    )
     keep = np.isin(faces.names, store.faces.names)
     network, everything = registry.features(model), np.arange(len(store))
     views = []
-    for flipped in (False, True)[:2 if card.get("flip") else 1]:
+    for flipped in (False, True)[: 2 if card.get("flip") else 1]:
         get = (lambda i: store.get(i)[:, :, ::-1]) if flipped else store.get
-        views.append(features.face_features(get, store.faces, everything, network, out / "feature_cache", batch_size=settings.batch_size,
-                                            progress="features" + " mirrored" * flipped, variant=_variant(part, flipped)))
+        views.append(
+            features.face_features(
+                get,
+                store.faces,
+                everything,
+                network,
+                out / "feature_cache",
+                batch_size=settings.batch_size,
+                progress="features" + " mirrored" * flipped,
+                variant=_variant(part, flipped),
+            )
+        )
     views = np.stack(views).astype(np.float64)
-    baseline = shipped.from_features(model, views, card) if shipped.is_shipped(path) else shipped.scores(store.faces, faces_margin, workers)
+    baseline = (
+        shipped.from_features(model, views, card)
+        if shipped.is_shipped(path)
+        else shipped.scores(store.faces, faces_margin, workers)
+    )
     rows = Rows(views, store.y, np.array(store.faces.titles), np.array(store.faces.groups))
     p_real, classifier, history = cross_validate(rows, fold[keep], settings.seed)
     model = with_classifier(model, classifier)
     train.save_model(train.saveable(model), out / "tmp_checkpoint")
     train.write_card(out, card)
     unreadable = {"all": store.unreadable}
-    return _write(out, dataset, published(store.faces), fold[keep], p_real, history, baseline, model, settings, mark, frames, unreadable)
+    return _write(
+        out,
+        dataset,
+        published(store.faces),
+        fold[keep],
+        p_real,
+        history,
+        baseline,
+        model,
+        settings,
+        mark,
+        frames,
+        unreadable,
+    )
 
 
 def _variant(part: tuple, flipped: bool) -> str:
@@ -273,7 +373,9 @@ def _variant(part: tuple, flipped: bool) -> str:
     return digest + ("-mirrored" if flipped else "")
 
 
-def _write(out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseline, model, settings, mark, frames, unreadable) -> dict:
+def _write(
+    out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseline, model, settings, mark, frames, unreadable
+) -> dict:
     import pandas as pd
 
     from ..reports import figures, video_rules
@@ -281,10 +383,17 @@ def _write(out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseli
     known = known_videos(dataset)
     table = score_tables.face_table(faces, p_real, known, frames=frames, sets=[f"fold {f + 1}" for f in fold])
     score_tables.write_faces(out / score_tables.FACES, table)
-    score_tables.write_faces(out / "tmp_checkpoint" / score_tables.FACES, table)      # what calibration and thresholds are fitted on
+    score_tables.write_faces(
+        out / "tmp_checkpoint" / score_tables.FACES, table
+    )  # what calibration and thresholds are fitted on
     without = score_tables.videos_without_face(out)
-    videos = score_tables.video_table(table, thresholds=video_rules.thresholds_without, shipped=baseline, shipped_thresholds=shipped.thresholds(),
-                                      without_face=without)
+    videos = score_tables.video_table(
+        table,
+        thresholds=video_rules.thresholds_without,
+        shipped=baseline,
+        shipped_thresholds=shipped.thresholds(),
+        without_face=without,
+    )
     score_tables.write_videos(out, videos)
     for name in ("Loss.png", "Accuracy.png"):
         (out / name).unlink(missing_ok=True)
@@ -292,10 +401,22 @@ def _write(out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseli
     if history:
         figures.plot_history(pd.DataFrame(history), out, x="strength")
     results.write_account(out, "03_train_cnn", {"out of fold": faces}, {"out of fold": unreadable["all"]})
-    extra = {"stage": "03_train_cnn", "set": "out of fold", "folds": int(max(fold)) + 1, "mark": mark, "video_rules": video_rules.rows(videos, settings.seed),
-             "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
-                       "sha256": files.sha256(out / "tmp_checkpoint" / "best_model.keras")},
-             "training": {"method": "classifier on frozen features", "settings": dataclasses.asdict(settings)}}
+    extra = {
+        "stage": "03_train_cnn",
+        "set": "out of fold",
+        "folds": int(max(fold)) + 1,
+        "mark": mark,
+        "video_rules": video_rules.rows(videos, settings.seed),
+        "model": {
+            "name": model.name,
+            "parameters": int(model.count_params()),
+            "file": "tmp_checkpoint/best_model.keras",
+            "sha256": files.sha256(out / "tmp_checkpoint" / "best_model.keras"),
+        },
+        "training": {"method": "classifier on frozen features", "settings": dataclasses.asdict(settings)},
+    }
     if not history:
-        extra |= dict.fromkeys(("Loss.png", "Accuracy.png"), "not drawn: two groups of people are too few to choose a strength by")
+        extra |= dict.fromkeys(
+            ("Loss.png", "Accuracy.png"), "not drawn: two groups of people are too few to choose a strength by"
+        )
     return results.write_results(out, faces, p_real, seed=settings.seed, extra=extra, what="out of fold")

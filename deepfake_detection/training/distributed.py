@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from typing import Mapping
+from collections.abc import Mapping
 
 from ..errors import UserError
 
@@ -45,7 +45,9 @@ def prepare(name: str, replicas: int | None = None) -> None:
             try:
                 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
             except RuntimeError:
-                raise UserError("TensorFlow is already running, too late for logical devices", hint="start a new process") from None
+                raise UserError(
+                    "TensorFlow is already running, too late for logical devices", hint="start a new process"
+                ) from None
 
 
 def make(name: str):
@@ -66,7 +68,10 @@ def make(name: str):
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.UnknownError) as e:
-            raise UserError(f"the other workers cannot be reached ({str(e).splitlines()[0][:120]})", hint="start the same command on every worker") from None
+            raise UserError(
+                f"the other workers cannot be reached ({str(e).splitlines()[0][:120]})",
+                hint="start the same command on every worker",
+            ) from None
     devices = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     print(f"{name}: {strategy.num_replicas_in_sync} replicas on {devices}", file=sys.stderr)
     return strategy
@@ -107,9 +112,14 @@ def config_from_slurm(environment: Mapping[str, str]) -> dict:
         per_host = expand_counts(environment.get("SLURM_STEP_TASKS_PER_NODE") or environment["SLURM_TASKS_PER_NODE"])
         index = int(environment["SLURM_PROCID"])
     except (KeyError, ValueError):
-        raise UserError("--strategy multi_worker finds no cluster", hint="set TF_CONFIG on every worker, or start through Slurm's srun") from None
+        raise UserError(
+            "--strategy multi_worker finds no cluster",
+            hint="set TF_CONFIG on every worker, or start through Slurm's srun",
+        ) from None
     if len(per_host) != len(hosts):
-        raise UserError(f"Slurm names {len(hosts)} hosts and task counts for {len(per_host)}", hint="set TF_CONFIG instead")
+        raise UserError(
+            f"Slurm names {len(hosts)} hosts and task counts for {len(per_host)}", hint="set TF_CONFIG instead"
+        )
     workers = [f"{host}:{SLURM_PORT + task}" for host, count in zip(hosts, per_host) for task in range(count)]
     return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .. import files
 from .input_pipeline import Faces
@@ -14,8 +14,17 @@ from .input_pipeline import Faces
 FEATURE_BLOCK = 512
 
 
-def face_features(get: Callable, faces: Faces, used, extractor, folder: Path, *, batch_size: int = 32, progress: str | None = None,
-                  variant: str = ""):
+def face_features(
+    get: Callable,
+    faces: Faces,
+    used,
+    extractor,
+    folder: Path,
+    *,
+    batch_size: int = 32,
+    progress: str | None = None,
+    variant: str = "",
+):
     """The features of faces, from `folder` where they are there already.
 
     They are kept by the hash of the network's weights and of the faces, in blocks, so an interrupted run goes on with the next block.
@@ -37,17 +46,23 @@ def face_features(get: Callable, faces: Faces, used, extractor, folder: Path, *,
     table = np.zeros((len(faces), width), np.float32)
     folder = folder / f"{extractor.name}-{network_key(extractor)}{variant}"
     paths = faces.paths()
-    with tqdm(total=len(used), desc=progress or "", unit="face", disable=None if progress else True, file=sys.stderr) as bar:
+    with tqdm(
+        total=len(used), desc=progress or "", unit="face", disable=None if progress else True, file=sys.stderr
+    ) as bar:
         for start in range(0, len(used), FEATURE_BLOCK):
-            block = used[start:start + FEATURE_BLOCK]
+            block = used[start : start + FEATURE_BLOCK]
             digest = hashlib.sha256()
             for i in block:
                 digest.update(f"{faces.names[i]}\0{files.sha256(paths[i])}\0".encode())
             path = folder / f"{digest.hexdigest()[:24]}.npy"
             values = _cached(path, (len(block), width))
             if values is None:
-                values = np.concatenate([np.asarray(extractor.predict_on_batch(get(block[k:k + batch_size])), np.float32)
-                                         for k in range(0, len(block), batch_size)])
+                values = np.concatenate(
+                    [
+                        np.asarray(extractor.predict_on_batch(get(block[k : k + batch_size])), np.float32)
+                        for k in range(0, len(block), batch_size)
+                    ]
+                )
                 with files.atomic_path(path) as partial, open(partial, "wb") as f:
                     np.save(f, values)
             table[block] = values

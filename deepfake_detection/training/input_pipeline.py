@@ -12,9 +12,9 @@ import dataclasses
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Sequence
 
 from .. import labels
 from ..errors import UserError
@@ -47,7 +47,7 @@ class Faces:
 
     root: Path
     names: tuple[str, ...]
-    y: "numpy.ndarray"
+    y: numpy.ndarray
     titles: tuple[str, ...]
     groups: tuple[str, ...]
 
@@ -57,10 +57,12 @@ class Faces:
     def paths(self) -> list[Path]:
         return [self.root / name for name in self.names]
 
-    def take(self, keep: Sequence[int]) -> "Faces":
+    def take(self, keep: Sequence[int]) -> Faces:
         """The faces at these positions."""
         pick = lambda values: tuple(values[i] for i in keep)
-        return dataclasses.replace(self, names=pick(self.names), y=self.y[list(keep)], titles=pick(self.titles), groups=pick(self.groups))
+        return dataclasses.replace(
+            self, names=pick(self.names), y=self.y[list(keep)], titles=pick(self.titles), groups=pick(self.groups)
+        )
 
 
 def title_of(name: str) -> str:
@@ -85,8 +87,11 @@ def find_faces(folder: str | Path, *, both_classes: bool = False, groups: dict[s
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError("there is no such folder of faces", file=folder,
-                        hint="stage 02 (02_prepare_dataset.py) makes split_dataset; name another with --dataset or --faces-dir")
+        raise UserError(
+            "there is no such folder of faces",
+            file=folder,
+            hint="stage 02 (02_prepare_dataset.py) makes split_dataset; name another with --dataset or --faces-dir",
+        )
     classes = {name: label for name, label in labels.CLASS_FOLDERS.items() if (folder / name).is_dir()}
     names, y = [], []
     for name, label in classes.items():
@@ -94,22 +99,36 @@ def find_faces(folder: str | Path, *, both_classes: bool = False, groups: dict[s
         names += [f"{name}/{file}" for file in found]
         y += [label] * len(found)
         if both_classes and not found:
-            raise UserError(f"the class {name!r} has no face", file=folder / name, hint="check stage 02's report; both classes need faces")
+            raise UserError(
+                f"the class {name!r} has no face",
+                file=folder / name,
+                hint="check stage 02's report; both classes need faces",
+            )
     if both_classes and len(classes) < 2:
         lacking = ", ".join(sorted(set(labels.CLASS_FOLDERS) - set(classes)))
-        raise UserError(f"the class folder {lacking} is missing", file=folder, hint="it should hold real/ and fake/, as stage 02 makes them")
+        raise UserError(
+            f"the class folder {lacking} is missing",
+            file=folder,
+            hint="it should hold real/ and fake/, as stage 02 makes them",
+        )
     if not classes:
         names = _images(folder)
         y = [-1] * len(names)
     if not names:
-        raise UserError("no face picture in this folder", file=folder, hint="it should hold real/ and fake/ with .png or .jpg files")
+        raise UserError(
+            "no face picture in this folder", file=folder, hint="it should hold real/ and fake/ with .png or .jpg files"
+        )
     titles = tuple(title_of(name) for name in names)
-    return Faces(folder, tuple(names), np.array(y, dtype=np.int64), titles, tuple((groups or {}).get(t, t) for t in titles))
+    return Faces(
+        folder, tuple(names), np.array(y, dtype=np.int64), titles, tuple((groups or {}).get(t, t) for t in titles)
+    )
 
 
 def _images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".") and e.is_file())
+        return sorted(
+            e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".") and e.is_file()
+        )
 
 
 def read_face(path: str | Path, size: int, part: tuple = WHOLE):
@@ -131,7 +150,7 @@ def read_face(path: str | Path, size: int, part: tuple = WHOLE):
         # Rounded edge by edge, as `detector.network.trim` does, so that both see the same rows.
         left, top = min(round(part[0] * width), width - 1), min(round(part[1] * height), height - 1)
         right, bottom = width - round((1 - part[2]) * width), height - round((1 - part[3]) * height)
-        image = image[top:max(top + 1, bottom), left:max(left + 1, right)]
+        image = image[top : max(top + 1, bottom), left : max(left + 1, right)]
     return network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
 
 
@@ -143,8 +162,16 @@ class FaceStore:
         unreadable: names of those files.
     """
 
-    def __init__(self, faces: Faces, size: int, *, workers: int = 1, cache_bytes: int | None = None, part: tuple = WHOLE,
-                 progress: str | None = None):
+    def __init__(
+        self,
+        faces: Faces,
+        size: int,
+        *,
+        workers: int = 1,
+        cache_bytes: int | None = None,
+        part: tuple = WHOLE,
+        progress: str | None = None,
+    ):
         """Reads every file once, so that a broken one is known before training and not in its middle.
 
         Args:
@@ -176,15 +203,23 @@ class FaceStore:
                     pixels[i] = face
             return min(_READ_BLOCK, len(paths) - start)
 
-        with ThreadPoolExecutor(max(1, workers)) as pool, tqdm(total=len(paths), desc=progress or "", unit="face", disable=None if progress else True,
-                                                             file=sys.stderr) as bar:
+        with (
+            ThreadPoolExecutor(max(1, workers)) as pool,
+            tqdm(
+                total=len(paths), desc=progress or "", unit="face", disable=None if progress else True, file=sys.stderr
+            ) as bar,
+        ):
             for count in pool.map(read, range(0, len(paths), _READ_BLOCK)):
                 bar.update(count)
         self.unreadable = [name for name, ok in zip(faces.names, good) if not ok]
         for name in self.unreadable:
             print(f"skipped, not a picture that can be decoded: {faces.root / name}", file=sys.stderr)
         if not good.any():
-            raise UserError("no face picture here can be decoded", file=faces.root, hint="make the faces again with stages 01a and 02")
+            raise UserError(
+                "no face picture here can be decoded",
+                file=faces.root,
+                hint="make the faces again with stages 01a and 02",
+            )
         self.faces = faces.take(np.flatnonzero(good)) if self.unreadable else faces
         self._paths = self.faces.paths()
         self._pixels = (pixels[good] if self.unreadable else pixels) if cached else None
@@ -211,7 +246,9 @@ class FaceStore:
         for row, i in enumerate(indices):
             face = read_face(self._paths[i], self.size, self.part)
             if face is None:
-                raise UserError("this face could be decoded before and cannot now", file=self._paths[i], hint="run the stage again")
+                raise UserError(
+                    "this face could be decoded before and cannot now", file=self._paths[i], hint="run the stage again"
+                )
             batch[row] = face
         return batch
 
@@ -251,7 +288,7 @@ def index_batches(y, order, batch_size: int, *, drop_remainder: bool, sample_wei
 
     order = np.asarray(order, np.int64)
     if drop_remainder:
-        order = order[:len(order) // batch_size * batch_size]
+        order = order[: len(order) // batch_size * batch_size]
     columns = (order, y[order].astype(np.float32)[:, None])
     if sample_weight is not None:
         columns += (np.asarray(sample_weight, np.float32)[y[order]][:, None],)
@@ -271,8 +308,17 @@ def parallel_calls() -> int:
     return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
 
 
-def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | None = None, first_step: int = 0, drop_remainder: bool = False,
-            sample_weight=None, shard: tuple[int, int] = (0, 1)):
+def batches(
+    store: FaceStore,
+    order,
+    batch_size: int,
+    *,
+    augment: Callable | None = None,
+    first_step: int = 0,
+    drop_remainder: bool = False,
+    sample_weight=None,
+    shard: tuple[int, int] = (0, 1),
+):
     """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given order.
 
     Fetching and augmentation run in parallel on the CPU, ahead of the training step, and keep the order.
@@ -286,7 +332,9 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
     """
     import tensorflow as tf
 
-    data = index_batches(store.faces.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard)
+    data = index_batches(
+        store.faces.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard
+    )
     index, count = shard
 
     def fetch(indices, *rest):
@@ -297,6 +345,9 @@ def batches(store: FaceStore, order, batch_size: int, *, augment: Callable | Non
     data = data.map(fetch, num_parallel_calls=parallel_calls(), deterministic=True)
     if augment is not None:
         # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came first.
-        data = data.enumerate(first_step).map(lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
-                                    num_parallel_calls=parallel_calls(), deterministic=True)
+        data = data.enumerate(first_step).map(
+            lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
+            num_parallel_calls=parallel_calls(),
+            deterministic=True,
+        )
     return data.prefetch(tf.data.AUTOTUNE)

@@ -1,6 +1,6 @@
 """Judges a network in training on faces that it does not learn from: the validation split and the sources kept unseen.
 
-    row = numbers(clip_scores(network, faces, rows_to_judge(faces)))
+row = numbers(clip_scores(network, faces, rows_to_judge(faces)))
 """
 
 from __future__ import annotations
@@ -37,12 +37,16 @@ def view(faces: Faces, row: int, name: str, size: int, boxes: np.ndarray) -> np.
     image, box = np.asarray(faces.images[row]), boxes[row]
     side = image.shape[0]
     if np.isfinite(box).all():
-        margins = {"left": WIDE_MARGIN, "right": WIDE_MARGIN, "top": WIDE_MARGIN, "bottom": WIDE_MARGIN} if name == "wide" else TIGHT
+        margins = (
+            {"left": WIDE_MARGIN, "right": WIDE_MARGIN, "top": WIDE_MARGIN, "bottom": WIDE_MARGIN}
+            if name == "wide"
+            else TIGHT
+        )
         w, h = box[2] - box[0], box[3] - box[1]
         x0, y0 = box[0] - margins["left"] * w, box[1] - margins["top"] * h
         x1, y1 = box[2] + margins["right"] * w, box[3] + margins["bottom"] * h
         x0, y0, x1, y1 = (int(round(min(max(v, 0.0), 1.0) * side)) for v in (x0, y0, x1, y1))
-        image = image[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)]
+        image = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
     shrinks = image.shape[0] * image.shape[1] > size * size
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
@@ -56,13 +60,19 @@ def clip_scores(network, faces: Faces, rows: np.ndarray, *, batch: int = 64):
     import tensorflow as tf
 
     size, boxes = network.input_shape[1], faces.table[list(BOX)].to_numpy(np.float64)
-    call = tf.function(lambda x: network(x, training=False)[:, 0], input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
+    call = tf.function(
+        lambda x: network(x, training=False)[:, 0], input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)]
+    )
     table = faces.table.loc[rows].copy()
     tight = table.window.eq("tight").to_numpy()
     for name in VIEWS:
         wanted = rows if name == "tight" else rows[~tight]
-        z = [call(np.stack([view(faces, r, name, size, boxes) for r in wanted[k:k + batch]]).astype(np.float32)).numpy()
-             for k in range(0, len(wanted), batch)]
+        z = [
+            call(
+                np.stack([view(faces, r, name, size, boxes) for r in wanted[k : k + batch]]).astype(np.float32)
+            ).numpy()
+            for k in range(0, len(wanted), batch)
+        ]
         z = np.concatenate(z) if z else np.zeros(0, np.float32)
         if name == "tight":
             table["z_tight"] = z
@@ -78,8 +88,14 @@ def numbers(table, column: str = "z") -> dict:
     """What a run is chosen by: AUCs over clips, pairs of one person ordered rightly, fakes found where 5 % of the untouched are not believed."""
     from sklearn.metrics import log_loss, roc_auc_score
 
-    clips = table.groupby("file").agg(z=(column, "mean"), label=("label", "first"), source=("source", "first"), group=("group", "first"),
-                                      manipulation=("manipulation", "first"), split=("split", "first"))
+    clips = table.groupby("file").agg(
+        z=(column, "mean"),
+        label=("label", "first"),
+        source=("source", "first"),
+        group=("group", "first"),
+        manipulation=("manipulation", "first"),
+        split=("split", "first"),
+    )
     clips["real"] = clips.label.eq("real").astype(int)
     result = {}
 
@@ -105,5 +121,7 @@ def numbers(table, column: str = "z") -> dict:
     dfdc = clips[clips.source == "dfdc"]
     if len(dfdc):
         result["dfdc_auc"] = auc(dfdc)
-        result["dfdc_log_loss"] = round(float(log_loss(dfdc.real, np.clip(1 / (1 + np.exp(-dfdc.z)), 1e-6, 1 - 1e-6))), 4)
+        result["dfdc_log_loss"] = round(
+            float(log_loss(dfdc.real, np.clip(1 / (1 + np.exp(-dfdc.z)), 1e-6, 1 - 1e-6))), 4
+        )
     return result

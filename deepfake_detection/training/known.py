@@ -31,7 +31,9 @@ def known_videos(dataset: Path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table[["title", "group"]]
     except (OSError, ValueError, KeyError) as e:
-        raise UserError(f"the split's manifest cannot be read ({type(e).__name__})", file=path, hint="run stage 02 again") from None
+        raise UserError(
+            f"the split's manifest cannot be read ({type(e).__name__})", file=path, hint="run stage 02 again"
+        ) from None
     return table.drop_duplicates("title").set_index("title").reindex(columns=list(COLUMNS), fill_value="")
 
 

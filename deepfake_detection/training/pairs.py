@@ -61,6 +61,7 @@ class Settings:
 
 # ---- input ---------------------------------------------------------------------------------------------------------------------------
 
+
 class Feed:
     """Batches made ahead by processes of their own, in order.
 
@@ -114,6 +115,7 @@ def _batch(step: int) -> np.ndarray:
 
 # ---- model and loss ------------------------------------------------------------------------------------------------------------------
 
+
 def build(settings: Settings, pairs: int):
     """The network with logits for its output and the loss of the pairs, compiled; `model.network` is the network itself."""
     import keras
@@ -139,19 +141,26 @@ def build(settings: Settings, pairs: int):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             z = y_pred[:, 0]
             loss = ops.mean(keras.losses.binary_crossentropy(smooth[:, None], y_pred, from_logits=True))
-            untouched, fake = z[0:2 * pairs:2], z[1:2 * pairs:2]
+            untouched, fake = z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2]
             loss += settings.ranking * ops.mean(ops.softplus(fake - untouched))
             if settings.batches.copies:
                 own = ops.take(z, _copied(settings.batches.copies), axis=0)
-                loss += settings.consistency * ops.mean(keras.losses.huber(own[:, None], z[2 * pairs:][:, None], delta=2.0))
+                loss += settings.consistency * ops.mean(
+                    keras.losses.huber(own[:, None], z[2 * pairs :][:, None], delta=2.0)
+                )
             return loss
 
     model = Pairs(name="pairs")
     model.network = network
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, settings.steps - round(settings.warmup * settings.steps),
-                                                      warmup_target=settings.learning_rate, warmup_steps=round(settings.warmup * settings.steps))
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay, global_clipnorm=1.0, use_ema=True,
-                                       ema_momentum=settings.averaging)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        settings.steps - round(settings.warmup * settings.steps),
+        warmup_target=settings.learning_rate,
+        warmup_steps=round(settings.warmup * settings.steps),
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=settings.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=settings.averaging
+    )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(optimizer, jit_compile=False)
     model.build((None, size, size, 3))
@@ -170,6 +179,7 @@ def _copied(copies: int) -> list[int]:
 
 # ---- loop ----------------------------------------------------------------------------------------------------------------------------
 
+
 def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
     """Trains, or goes on with a killed run, and returns the averaged network, `<out>/model.keras`.
 
@@ -186,7 +196,11 @@ def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     made_with = json.loads(json.dumps(asdict(settings)))
     if (out / "settings.json").is_file() and json.loads((out / "settings.json").read_text()) != made_with:
-        raise UserError("a run with other settings was begun here", file=out, hint="give this one another --name, or remove that folder")
+        raise UserError(
+            "a run with other settings was begun here",
+            file=out,
+            hint="give this one another --name, or remove that folder",
+        )
     if (out / "result.json").is_file():
         return out / "model.keras"
     write_json(out / "settings.json", made_with)
@@ -195,8 +209,10 @@ def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
     signature = tf.TensorSpec(feed.shape, tf.uint8)
     data = tf.data.Dataset.from_generator(lambda: feed.batches(done * EPOCH), output_signature=signature)
     data = data.map(lambda faces: (tf.cast(faces, tf.float32), tf.zeros((feed.shape[0], 1)))).prefetch(2)
-    looks = [keras.callbacks.BackupAndRestore(str(out / "backup"), save_freq="epoch", delete_checkpoint=False),
-             keras.callbacks.CSVLogger(str(out / "loss.csv"), append=done > 0)]
+    looks = [
+        keras.callbacks.BackupAndRestore(str(out / "backup"), save_freq="epoch", delete_checkpoint=False),
+        keras.callbacks.CSVLogger(str(out / "loss.csv"), append=done > 0),
+    ]
     if look:
         looks.insert(0, _Look(model, look, out / "log.jsonl"))
     model.fit(data, epochs=-(-settings.steps // EPOCH), steps_per_epoch=EPOCH, callbacks=looks, verbose=2)
@@ -236,7 +252,11 @@ def _Look(model, look, log: Path):
             kept = [v.numpy() for v in model.trainable_variables]
             for variable, average in zip(model.trainable_variables, swap._model_variables_moving_average):
                 variable.assign(average)
-            row = {"step": (epoch + 1) * EPOCH, "loss": round(float((logs or {}).get("loss", "nan")), 4), **look(model.network)}
+            row = {
+                "step": (epoch + 1) * EPOCH,
+                "loss": round(float((logs or {}).get("loss", "nan")), 4),
+                **look(model.network),
+            }
             plain(model.network).save(log.parent / "averaged.keras")
             for variable, value in zip(model.trainable_variables, kept):
                 variable.assign(value)
@@ -264,7 +284,11 @@ def between(start: Path, end: Path, part: float, out: Path) -> Path:
     first, last = (keras.models.load_model(path, compile=False) for path in (start, end))
     a, b = first.get_weights(), last.get_weights()
     if [w.shape for w in a] != [w.shape for w in b]:
-        raise UserError("these two models are of different architectures", file=start, hint="interpolate between a run and the .keras file it began with")
+        raise UserError(
+            "these two models are of different architectures",
+            file=start,
+            hint="interpolate between a run and the .keras file it began with",
+        )
     last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
     with atomic_path(out) as partial:
         last.save(partial)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from .. import files, labels, scores
-from ..metrics import MetricError, evaluate as evaluate_metrics
-from ..metrics import auc, bootstrap_groups
+from ..metrics import MetricError, auc, bootstrap_groups
+from ..metrics import evaluate as evaluate_metrics
 from ..metrics.bootstrap import MIN_GROUPS
 
 #: With fewer identity groups than this a warning stands beside the numbers.
@@ -43,15 +43,21 @@ def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
     import numpy as np
     import pandas as pd
 
-    table = pd.DataFrame({"title": faces.titles, "group": faces.groups, "y": faces.y, "p": np.asarray(p_real, np.float64)})
+    table = pd.DataFrame(
+        {"title": faces.titles, "group": faces.groups, "y": faces.y, "p": np.asarray(p_real, np.float64)}
+    )
     table = table[table["y"] >= 0]
     # A title may stand in both classes only by mistake; label and title together keep the two apart.
     videos = table.groupby(["title", "y"], as_index=False).agg(group=("group", "first"), p=("p", "mean"))
     result = {}
     for key, rows in ((unit, table), ("videos", videos)):
         y, p = rows["y"].to_numpy(), rows["p"].to_numpy()
-        block = {"count": len(rows), "real": int((y == labels.REAL).sum()), "fake": int((y == labels.FAKE).sum()),
-                 "groups": int(rows["group"].nunique())}
+        block = {
+            "count": len(rows),
+            "real": int((y == labels.REAL).sum()),
+            "fake": int((y == labels.FAKE).sum()),
+            "groups": int(rows["group"].nunique()),
+        }
         if len(rows):
             block["accuracy"] = _accuracy(y, p, rows["group"].to_numpy(), seed)
             block.update(evaluate_metrics(y, p, rows["group"].to_numpy(), seed=seed))
@@ -71,7 +77,9 @@ def _accuracy(y, p, groups, seed: int) -> dict:
         return {"value": accuracy(y, p), "no_interval": e.reason}
 
 
-def write_results(out: Path, faces, p_real, *, seed: int, extra: dict, unit: str = "faces", what: str = "test set") -> dict:
+def write_results(
+    out: Path, faces, p_real, *, seed: int, extra: dict, unit: str = "faces", what: str = "test set"
+) -> dict:
     """Writes `cnn_preds_values.json`, and for labelled faces `metrics.json`, `Confusion.png` and `ROC.png` into `out`.
 
     Args:
@@ -91,15 +99,25 @@ def write_results(out: Path, faces, p_real, *, seed: int, extra: dict, unit: str
     if known.any():
         result.update(metrics_of(faces, p_real, seed=seed, unit=unit))
         y, p = faces.y[known], p_real[known]
-        figures.plot_confusion(y, p, out / "Confusion.png", title=f"Confusion matrix of {len(y):,} {unit}, {what}", unit=unit)
+        figures.plot_confusion(
+            y, p, out / "Confusion.png", title=f"Confusion matrix of {len(y):,} {unit}, {what}", unit=unit
+        )
         people = len({g for g, k in zip(faces.groups, known) if k})
         try:
             interval = result[unit].get("auc", {})
             drawn = (interval["value"], interval["low"], interval["high"]) if "low" in interval else None
             auc(y, p)
-            figures.plot_roc(y, p, out / "ROC.png", title=f"ROC curve of {len(y):,} {unit}, {what}", interval=drawn, unit=unit, people=people)
+            figures.plot_roc(
+                y,
+                p,
+                out / "ROC.png",
+                title=f"ROC curve of {len(y):,} {unit}, {what}",
+                interval=drawn,
+                unit=unit,
+                people=people,
+            )
         except MetricError as e:
-            (out / "ROC.png").unlink(missing_ok=True)     # never leave an older run's curve beside these numbers
+            (out / "ROC.png").unlink(missing_ok=True)  # never leave an older run's curve beside these numbers
             result["ROC.png"] = f"not drawn: {e.reason}"
     else:
         for name in ("Confusion.png", "ROC.png"):
@@ -117,7 +135,9 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
             continue
         block = result[key]
         lines.append(f"{block['count']} {key} ({block['real']} real, {block['fake']} fake, {block['groups']} groups)")
-        reasons = {entry["no_interval"] for entry in block.values() if isinstance(entry, dict) and "no_interval" in entry}
+        reasons = {
+            entry["no_interval"] for entry in block.values() if isinstance(entry, dict) and "no_interval" in entry
+        }
         for name in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
             entry = block.get(name)
             if entry is None:
@@ -132,8 +152,10 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
         lines += [f"  no interval: {reason}" for reason in sorted(reasons)]
     groups = result.get("videos", {}).get("groups", FEW)
     if groups < FEW:
-        lines.append(f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about people who are not among them"
-                     + ("" if groups >= MIN_GROUPS else ", and no interval can be given"))
+        lines.append(
+            f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about people who are not among them"
+            + ("" if groups >= MIN_GROUPS else ", and no interval can be given")
+        )
     if result.get("video_rules"):
         from ..reports import video_rules
 
@@ -149,7 +171,9 @@ def faces_digest(faces) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_account(out: Path, stage: str, sets: dict[str, object], unreadable: dict[str, list[str]] | None = None) -> None:
+def write_account(
+    out: Path, stage: str, sets: dict[str, object], unreadable: dict[str, list[str]] | None = None
+) -> None:
     """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces and of faces that cannot be read.
 
     Args:
@@ -171,7 +195,10 @@ def write_account(out: Path, stage: str, sets: dict[str, object], unreadable: di
         for (title, label), count in counts.items():
             lost = bad.pop(title, 0)
             rows.append((title, label, split, "ok", count, f"{lost} unreadable face(s) left out" if lost else ""))
-        rows += [(title, "", split, "error", 0, f"{lost} unreadable face(s), none left") for title, lost in sorted(bad.items())]
+        rows += [
+            (title, "", split, "error", 0, f"{lost} unreadable face(s), none left")
+            for title, lost in sorted(bad.items())
+        ]
     table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
     files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)
 

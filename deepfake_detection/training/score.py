@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import UserError
-from ..faces.crops import PUBLISHED_MARGIN     # stage 01a's, and so that of the faces in split_dataset
+from ..faces.crops import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
 from ..models.weights import load_into
 from . import results, sequences, session
@@ -29,13 +29,19 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
     model_file.refuse_hostile(path)
     if path.name.endswith(".weights.h5") or (path.suffix == ".h5" and not _whole(path)):
         if model is None:
-            raise UserError("this file holds weights without an architecture", file=path,
-                            hint="name it with --architecture, one of: " + ", ".join(registry.names()))
+            raise UserError(
+                "this file holds weights without an architecture",
+                file=path,
+                hint="name it with --architecture, one of: " + ", ".join(registry.names()),
+            )
         built = registry.build(model, input_size=image_size)
         report = load_into(built, path)
         if report.left:
-            raise UserError(f"this file does not fill every layer of {model} (lacking: {', '.join(report.left[:5])})", file=path,
-                            hint="predicting needs a whole model; to train from a feature extractor use 03_train_cnn.py --weights")
+            raise UserError(
+                f"this file does not fill every layer of {model} (lacking: {', '.join(report.left[:5])})",
+                file=path,
+                hint="predicting needs a whole model; to train from a feature extractor use 03_train_cnn.py --weights",
+            )
         return built
     return of_size(model_file.load(path), image_size, path)
 
@@ -53,13 +59,17 @@ def of_size(model, image_size: int | None, path: Path):
         return model
     size = image_size or shape[1] or shape[2]
     if size is None:
-        raise UserError("this model takes pictures of any size", file=path, hint="say which with --image-size, as it was trained")
+        raise UserError(
+            "this model takes pictures of any size", file=path, hint="say which with --image-size, as it was trained"
+        )
     image = keras.Input((size, size, shape[3]), name="image")
     return keras.Model(image, model(image), name=model.name)
 
 
 def _no_model(path: Path) -> UserError:
-    return UserError("there is no such model file", file=path, hint="train one with 03_train_cnn.py, or name one with --model-file")
+    return UserError(
+        "there is no such model file", file=path, hint="train one with 03_train_cnn.py, or name one with --model-file"
+    )
 
 
 def _whole(path: Path) -> bool:
@@ -69,7 +79,9 @@ def _whole(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return "model_config" in file.attrs
     except OSError:
-        raise UserError("this is not a model file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file") from None
+        raise UserError(
+            "this is not a model file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file"
+        ) from None
 
 
 def card_of(path: str | Path) -> dict:
@@ -84,10 +96,18 @@ def card_of(path: str | Path) -> dict:
         return {}
     try:
         values = json.loads(card.read_text(encoding="utf-8"))
-        return {"margin": float(values["margin"]), "trim": values.get("trim") or {}, "calibration": values.get("calibration"),
-                "flip": bool(values.get("flip"))}
+        return {
+            "margin": float(values["margin"]),
+            "trim": values.get("trim") or {},
+            "calibration": values.get("calibration"),
+            "flip": bool(values.get("flip")),
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError("the model's description cannot be read", file=card, hint="it should hold margin, as models/detector.json does; or remove it") from None
+        raise UserError(
+            "the model's description cannot be read",
+            file=card,
+            hint="it should hold margin, as models/detector.json does; or remove it",
+        ) from None
 
 
 def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) -> tuple[float, float, float, float]:
@@ -102,8 +122,20 @@ def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) 
     return edge, edge + top, 1 - edge, 1 - edge - bottom
 
 
-def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = None, image_size: int | None = None, batch_size: int = 32,
-        faces_margin: float = PUBLISHED_MARGIN, frames: Path | None = None, workers: int = 1, seed: int = 1, cache_mb: int | None = None) -> dict:
+def run(
+    model_file: Path,
+    faces_folder: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    image_size: int | None = None,
+    batch_size: int = 32,
+    faces_margin: float = PUBLISHED_MARGIN,
+    frames: Path | None = None,
+    workers: int = 1,
+    seed: int = 1,
+    cache_mb: int | None = None,
+) -> dict:
     """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
 
     Args:
@@ -122,31 +154,62 @@ def run(model_file: Path, faces_folder: Path, out: Path, *, model: str | None = 
     session.start(seed=seed, workers=workers)
     loaded = load(model_file, model=model, image_size=image_size)
     if tuple(loaded.output_shape[1:]) != (1,):
-        raise UserError(f"this model does not give one P(real) (its output is {loaded.output_shape})", file=model_file,
-                        hint="stage 03a needs a model whose output is (N, 1)")
+        raise UserError(
+            f"this model does not give one P(real) (its output is {loaded.output_shape})",
+            file=model_file,
+            hint="stage 03a needs a model whose output is (N, 1)",
+        )
     card = card_of(model_file)
     wanted = card.get("margin", PUBLISHED_MARGIN)
     part = part_of(faces_margin, wanted, card.get("trim")) if card else WHOLE
     if part != WHOLE:
-        print(f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: it sees the part "
-              f"{part[0]:.2f}..{part[2]:.2f} x {part[1]:.2f}..{part[3]:.2f} of each", file=sys.stderr)
+        print(
+            f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: it sees the part "
+            f"{part[0]:.2f}..{part[2]:.2f} x {part[1]:.2f}..{part[3]:.2f} of each",
+            file=sys.stderr,
+        )
     if wanted > faces_margin + 1e-6:
-        print(f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
-              file=sys.stderr)
+        print(
+            f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
+            file=sys.stderr,
+        )
     with files.folder_lock(out, "03a_load_model"):
         sequence = len(loaded.inputs) > 1
-        store = store_for(loaded, faces, tables=sequences.box_tables(faces, frames) if sequence else None, workers=workers, cache_mb=cache_mb,
-                          part=part, progress="reading faces")
+        store = store_for(
+            loaded,
+            faces,
+            tables=sequences.box_tables(faces, frames) if sequence else None,
+            workers=workers,
+            cache_mb=cache_mb,
+            part=part,
+            progress="reading faces",
+        )
         unit = "sequences" if sequence else "faces"
-        p_real = predict(loaded, store, prediction_batch(loaded, batch_size), unit, flip=card.get("flip", False) and not sequence)
-        if not ((p_real >= 0) & (p_real <= 1)).all():       # NaN as well
-            raise UserError("this model's output is no probability (it leaves 0..1)", file=model_file, hint="its last layer should be a sigmoid")
+        p_real = predict(
+            loaded, store, prediction_batch(loaded, batch_size), unit, flip=card.get("flip", False) and not sequence
+        )
+        if not ((p_real >= 0) & (p_real <= 1)).all():  # NaN as well
+            raise UserError(
+                "this model's output is no probability (it leaves 0..1)",
+                file=model_file,
+                hint="its last layer should be a sigmoid",
+            )
         if card.get("calibration"):
             p_real = calibrated(p_real, card["calibration"])
-        extra = {"stage": "03a_load_model", "set": str(faces_folder),
-                 "model": {"name": loaded.name, "parameters": int(loaded.count_params()), "file": str(model_file), "sha256": files.sha256(model_file)}}
+        extra = {
+            "stage": "03a_load_model",
+            "set": str(faces_folder),
+            "model": {
+                "name": loaded.name,
+                "parameters": int(loaded.count_params()),
+                "file": str(model_file),
+                "sha256": files.sha256(model_file),
+            },
+        }
         results.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
-        return results.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set")
+        return results.write_results(
+            out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set"
+        )
 
 
 def calibrated(p_real, values: dict):

@@ -25,20 +25,35 @@ def face_table(faces, p_real, known, *, frames: Path | None = None, sets=None):
     """
     import pandas as pd
 
-    table = pd.DataFrame({"video": faces.titles, "label": [_WORDS[int(v)] for v in faces.y], "group": faces.groups, "person": "", "time_s": float("nan"),
-                          "p_real": p_real, "file": faces.names, "set": sets if sets is not None else ""})
+    table = pd.DataFrame(
+        {
+            "video": faces.titles,
+            "label": [_WORDS[int(v)] for v in faces.y],
+            "group": faces.groups,
+            "person": "",
+            "time_s": float("nan"),
+            "p_real": p_real,
+            "file": faces.names,
+            "set": sets if sets is not None else "",
+        }
+    )
     for name in ("dataset", "manipulation", "compression"):
         table[name] = table["video"].map(known[name].to_dict()).fillna("")
     for title, boxes in sequences.box_tables(faces, frames).items():
         rows = table.index[table["video"] == title]
         own = boxes.reindex([Path(f).name for f in table.loc[rows, "file"]])
-        table.loc[rows, "person"], table.loc[rows, "time_s"] = own["person"].fillna("").to_numpy(), own["time_s"].to_numpy()
+        table.loc[rows, "person"], table.loc[rows, "time_s"] = (
+            own["person"].fillna("").to_numpy(),
+            own["time_s"].to_numpy(),
+        )
     return table[[*scores.COLUMNS, "file", "set"]]
 
 
 def write_faces(path: Path, table) -> None:
     """Writes `face_table`'s table; ten decimals of a score are kept, as the published file does."""
-    shown = table.assign(p_real=table["p_real"].map("{:.10g}".format), time_s=table["time_s"].map("{:g}".format).replace("nan", ""))
+    shown = table.assign(
+        p_real=table["p_real"].map("{:.10g}".format), time_s=table["time_s"].map("{:g}".format).replace("nan", "")
+    )
     for name in ("video", "group", "dataset", "manipulation", "compression"):
         shown[name] = shown[name].map(files.csv_name)
     files.write_csv(path, shown)
@@ -59,12 +74,16 @@ def video_table(table, *, thresholds=None, shipped=None, shipped_thresholds=None
 
     first = {c: "first" for c in ("label", "group", "dataset", "manipulation", "compression", "set")}
     own = table.assign(faces=1, shipped_p_real=np.nan if shipped is None else np.asarray(shipped, np.float64))
-    videos = own.groupby("video").agg({**first, "faces": "sum", "p_real": "mean", "shipped_p_real": "mean"}).reset_index()
+    videos = (
+        own.groupby("video").agg({**first, "faces": "sum", "p_real": "mean", "shipped_p_real": "mean"}).reset_index()
+    )
     videos["threshold"], videos["shipped_verdict"] = np.nan, ""
     labelled = (videos["label"] != "").to_numpy()
     if thresholds is not None and labelled.any():
         y = scores.label_numbers(videos.loc[labelled, "label"])
-        videos.loc[labelled, "threshold"] = thresholds(y, videos.loc[labelled, "p_real"].to_numpy(), videos.loc[labelled, "set"].to_numpy())
+        videos.loc[labelled, "threshold"] = thresholds(
+            y, videos.loc[labelled, "p_real"].to_numpy(), videos.loc[labelled, "set"].to_numpy()
+        )
     if shipped is not None:
         videos["shipped_verdict"] = [shipped_thresholds.verdict(p) for p in videos["shipped_p_real"]]
     unseen = pd.DataFrame([(v, label, v, 0) for v, label in without_face], columns=["video", "label", "group", "faces"])

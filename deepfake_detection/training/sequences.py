@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from ..errors import UserError
 from . import features
@@ -34,9 +34,9 @@ class Sequences:
     """
 
     faces: Faces
-    slots: "numpy.ndarray"
+    slots: numpy.ndarray
     names: tuple[str, ...]
-    y: "numpy.ndarray"
+    y: numpy.ndarray
     titles: tuple[str, ...]
     groups: tuple[str, ...]
     persons: tuple[str, ...]
@@ -51,7 +51,7 @@ def frame_numbers(name: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def box_tables(faces: Faces, frames: Path | None) -> dict[str, "pandas.DataFrame"]:
+def box_tables(faces: Faces, frames: Path | None) -> dict[str, pandas.DataFrame]:
     """Title -> its box table indexed by file name, for the titles that have one below `frames`."""
     from ..faces.boxes import FILE_NAME, read_boxes
 
@@ -99,19 +99,28 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say
             continue
         tracks.setdefault((int(label), title, person), []).append((frame, i))
     if untracked and say:
-        print(f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are left out "
-              f"(--frames-dir DIR names the folder with the box tables; in which stage 01a writes who is who)", file=sys.stderr)
+        print(
+            f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are left out "
+            f"(--frames-dir DIR names the folder with the box tables; in which stage 01a writes who is who)",
+            file=sys.stderr,
+        )
     if not tracks:
-        raise UserError("no sequence can be made of these faces", file=faces.root, hint="name the folder of the frames with --frames-dir")
+        raise UserError(
+            "no sequence can be made of these faces",
+            file=faces.root,
+            hint="name the folder of the frames with --frames-dir",
+        )
     slots, rows = np.full((len(tracks), length), -1, np.int64), []
-    for row, ((label, title, person), members) in enumerate(sorted(tracks.items(), key=lambda item: (-item[0][0], *item[0][1:]))):
+    for row, ((label, title, person), members) in enumerate(
+        sorted(tracks.items(), key=lambda item: (-item[0][0], *item[0][1:]))
+    ):
         members.sort()
         first, last = members[0][0], members[-1][0]
         if last - first < length:
             for frame, i in members:
                 slots[row, frame - first] = i
         elif len(members) <= length:
-            slots[row, :len(members)] = [i for _, i in members]
+            slots[row, : len(members)] = [i for _, i in members]
         else:
             picked = np.linspace(0, len(members) - 1, length).round().astype(int)
             slots[row] = [members[k][1] for k in picked]
@@ -129,7 +138,14 @@ class SequenceStore:
         unreadable: names of faces that could not be decoded.
     """
 
-    def __init__(self, sequences: Sequences, get: Callable, shape: tuple[int, ...], dtype: str, unreadable: list[str] | None = None):
+    def __init__(
+        self,
+        sequences: Sequences,
+        get: Callable,
+        shape: tuple[int, ...],
+        dtype: str,
+        unreadable: list[str] | None = None,
+    ):
         """
         Args:
             get: positions (K,) in `sequences.faces` -> values (K, *shape).
@@ -158,16 +174,29 @@ class SequenceStore:
         values[there] = self._get(slots[there])
         return values, there.astype(np.float32)
 
-    def batches(self, order, batch_size: int, *, augment=None, first_step: int = 0, drop_remainder: bool = False, sample_weight=None,
-                shard: tuple[int, int] = (0, 1)):
+    def batches(
+        self,
+        order,
+        batch_size: int,
+        *,
+        augment=None,
+        first_step: int = 0,
+        drop_remainder: bool = False,
+        sample_weight=None,
+        shard: tuple[int, int] = (0, 1),
+    ):
         """A tf.data.Dataset of ((values, mask), y (B, 1)[, weight (B, 1)]) in the given order. Arguments as `input_pipeline.batches`."""
         import tensorflow as tf
 
-        data = index_batches(self.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard)
+        data = index_batches(
+            self.y, order, batch_size, drop_remainder=drop_remainder, sample_weight=sample_weight, shard=shard
+        )
         length = self.sequences.slots.shape[1]
 
         def fetch(indices, *rest):
-            values, mask = tf.numpy_function(self.get, [indices], (tf.as_dtype(self._dtype), tf.float32), stateful=False)
+            values, mask = tf.numpy_function(
+                self.get, [indices], (tf.as_dtype(self._dtype), tf.float32), stateful=False
+            )
             values.set_shape((None, length, *self._shape))
             mask.set_shape((None, length))
             return ((values, mask), *rest)
@@ -175,11 +204,22 @@ class SequenceStore:
         return data.map(fetch, num_parallel_calls=parallel_calls(), deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
-def pixel_store(faces: Faces, length: int, size: int, *, tables: dict | None = None, workers: int = 1, cache_bytes: int | None = None,
-                part: tuple = WHOLE, progress: str | None = None) -> SequenceStore:
+def pixel_store(
+    faces: Faces,
+    length: int,
+    size: int,
+    *,
+    tables: dict | None = None,
+    workers: int = 1,
+    cache_bytes: int | None = None,
+    part: tuple = WHOLE,
+    progress: str | None = None,
+) -> SequenceStore:
     """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB. Faces that cannot be decoded are named and become gaps."""
     store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, part=part, progress=progress)
-    return SequenceStore(make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable)
+    return SequenceStore(
+        make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable
+    )
 
 
 def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
@@ -197,17 +237,22 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
         table, file = tables.get(title), Path(name).name
         if table is not None and file in table.index:
             values = table.loc[file, list(POINT_COLUMNS)].to_numpy(np.float32)
-            if np.isfinite(values).all():            # a face carried over from past frames has no points
+            if np.isfinite(values).all():  # a face carried over from past frames has no points
                 known.append(i)
                 points.append(values.reshape(5, 2))
     if not known:
-        raise UserError("no box table has the points of these faces", file=faces.root,
-                        hint="name the folder of stage 01a's results with --frames-dir; this model reads <frames>/<title>/faces/boxes.csv")
+        raise UserError(
+            "no box table has the points of these faces",
+            file=faces.root,
+            hint="name the folder of stage 01a's results with --frames-dir; this model reads <frames>/<title>/faces/boxes.csv",
+        )
     faces, points = faces.take(known), np.stack(points)
     return SequenceStore(make_sequences(faces, length, tables), lambda indices: points[indices], (5, 2), "float32")
 
 
-def feature_store(pixels: SequenceStore, extractor, folder: Path, *, batch_size: int = 32, progress: str | None = None) -> SequenceStore:
+def feature_store(
+    pixels: SequenceStore, extractor, folder: Path, *, batch_size: int = 32, progress: str | None = None
+) -> SequenceStore:
     """The same sequences with the features of a frozen frame network, float32 (B, T, F), in place of the pixels.
 
     Args:
@@ -218,5 +263,9 @@ def feature_store(pixels: SequenceStore, extractor, folder: Path, *, batch_size:
     import numpy as np
 
     used = np.unique(pixels.sequences.slots[pixels.sequences.slots >= 0])
-    table = features.face_features(pixels._get, pixels.sequences.faces, used, extractor, folder, batch_size=batch_size, progress=progress)
-    return SequenceStore(pixels.sequences, lambda indices: table[indices], (table.shape[1],), "float32", pixels.unreadable)
+    table = features.face_features(
+        pixels._get, pixels.sequences.faces, used, extractor, folder, batch_size=batch_size, progress=progress
+    )
+    return SequenceStore(
+        pixels.sequences, lambda indices: table[indices], (table.shape[1],), "float32", pixels.unreadable
+    )

@@ -15,7 +15,7 @@ def quiet() -> None:
     # on two cores, 20 without). Results differ in the last bits between the two, not from run to run.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)      # "You are saving your model as an HDF5 file": on purpose
+    logging.getLogger("absl").setLevel(logging.ERROR)  # "You are saving your model as an HDF5 file": on purpose
     if "tensorflow" in sys.modules:
         return
     # On a machine without a GPU its C++ part writes "could not find cuda drivers" twice, before any log level counts.
@@ -27,7 +27,7 @@ def quiet() -> None:
             import tensorflow  # noqa: F401
         except BaseException:
             said.seek(0)
-            os.write(kept, said.read())      # then every word of it may matter
+            os.write(kept, said.read())  # then every word of it may matter
             raise
         finally:
             os.dup2(kept, 2)
@@ -57,7 +57,7 @@ def start(*, seed: int, workers: int | None = None, precision: str = "float32", 
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError:
-        pass       # TensorFlow is already running in this process: its threads and devices stay as they are
+        pass  # TensorFlow is already running in this process: its threads and devices stay as they are
     if announce:
         text = f"{len(gpus)} GPU" if gpus else f"no GPU: running on the CPU ({workers or os.cpu_count()} threads)"
         print(text + (f", {precision}" if precision != "float32" else ""), file=sys.stderr)

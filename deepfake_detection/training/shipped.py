@@ -12,13 +12,20 @@ from .input_pipeline import FaceStore
 
 def is_shipped(path: Path | None) -> bool:
     """Whether a model file is the shipped detector's own."""
-    return path is not None and Path(path).is_file() and train.SHIPPED_DETECTOR.is_file() and Path(path).samefile(train.SHIPPED_DETECTOR)
+    return (
+        path is not None
+        and Path(path).is_file()
+        and train.SHIPPED_DETECTOR.is_file()
+        and Path(path).samefile(train.SHIPPED_DETECTOR)
+    )
 
 
 def thresholds() -> Thresholds | None:
     """The shipped detector's two thresholds; None when it is not there."""
     try:
-        return Thresholds.from_dict(json.loads(train.SHIPPED_DETECTOR.with_suffix(".json").read_text(encoding="utf-8"))["thresholds"])
+        return Thresholds.from_dict(
+            json.loads(train.SHIPPED_DETECTOR.with_suffix(".json").read_text(encoding="utf-8"))["thresholds"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -21,9 +21,9 @@ from .. import files, labels
 from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN
 from ..models import registry
-from ..places import MODEL_FOLDER
 from ..models.sequence import extractor_and_head
 from ..models.weights import load_into
+from ..places import MODEL_FOLDER
 from . import distributed, results, sequences, session
 from .input_pipeline import WHOLE, FaceStore, epoch_order, find_faces
 from .known import groups_of, known_videos
@@ -103,6 +103,7 @@ class Settings:
 
 # ---- what to start from ----------------------------------------------------------------------------------------------------------
 
+
 def build_model(settings: Settings):
     """The model of `settings` and one line on its weights, see `build_started`."""
     return build_started(settings)[:2]
@@ -118,11 +119,11 @@ def build_started(settings: Settings):
             the next best choice is taken, and said.
     """
     arch = registry.module(settings.model)
-    network = settings.features or getattr(arch, "FEATURES", settings.model)      # what the weights are of
+    network = settings.features or getattr(arch, "FEATURES", settings.model)  # what the weights are of
 
     def from_file(path: Path):
         about = keras_file(path)
-        if about.get("name") == settings.model and network != settings.model:     # a whole sequence model
+        if about.get("name") == settings.model and network != settings.model:  # a whole sequence model
             model = architecture(settings, settings.image_size or about["input_size"])
             return model, str(load_into(model, path)), path
         size = settings.image_size or (about.get("input_size") if about.get("name") == network else None)
@@ -149,8 +150,10 @@ def build_started(settings: Settings):
         model, origin, path = from_file(SHIPPED_DETECTOR)
         return model, f"{why}; instead {origin}", path
     if network != settings.model:
-        why += (f"; {network} stays frozen at random weights, which is a poor feature extractor "
-                "(better: --features efficientnet_lite0 --weights models/detector.keras)")
+        why += (
+            f"; {network} stays frozen at random weights, which is a poor feature extractor "
+            "(better: --features efficientnet_lite0 --weights models/detector.keras)"
+        )
     return architecture(settings), f"{why}; instead random weights", None
 
 
@@ -161,7 +164,13 @@ def architecture(settings: Settings, input_size: int | None = None, weights: str
         options["length"] = settings.sequence_length
     if settings.features:
         options["features"] = settings.features
-    return registry.build(settings.model, input_size=input_size or settings.image_size, dropout=settings.dropout, weights=weights, **options)
+    return registry.build(
+        settings.model,
+        input_size=input_size or settings.image_size,
+        dropout=settings.dropout,
+        weights=weights,
+        **options,
+    )
 
 
 def keras_file(path: Path) -> dict:
@@ -171,7 +180,9 @@ def keras_file(path: Path) -> dict:
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
-        shape = next(layer["config"]["batch_shape"] for layer in config["layers"] if layer["class_name"] == "InputLayer")
+        shape = next(
+            layer["config"]["batch_shape"] for layer in config["layers"] if layer["class_name"] == "InputLayer"
+        )
         return {"name": config.get("name"), "input_size": shape[-2]}
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, StopIteration):
         return {}
@@ -201,8 +212,10 @@ def freeze(model, which: str) -> list[str]:
         except ValueError:
             share = -1.0
         if not 0 <= share <= 1:
-            raise UserError(f"{model.name} has no layer named {which!r} to freeze up to",
-                            hint="none, backbone, a share such as 0.6, or a layer of the model's summary")
+            raise UserError(
+                f"{model.name} has no layer named {which!r} to freeze up to",
+                hint="none, backbone, a share such as 0.6, or a layer of the model's summary",
+            )
         last = round(share * len(names))
     for layer in model.layers[:last]:
         layer.trainable = False
@@ -217,8 +230,13 @@ def make_optimizer(settings: Settings, steps_per_epoch: int):
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     total = max(1, settings.epochs * steps_per_epoch)
     if settings.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, max(1, total - warmup), alpha=0.0,
-                                                      warmup_target=rate if warmup else None, warmup_steps=warmup)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            max(1, total - warmup),
+            alpha=0.0,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
     elif warmup:
         # PolynomialDecay stays at its end value, so a rise to a constant is a "decay" from 0 to the rate.
         rate = keras.optimizers.schedules.PolynomialDecay(0.0, warmup, end_learning_rate=rate, power=1.0)
@@ -233,6 +251,7 @@ def make_optimizer(settings: Settings, steps_per_epoch: int):
 
 
 # ---- state between epochs --------------------------------------------------------------------------------------------------------
+
 
 @dataclasses.dataclass
 class Progress:
@@ -296,8 +315,14 @@ def load_state(path: Path, variables: list) -> None:
     import numpy as np
 
     with np.load(path) as state:
-        if len(state.files) - 1 != len(variables) or any(state[f"v{i}"].shape != tuple(v.shape) for i, v in enumerate(variables)):
-            raise UserError("the state of the interrupted training does not fit this model", file=path, hint="start anew with --force")
+        if len(state.files) - 1 != len(variables) or any(
+            state[f"v{i}"].shape != tuple(v.shape) for i, v in enumerate(variables)
+        ):
+            raise UserError(
+                "the state of the interrupted training does not fit this model",
+                file=path,
+                hint="start anew with --force",
+            )
         for i, variable in enumerate(variables):
             variable.assign(state[f"v{i}"])
 
@@ -318,8 +343,21 @@ def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
 
 # ---- the loop --------------------------------------------------------------------------------------------------------------------
 
-def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs: Path | None = None, copies=None, strategy=None,
-        fresh: bool = False, stop_after: int | None = None) -> Progress:
+
+def fit(
+    model,
+    train,
+    val,
+    settings: Settings,
+    folder: Path,
+    *,
+    mark: str,
+    logs: Path | None = None,
+    copies=None,
+    strategy=None,
+    fresh: bool = False,
+    stop_after: int | None = None,
+) -> Progress:
     """Trains `model`, resuming from `folder/training_state.npz` when it is of the same `mark`.
 
     Args:
@@ -344,11 +382,15 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     multi, chief = distributed.is_multi_worker(strategy), strategy is None or distributed.is_chief()
     steps = _steps(len(train.y), settings, strategy is not None)
     if steps == 0:
-        raise UserError(f"a batch of {settings.batch_size} is more than the {len(train.y)} training rows there are",
-                        hint="choose a smaller --batch-size")
+        raise UserError(
+            f"a batch of {settings.batch_size} is more than the {len(train.y)} training rows there are",
+            hint="choose a smaller --batch-size",
+        )
     if strategy is not None and settings.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(f"a batch of {settings.batch_size} cannot be shared by {strategy.num_replicas_in_sync} replicas",
-                        hint=f"choose a --batch-size that {strategy.num_replicas_in_sync} divides")
+        raise UserError(
+            f"a batch of {settings.batch_size} cannot be shared by {strategy.num_replicas_in_sync} replicas",
+            hint=f"choose a --batch-size that {strategy.num_replicas_in_sync} divides",
+        )
     follow_short_epochs(model, steps)
     if strategy is not None:
         distributed.synchronize_batch_norm(model)
@@ -375,7 +417,9 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
     if settings.balance == "weight":
         counts = np.bincount(train.y, minlength=2)
         weight = len(train.y) / (2 * np.maximum(counts, 1))
-    loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing, reduction="none" if multi else "sum_over_batch_size")
+    loss = keras.losses.BinaryCrossentropy(
+        label_smoothing=settings.label_smoothing, reduction="none" if multi else "sum_over_batch_size"
+    )
     phase, writers, augment = None, {}, _augmentation(settings)
     while not progress.finished(settings) and (stop_after is None or progress.epoch < stop_after):
         epoch = progress.epoch
@@ -387,26 +431,43 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
                 if multi:
                     step = distributed.TrainStep(strategy, model, optimizer, loss, settings.batch_size)
                 else:
-                    model.compile(optimizer, loss, metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")])
+                    model.compile(
+                        optimizer,
+                        loss,
+                        metrics=[keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")],
+                    )
         started = time.monotonic()
-        order = epoch_order(train.y, seed=settings.seed, epoch=epoch, balance=settings.balance == "sample")[:steps * settings.batch_size]
-        data = train.batches(order, settings.batch_size, augment=augment, first_step=epoch * STEPS_OF_AN_EPOCH,
-                             drop_remainder=strategy is not None, sample_weight=weight, shard=distributed.shard_of(strategy))
+        order = epoch_order(train.y, seed=settings.seed, epoch=epoch, balance=settings.balance == "sample")[
+            : steps * settings.batch_size
+        ]
+        data = train.batches(
+            order,
+            settings.batch_size,
+            augment=augment,
+            first_step=epoch * STEPS_OF_AN_EPOCH,
+            drop_remainder=strategy is not None,
+            sample_weight=weight,
+            shard=distributed.shard_of(strategy),
+        )
         bar = _Bar(f"epoch {epoch + 1}/{settings.epochs}", steps, after=average and average.update)
         if multi:
             row = {"epoch": epoch, **step.epoch(data, bar)}
         else:
-            result = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[bar], shuffle=False)   # the order is ours
+            result = model.fit(
+                data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[bar], shuffle=False
+            )  # the order is ours
             row = {"epoch": epoch, **{k: float(v[-1]) for k, v in result.history.items()}}
         if not math.isfinite(row["loss"]):
-            raise UserError(f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate")
+            raise UserError(
+                f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate"
+            )
         with average or contextlib.nullcontext():
             judged, saved = copies() if copies else (model, saveable(model))
             judgement = _evaluate(judged, val, settings) if chief else dict.fromkeys(("loss", "accuracy", "auc"), 0.0)
             if multi:
                 judgement = distributed.from_chief(strategy, judgement)
             row.update({f"val_{k}": float(v) for k, v in judgement.items()})
-            rate = optimizer.learning_rate                    # a variable, also a mirrored one, or a schedule's tensor
+            rate = optimizer.learning_rate  # a variable, also a mirrored one, or a schedule's tensor
             row["learning_rate"] = float(rate.numpy() if hasattr(rate, "numpy") else rate)
             row["seconds"] = round(time.monotonic() - started, 3)
             better = row["val_loss"] < progress.best
@@ -421,8 +482,11 @@ def fit(model, train, val, settings: Settings, folder: Path, *, mark: str, logs:
         if logs is not None and chief:
             _log(logs, row, writers)
         if chief:
-            print(f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
-                  f"val_auc {row['val_auc']:.3f}  {row['seconds']:.1f} s" + ("  best" if better else ""), file=sys.stderr)
+            print(
+                f"epoch {epoch + 1:>3}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+                f"val_auc {row['val_auc']:.3f}  {row['seconds']:.1f} s" + ("  best" if better else ""),
+                file=sys.stderr,
+            )
     return progress
 
 
@@ -472,7 +536,11 @@ def binary_metrics(y, p) -> dict:
         area = auc(y, p)
     except MetricError:
         area = math.nan
-    return {"loss": log_loss(y, p), "accuracy": float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL))), "auc": area}
+    return {
+        "loss": log_loss(y, p),
+        "accuracy": float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL))),
+        "auc": area,
+    }
 
 
 def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
@@ -541,7 +609,7 @@ def save_model(model, folder: Path) -> None:
     """`best_model.keras`, and of frame models `best_model.h5` for older readers (HDF5 cannot hold the operations of a sequence model)."""
     names = ["best_model.keras"] + ["best_model.h5"] * (len(model.inputs) == 1)
     if len(names) == 1:
-        (folder / "best_model.h5").unlink(missing_ok=True)        # an earlier run's would be taken for this one's
+        (folder / "best_model.h5").unlink(missing_ok=True)  # an earlier run's would be taken for this one's
     for name in names:
         with files.atomic_path(folder / name) as partial:
             model.save(partial)
@@ -586,7 +654,7 @@ def _log(folder: Path, row: dict, writers: dict) -> None:
             writers[name] = tf.summary.create_file_writer(str(folder / name))
         with writers[name].as_default(step=row["epoch"]):
             for metric in ("loss", "accuracy", "auc"):
-                if math.isfinite(row.get(prefix + metric, math.nan)):      # a cluster's training has no AUC
+                if math.isfinite(row.get(prefix + metric, math.nan)):  # a cluster's training has no AUC
                     tf.summary.scalar(f"epoch_{metric}", row[prefix + metric])
             if not prefix:
                 tf.summary.scalar("learning_rate", row["learning_rate"])
@@ -595,8 +663,18 @@ def _log(folder: Path, row: dict, writers: dict) -> None:
 
 # ---- the stage -------------------------------------------------------------------------------------------------------------------
 
-def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = None, workers: int = 1, force: bool = False,
-        cache_mb: int | None = None, faces_margin: float = PUBLISHED_MARGIN) -> dict:
+
+def run(
+    dataset: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    frames: Path | None = None,
+    workers: int = 1,
+    force: bool = False,
+    cache_mb: int | None = None,
+    faces_margin: float = PUBLISHED_MARGIN,
+) -> dict:
     """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into `out`.
 
     Args:
@@ -613,12 +691,25 @@ def run(dataset: Path, out: Path, settings: Settings, *, frames: Path | None = N
     groups = groups_of(dataset)
     sets = {split: find_faces(dataset / split, both_classes=True, groups=groups) for split in SPLITS}
     for split, faces in sets.items():
-        print(f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
-              f"{len(set(faces.titles))} videos", file=sys.stderr)
+        print(
+            f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
+            f"{len(set(faces.titles))} videos",
+            file=sys.stderr,
+        )
     distributed.prepare(settings.strategy, settings.replicas)
     # The workers of a cluster share the folder; worker 0 writes, so it alone holds the lock.
     with files.folder_lock(out, "03_train_cnn") if distributed.is_chief() else contextlib.nullcontext():
-        return _run(sets, out, settings, known_videos(dataset), frames=frames, workers=workers, force=force, cache_mb=cache_mb, faces_margin=faces_margin)
+        return _run(
+            sets,
+            out,
+            settings,
+            known_videos(dataset),
+            frames=frames,
+            workers=workers,
+            force=force,
+            cache_mb=cache_mb,
+            faces_margin=faces_margin,
+        )
 
 
 def validate(settings: Settings) -> None:
@@ -628,42 +719,83 @@ def validate(settings: Settings) -> None:
         UserError: which one and why.
     """
     registry.module(settings.model)
-    for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS),
-                          ("strategy", distributed.STRATEGIES)):
+    for name, allowed in (
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+        ("balance", BALANCES),
+        ("precision", PRECISIONS),
+        ("strategy", distributed.STRATEGIES),
+    ):
         if getattr(settings, name) not in allowed:
             raise UserError(f"--{name} cannot be {getattr(settings, name)!r}", hint="one of: " + ", ".join(allowed))
-    for name, low, high in (("weight_decay", 0, math.inf), ("warmup_epochs", 0, math.inf), ("ema", 0, 1), ("label_smoothing", 0, 1), ("dropout", 0, 1)):
+    for name, low, high in (
+        ("weight_decay", 0, math.inf),
+        ("warmup_epochs", 0, math.inf),
+        ("ema", 0, 1),
+        ("label_smoothing", 0, 1),
+        ("dropout", 0, 1),
+    ):
         value = getattr(settings, name)
         if value is not None and not low <= value < high:
-            raise UserError(f"--{name.replace('_', '-')} cannot be {value}", hint=f"{low} or more" + ("" if math.isinf(high) else f", less than {high}"))
+            raise UserError(
+                f"--{name.replace('_', '-')} cannot be {value}",
+                hint=f"{low} or more" + ("" if math.isinf(high) else f", less than {high}"),
+            )
     if settings.replicas is not None and settings.strategy != "mirrored":
         raise UserError("--replicas is for --strategy mirrored", hint="leave out --replicas")
     if settings.unfreeze_after is not None and settings.freeze == "none":
-        raise UserError("--unfreeze-after says when frozen layers begin to learn, and none are frozen", hint="add --freeze backbone")
+        raise UserError(
+            "--unfreeze-after says when frozen layers begin to learn, and none are frozen", hint="add --freeze backbone"
+        )
     arch = registry.module(settings.model)
     if settings.features is not None and not hasattr(arch, "FEATURES"):
         raise UserError(f"{settings.model} has no feature extractor to choose", hint="leave out --features")
     if settings.sequence_length is not None and arch.KIND != "sequence":
         raise UserError(f"{settings.model} is no sequence model", hint="leave out --sequence-length")
     if settings.weights not in ("imagenet", "none", "auto") and not Path(settings.weights).is_file():
-        raise UserError("there is no such weights file", file=settings.weights, hint="imagenet, none, auto or a .keras, .h5 or .weights.h5 file")
+        raise UserError(
+            "there is no such weights file",
+            file=settings.weights,
+            hint="imagenet, none, auto or a .keras, .h5 or .weights.h5 file",
+        )
 
 
-def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | None, workers: int, force: bool, cache_mb: int | None,
-         faces_margin: float) -> dict:
+def _run(
+    sets: dict,
+    out: Path,
+    settings: Settings,
+    known,
+    *,
+    frames: Path | None,
+    workers: int,
+    force: bool,
+    cache_mb: int | None,
+    faces_margin: float,
+) -> dict:
     from . import score
 
     folder = out / "tmp_checkpoint"
     arch = registry.module(settings.model)
     sequence = arch.KIND == "sequence"
     tables = {s: sequences.box_tables(sets[s], frames) for s in SPLITS} if sequence else {}
-    mark = fingerprint(settings, {s: results.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")}
-                       | {"margin": f"{faces_margin:g}"})
+    mark = fingerprint(
+        settings,
+        {s: results.faces_digest(sets[s]) + sequences.tables_digest(tables.get(s, {})) for s in ("train", "val")}
+        | {"margin": f"{faces_margin:g}"},
+    )
     progress = None if force else read_progress(folder / "training_state.npz")
-    done = progress is not None and progress.fingerprint == mark and progress.finished(settings) and (folder / "best_model.keras").is_file()
+    done = (
+        progress is not None
+        and progress.fingerprint == mark
+        and progress.finished(settings)
+        and (folder / "best_model.keras").is_file()
+    )
     test_mark = f"{mark}-{progress.best_epoch}-{results.faces_digest(sets['test'])}" if progress else ""
     if done:
-        print(f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); --force repeats it", file=sys.stderr)
+        print(
+            f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); --force repeats it",
+            file=sys.stderr,
+        )
         stands = standing(out, test_mark)
         if stands is not None:
             return stands
@@ -687,7 +819,15 @@ def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | Non
     unreadable: dict[str, list[str]] = {}
 
     def store(split: str):
-        made = store_for(model, sets[split], tables=tables.get(split), workers=workers, cache_mb=cache_mb, part=part, progress=f"reading {split}")
+        made = store_for(
+            model,
+            sets[split],
+            tables=tables.get(split),
+            workers=workers,
+            cache_mb=cache_mb,
+            part=part,
+            progress=f"reading {split}",
+        )
         _refuse_lost_class(made, sets[split])
         unreadable[split] = made.unreadable
         return made
@@ -696,8 +836,12 @@ def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | Non
         extractor, trained = extractor_and_head(model) if sequence else (None, model)
         train, val = store("train"), store("val")
         if extractor is not None:
-            train, val = (sequences.feature_store(s, extractor, out / "feature_cache", batch_size=settings.batch_size, progress=f"features of {name}")
-                          for name, s in (("train", train), ("val", val)))
+            train, val = (
+                sequences.feature_store(
+                    s, extractor, out / "feature_cache", batch_size=settings.batch_size, progress=f"features of {name}"
+                )
+                for name, s in (("train", train), ("val", val))
+            )
         logs = out / "logs"
         if chief and (progress is None or progress.fingerprint != mark):
             _remove_logs(logs)
@@ -707,14 +851,22 @@ def _run(sets: dict, out: Path, settings: Settings, known, *, frames: Path | Non
             copies = _Twin(model, settings)
         if chief:
             write_card(out, card and {**card, "flip": False})
-        progress = fit(trained, train, val, settings, folder, mark=mark, logs=logs, copies=copies, strategy=strategy, fresh=force)
+        progress = fit(
+            trained, train, val, settings, folder, mark=mark, logs=logs, copies=copies, strategy=strategy, fresh=force
+        )
         if not chief:
             return {}
         test_mark = f"{mark}-{progress.best_epoch}-{results.faces_digest(sets['test'])}"
         del train, val
     if not (folder / "best_model.keras").is_file():
-        raise UserError("the training gave no model (no epoch had a finite validation loss)", file=folder, hint="choose a smaller --learning-rate")
-    return _judge(sets, store, arch, folder, out, settings, progress, test_mark, unreadable, known, frames, faces_margin, workers)
+        raise UserError(
+            "the training gave no model (no epoch had a finite validation loss)",
+            file=folder,
+            hint="choose a smaller --learning-rate",
+        )
+    return _judge(
+        sets, store, arch, folder, out, settings, progress, test_mark, unreadable, known, frames, faces_margin, workers
+    )
 
 
 def write_card(out: Path, card: dict) -> None:
@@ -741,8 +893,16 @@ def prediction_batch(model, batch_size: int) -> int:
     return max(1, batch_size // shape[1]) if len(shape) == 5 else batch_size
 
 
-def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cache_mb: int | None = None, part: tuple = WHOLE,
-              progress: str | None = None):
+def store_for(
+    model,
+    faces,
+    *,
+    tables: dict | None = None,
+    workers: int = 1,
+    cache_mb: int | None = None,
+    part: tuple = WHOLE,
+    progress: str | None = None,
+):
     """The store that feeds a model: of faces, of sequences of faces or of sequences of points, by the shape of its first input.
 
     Raises:
@@ -750,17 +910,23 @@ def store_for(model, faces, *, tables: dict | None = None, workers: int = 1, cac
     """
     shape = tuple(model.inputs[0].shape)[1:]
     if None in shape[:-1]:
-        raise UserError(f"this model takes faces of no fixed size (its input is {tuple(t.shape for t in model.inputs)})",
-                        hint="build it for one size, e.g. (N, 128, 128, 3)")
-    options = dict(workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part, progress=progress)
+        raise UserError(
+            f"this model takes faces of no fixed size (its input is {tuple(t.shape for t in model.inputs)})",
+            hint="build it for one size, e.g. (N, 128, 128, 3)",
+        )
+    options = dict(
+        workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part, progress=progress
+    )
     if len(shape) == 3 and shape[0] == shape[1] and shape[2] == 3 and len(model.inputs) == 1:
         return FaceStore(faces, shape[0], **options)
     if len(model.inputs) == 2 and len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3:
         return sequences.pixel_store(faces, shape[0], shape[1], tables=tables, **options)
     if len(model.inputs) == 2 and shape[1:] == (5, 2):
         return sequences.point_store(faces, shape[0], tables or {})
-    raise UserError(f"this model does not take faces (its input is {tuple(t.shape for t in model.inputs)})",
-                    hint="a frame model has the input (N, S, S, 3), a sequence model (N, T, S, S, 3) and a mask (N, T)")
+    raise UserError(
+        f"this model does not take faces (its input is {tuple(t.shape for t in model.inputs)})",
+        hint="a frame model has the input (N, S, S, 3), a sequence model (N, T, S, S, 3) and a mask (N, T)",
+    )
 
 
 def keras_model(path: Path):
@@ -770,8 +936,21 @@ def keras_model(path: Path):
     return model_file.load(path)
 
 
-def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progress: Progress, test_mark: str, unreadable: dict, known,
-           frames: Path | None, faces_margin: float, workers: int) -> dict:
+def _judge(
+    sets,
+    store,
+    arch,
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    test_mark: str,
+    unreadable: dict,
+    known,
+    frames: Path | None,
+    faces_margin: float,
+    workers: int,
+) -> dict:
     import keras
     import pandas as pd
 
@@ -787,21 +966,45 @@ def _judge(sets, store, arch, folder: Path, out: Path, settings: Settings, progr
     unit = "sequences" if arch.KIND == "sequence" else "faces"
     p_real = predict(model, test, prediction_batch(model, settings.batch_size), f"test {unit}")
     val = store("val")
-    unseen = score_tables.face_table(val.faces, predict(model, val, prediction_batch(model, settings.batch_size), f"validation {unit}"), known,
-                                     frames=frames, sets="val")
-    score_tables.write_faces(folder / score_tables.FACES, unseen)      # what calibration and thresholds are fitted on
+    unseen = score_tables.face_table(
+        val.faces,
+        predict(model, val, prediction_batch(model, settings.batch_size), f"validation {unit}"),
+        known,
+        frames=frames,
+        sets="val",
+    )
+    score_tables.write_faces(folder / score_tables.FACES, unseen)  # what calibration and thresholds are fitted on
     means = unseen.groupby("video").agg(label=("label", "first"), p=("p_real", "mean"))
     threshold = video_rules.choose_threshold([labels.label_of(w) for w in means["label"]], means["p"])
     table = score_tables.face_table(test.faces, p_real, known, frames=frames, sets="test")
     score_tables.write_faces(out / score_tables.FACES, table)
     baseline = None if arch.KIND == "sequence" else shipped.scores(test.faces, faces_margin, workers)
-    videos = score_tables.video_table(table, thresholds=lambda y, p, sets: [threshold] * len(y), shipped=baseline, shipped_thresholds=shipped.thresholds())
+    videos = score_tables.video_table(
+        table,
+        thresholds=lambda y, p, sets: [threshold] * len(y),
+        shipped=baseline,
+        shipped_thresholds=shipped.thresholds(),
+    )
     score_tables.write_videos(out, videos)
-    extra = {"stage": "03_train_cnn", "set": "test", "mark": test_mark, "video_rules": video_rules.rows(videos, settings.seed),
-             "model": {"name": model.name, "parameters": int(model.count_params()), "file": "tmp_checkpoint/best_model.keras",
-                       "sha256": files.sha256(folder / "best_model.keras")},
-             "training": {"epochs": progress.epoch, "best_epoch": progress.best_epoch + 1, "best_val_loss": progress.best,
-                          "seconds": round(sum(r["seconds"] for r in progress.history), 1), "settings": dataclasses.asdict(settings)}}
+    extra = {
+        "stage": "03_train_cnn",
+        "set": "test",
+        "mark": test_mark,
+        "video_rules": video_rules.rows(videos, settings.seed),
+        "model": {
+            "name": model.name,
+            "parameters": int(model.count_params()),
+            "file": "tmp_checkpoint/best_model.keras",
+            "sha256": files.sha256(folder / "best_model.keras"),
+        },
+        "training": {
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch + 1,
+            "best_val_loss": progress.best,
+            "seconds": round(sum(r["seconds"] for r in progress.history), 1),
+            "settings": dataclasses.asdict(settings),
+        },
+    }
     results.write_account(out, "03_train_cnn", sets, unreadable)
     return results.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
@@ -812,16 +1015,31 @@ def standing(out: Path, mark: str) -> dict | None:
         result = json.loads((out / "metrics.json").read_text())
     except (OSError, ValueError):
         return None
-    names = [n for n in (*results.RESULT_FILES, "history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv",
-                          "tmp_checkpoint/best_model.keras", "tmp_checkpoint/scores.csv")
-             if n not in result]
+    names = [
+        n
+        for n in (
+            *results.RESULT_FILES,
+            "history.csv",
+            "Loss.png",
+            "Accuracy.png",
+            "scores.csv",
+            "video_scores.csv",
+            "tmp_checkpoint/best_model.keras",
+            "tmp_checkpoint/scores.csv",
+        )
+        if n not in result
+    ]
     return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
 
 
 def _refuse_lost_class(store: FaceStore, faces) -> None:
     for word, label in labels.CLASS_FOLDERS.items():
         if not (store.faces.y == label).any():
-            raise UserError(f"no face of the class {word!r} can be decoded", file=faces.root / word, hint="make the faces again with stages 01a and 02")
+            raise UserError(
+                f"no face of the class {word!r} can be decoded",
+                file=faces.root / word,
+                hint="make the faces again with stages 01a and 02",
+            )
 
 
 class _Twin:
@@ -864,7 +1082,10 @@ def plot_model(settings: Settings, out: Path) -> Path:
         with files.atomic_path(out / "architecture.png") as partial:
             keras_dot.write_png(str(partial))
         return out / "architecture.png"
-    print("note: Graphviz is not installed (apt install graphviz), so the drawing is left as architecture.dot", file=sys.stderr)
+    print(
+        "note: Graphviz is not installed (apt install graphviz), so the drawing is left as architecture.dot",
+        file=sys.stderr,
+    )
     files.write_text(out / "architecture.dot", keras_dot.to_string())
     return out / "architecture.dot"
 
@@ -885,7 +1106,7 @@ def run_seeds(count: int, dataset: Path, out: Path, settings: Settings, **option
         for unit in ("faces", "sequences", "videos"):
             for metric in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
                 if unit in result and metric in result[unit]:
-                    row[f"{unit}_{metric}"] = result[unit][metric].get("value")     # None where the metric was refused
+                    row[f"{unit}_{metric}"] = result[unit][metric].get("value")  # None where the metric was refused
         rows.append(row)
     table = pd.DataFrame(rows)
     numbers = table.drop(columns="seed").astype(float)

@@ -20,10 +20,13 @@ log = logging.getLogger("deepfake_detection.web")
 #: Sent with everything. The page loads its own files and nothing else, and cannot be framed.
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-                               "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     # Not no-referrer: browsers would send the page's own form with the origin "null".
-    "x-content-type-options": "nosniff", "referrer-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin", "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
@@ -45,13 +48,24 @@ def read_secret(path: str | Path, what: str, shortest: int) -> str:
             data = file.read(LONGEST_SECRET_FILE + 1)
             mode = os.fstat(file.fileno()).st_mode
     except OSError as e:
-        raise UserError(f"the {what} cannot be read ({e.strerror})", file=path, hint="name a file with one line") from None
+        raise UserError(
+            f"the {what} cannot be read ({e.strerror})", file=path, hint="name a file with one line"
+        ) from None
     text = data.decode("ascii", "replace").strip()
     if stat.S_ISREG(mode) and mode & 0o077:
         log.warning("the %s can be read by other users of this computer: chmod 600 %s", what, path)
-    if len(data) > LONGEST_SECRET_FILE or not shortest <= len(text) or not text.isascii() or not text.isprintable() or " " in text:
-        raise UserError(f"the {what} must be one line of {shortest} or more ASCII characters without spaces", file=path,
-                        hint="make one with: python -c 'import secrets; print(secrets.token_urlsafe())'")
+    if (
+        len(data) > LONGEST_SECRET_FILE
+        or not shortest <= len(text)
+        or not text.isascii()
+        or not text.isprintable()
+        or " " in text
+    ):
+        raise UserError(
+            f"the {what} must be one line of {shortest} or more ASCII characters without spaces",
+            file=path,
+            hint="make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
+        )
     return text
 
 
@@ -60,10 +74,13 @@ def hide_memory() -> None:
     if sys.platform != "linux":
         return
     import ctypes
+
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.geteuid() == 0:
-        log.warning("running as root: a video that takes over its decoder could reach everything of this server and this computer; "
-                    "run it as a user of its own")
+        log.warning(
+            "running as root: a video that takes over its decoder could reach everything of this server and this computer; "
+            "run it as a user of its own"
+        )
 
 
 class Token:
@@ -99,8 +116,13 @@ class Token:
 
     def _valid(self, session: str) -> bool:
         until, _, signed = session.partition(".")
-        return (until.isascii() and until.isdigit() and len(until) < 15 and int(until) > time.time()
-                and hmac.compare_digest(signed.encode(), self._signed(until).encode()))
+        return (
+            until.isascii()
+            and until.isdigit()
+            and len(until) < 15
+            and int(until) > time.time()
+            and hmac.compare_digest(signed.encode(), self._signed(until).encode())
+        )
 
 
 class Guard:
@@ -126,7 +148,10 @@ class Guard:
             return await _plain(send, 421, "this server is not called by that name")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin, site = given.get(b"origin"), given.get(b"sec-fetch-site")
-            if (origin is not None and urllib.parse.urlsplit(origin).netloc != host) or site in ("cross-site", "same-site"):
+            if (origin is not None and urllib.parse.urlsplit(origin).netloc != host) or site in (
+                "cross-site",
+                "same-site",
+            ):
                 return await _plain(send, 403, "asked for by another site")
         if self.token and scope["path"] not in OPEN and not self.token.opens(scope["headers"]):
             return await self._unknown(scope, given, send)
@@ -137,7 +162,10 @@ class Guard:
         async def guarded(message):
             if message["type"] == "http.response.start":
                 present = {k.lower() for k, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present)]
+                message["headers"] = [
+                    *message["headers"],
+                    *((k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present),
+                ]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -148,7 +176,9 @@ class Guard:
         if "text/html" in given.get(b"accept", "") and scope["method"] in ("GET", "HEAD"):
             wanted = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
             return await _answer(send, 401, b"text/html; charset=utf-8", self.ask(wanted).encode())
-        await _plain(send, 401, "this server asks for a token: Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer"))
+        await _plain(
+            send, 401, "this server asks for a token: Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
+        )
 
 
 def local(path: str) -> str:
@@ -158,10 +188,22 @@ def local(path: str) -> str:
 
 
 async def _plain(send, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
-    await _answer(send, status, b"application/json", json.dumps({"detail": text}).encode(), (b"connection", b"close"), *more)
+    await _answer(
+        send, status, b"application/json", json.dumps({"detail": text}).encode(), (b"connection", b"close"), *more
+    )
 
 
 async def _answer(send, status: int, kind: bytes, body: bytes, *more: tuple[bytes, bytes]) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [
-        (b"content-type", kind), (b"content-length", str(len(body)).encode()), *more, *((k.encode(), v.encode()) for k, v in HEADERS.items())]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", kind),
+                (b"content-length", str(len(body)).encode()),
+                *more,
+                *((k.encode(), v.encode()) for k, v in HEADERS.items()),
+            ],
+        }
+    )
     await send({"type": "http.response.body", "body": body})

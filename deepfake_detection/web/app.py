@@ -7,12 +7,13 @@ import csv
 import io
 import logging
 import urllib.parse
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import jinja2
-from fastapi import APIRouter, FastAPI, HTTPException, Path as InPath, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -36,6 +37,7 @@ ADD_TRIES, ADD_WAIT_S = 12, 0.25
 
 class OldVideo(Video):
     """As `Video`, with times in seconds since 1970."""
+
     created: float = 0.0
     finished: float | None = None
     expires: float | None = None
@@ -44,13 +46,23 @@ class OldVideo(Video):
 def create_app(service: Service):
     """The ASGI application over a service that the caller starts and stops."""
     token = access.Token(service.config.token) if service.config.token else None
-    app = FastAPI(title="Deepfake detection", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json",
-                  description="Upload a video, ask for its state until it is done, read the verdict and the report.")
+    app = FastAPI(
+        title="Deepfake detection",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        description="Upload a video, ask for its state until it is done, read the verdict and the report.",
+    )
     app.add_middleware(access.Guard, hosts=service.config.hosts, token=token, ask=lambda wanted: _login_page(wanted))
 
     @app.exception_handler(Unavailable)
     def unavailable(request: Request, error: Unavailable):
-        status, text = (507, "the server's disk is full; try later") if error.full else (503, "the queue cannot be reached now; try again in a minute")
+        status, text = (
+            (507, "the server's disk is full; try later")
+            if error.full
+            else (503, "the queue cannot be reached now; try again in a minute")
+        )
         return JSONResponse({"detail": text}, status, headers={"Retry-After": "60"})
 
     room = uploads.Room(service.store.uploads)
@@ -69,16 +81,28 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
     missing = {404: {"model": Problem, "description": "No such video"}}
 
     def when(seconds: float | None):
-        return seconds if model is OldVideo or seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+        return seconds if model is OldVideo or seconds is None else datetime.fromtimestamp(seconds, UTC)
 
     def shown(row: dict) -> Video:
-        share, stage = {QUEUED: (0.0, "waiting"), RUNNING: service.progress(row["id"])}.get(row["state"], (1.0, row["state"]))
+        share, stage = {QUEUED: (0.0, "waiting"), RUNNING: service.progress(row["id"])}.get(
+            row["state"], (1.0, row["state"])
+        )
         there = row["state"] == DONE and _is_report(store.report(row["id"]))
-        return model(id=row["id"], name=row["name"], bytes=row["bytes"], state=row["state"], share=share, stage=stage,
-                     ahead=store.ahead(row) if row["state"] == QUEUED else 0, created=when(row["created"]), finished=when(row["finished"]),
-                     expires=when(row["finished"] + config.keep_s if row["finished"] else None), result=_result(row),
-                     report=f"{prefix}/videos/{row['id']}/report" if there else None,
-                     callback=store.callback_of(row["id"]) if row["callback"] else None)
+        return model(
+            id=row["id"],
+            name=row["name"],
+            bytes=row["bytes"],
+            state=row["state"],
+            share=share,
+            stage=stage,
+            ahead=store.ahead(row) if row["state"] == QUEUED else 0,
+            created=when(row["created"]),
+            finished=when(row["finished"]),
+            expires=when(row["finished"] + config.keep_s if row["finished"] else None),
+            result=_result(row),
+            report=f"{prefix}/videos/{row['id']}/report" if there else None,
+            callback=store.callback_of(row["id"]) if row["callback"] else None,
+        )
 
     def found(video: str) -> dict:
         row = store.get(video) if is_id(video) else None
@@ -86,19 +110,45 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             raise HTTPException(404, "no such video: never uploaded, deleted, or kept long enough")
         return row
 
-    @router.post("/videos", status_code=202, response_model=model, tags=["videos"], summary="Upload a video",
-                 responses={400: {"model": Problem, "description": "Broken off, or a form that cannot be read"},
-                            408: {"model": Problem, "description": "Too slow"}, 413: {"model": Problem, "description": "Too large"},
-                            415: {"model": Problem, "description": "Not a video"},
-                            503: {"model": Problem, "description": "The queue is full; try later"},
-                            507: {"model": Problem, "description": "The server's disk is full; try later"}},
-                 openapi_extra={"requestBody": {"required": True, "content": {
-                     "multipart/form-data": {"schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}},
-                     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}})
-    async def upload(request: Request, response: Response,
-                     name: str | None = Query(None, description="what to call the video, if the body is the file itself"),
-                     explain: Literal["auto", "occlusion", "none"] | None = Query(None, description="what the report draws over faces; none is faster"),
-                     callback: str | None = Query(None, description="https address that is sent the signed result")):
+    @router.post(
+        "/videos",
+        status_code=202,
+        response_model=model,
+        tags=["videos"],
+        summary="Upload a video",
+        responses={
+            400: {"model": Problem, "description": "Broken off, or a form that cannot be read"},
+            408: {"model": Problem, "description": "Too slow"},
+            413: {"model": Problem, "description": "Too large"},
+            415: {"model": Problem, "description": "Not a video"},
+            503: {"model": Problem, "description": "The queue is full; try later"},
+            507: {"model": Problem, "description": "The server's disk is full; try later"},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "multipart/form-data": {
+                        "schema": {
+                            "type": "object",
+                            "properties": {"file": {"type": "string", "format": "binary"}},
+                            "required": ["file"],
+                        }
+                    },
+                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                },
+            }
+        },
+    )
+    async def upload(
+        request: Request,
+        response: Response,
+        name: str | None = Query(None, description="what to call the video, if the body is the file itself"),
+        explain: Literal["auto", "occlusion", "none"] | None = Query(
+            None, description="what the report draws over faces; none is faster"
+        ),
+        callback: str | None = Query(None, description="https address that is sent the signed result"),
+    ):
         """The body is a form with one file, or the file itself. Answers at once; the video is then judged in its turn."""
         if callback is not None:
             try:
@@ -116,33 +166,59 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
 
     @router.get("/videos.csv", tags=["videos"], summary="All videos as a table, newest first", response_class=Response)
     def table(limit: int = Query(1000, ge=1, le=100_000)):
-        return Response(_csv(store.list(limit)), media_type="text/csv; charset=utf-8",
-                        headers={"content-disposition": 'attachment; filename="verdicts.csv"'})
+        return Response(
+            _csv(store.list(limit)),
+            media_type="text/csv; charset=utf-8",
+            headers={"content-disposition": 'attachment; filename="verdicts.csv"'},
+        )
 
-    @router.get("/videos/{id}", response_model=model, tags=["videos"], summary="State and result of one video", responses=missing)
+    @router.get(
+        "/videos/{id}",
+        response_model=model,
+        tags=["videos"],
+        summary="State and result of one video",
+        responses=missing,
+    )
     def video(id: str = video_id):
         return shown(found(id))
 
-    @router.delete("/videos/{id}", status_code=204, tags=["videos"], summary="Delete a video, its result and its report", responses=missing)
+    @router.delete(
+        "/videos/{id}",
+        status_code=204,
+        tags=["videos"],
+        summary="Delete a video, its result and its report",
+        responses=missing,
+    )
     def delete(id: str = video_id):
         """In any state: a video that is being judged is stopped."""
         found(id)
         service.delete(id)
         return Response(status_code=204)
 
-    @router.get("/videos/{id}/report", response_class=HTMLResponse, tags=["videos"], summary="The report, one self-contained page",
-                responses=missing)
+    @router.get(
+        "/videos/{id}/report",
+        response_class=HTMLResponse,
+        tags=["videos"],
+        summary="The report, one self-contained page",
+        responses=missing,
+    )
     def report(id: str = video_id, download: bool = Query(False, description="as a file to keep")):
         row, path = found(id), store.report(id)
         if not _is_report(path):
             raise HTTPException(404, "no report for this video")
         headers = {"content-security-policy": report_html.policy() + "; frame-ancestors 'none'; sandbox allow-popups"}
         if download:
-            headers["content-disposition"] = "attachment; filename*=UTF-8''" + urllib.parse.quote(f"{row['name']}.report.html", safe="")
+            headers["content-disposition"] = "attachment; filename*=UTF-8''" + urllib.parse.quote(
+                f"{row['name']}.report.html", safe=""
+            )
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
 
-    @router.get("/videos/{id}/report.json", tags=["videos"], summary="The numbers behind the report",
-                responses={200: {"model": Report}, **missing})
+    @router.get(
+        "/videos/{id}/report.json",
+        tags=["videos"],
+        summary="The numbers behind the report",
+        responses={200: {"model": Report}, **missing},
+    )
     def report_json(id: str = video_id):
         found(id)
         path = store.report(id).with_suffix(".json")
@@ -150,26 +226,44 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             raise HTTPException(404, "no report for this video")
         return FileResponse(path, media_type="application/json")
 
-    @router.get("/health", response_model=Health, tags=["server"], summary="Whether the server works",
-                responses={503: {"model": Health, "description": "Something does not work; `status` says what"}})
+    @router.get(
+        "/health",
+        response_model=Health,
+        tags=["server"],
+        summary="Whether the server works",
+        responses={503: {"model": Health, "description": "Something does not work; `status` says what"}},
+    )
     def health():
         problems, counts = service.problems(), {QUEUED: None, RUNNING: None}
         try:
             counts = store.counts()
         except Unavailable as e:
             problems.append(str(e))
-        state = Health(status="; ".join(dict.fromkeys(problems)) or "ok", version=__version__, model=service.model, workers=config.workers,
-                       threads=service.threads, queued=counts[QUEUED], running=counts[RUNNING], limit_bytes=config.limit_bytes,
-                       keep_seconds=config.keep_s, token=config.token is not None)
+        state = Health(
+            status="; ".join(dict.fromkeys(problems)) or "ok",
+            version=__version__,
+            model=service.model,
+            workers=config.workers,
+            threads=service.threads,
+            queued=counts[QUEUED],
+            running=counts[RUNNING],
+            limit_bytes=config.limit_bytes,
+            keep_seconds=config.keep_s,
+            token=config.token is not None,
+        )
         return JSONResponse(state.model_dump(), 503 if problems else 200)
 
     return router
 
 
-async def _received(service: Service, room: uploads.Room, request: Request, name: str | None, callback: str | None, explain: str | None) -> str:
+async def _received(
+    service: Service, room: uploads.Room, request: Request, name: str | None, callback: str | None, explain: str | None
+) -> str:
     """Takes an upload into the queue, or leaves nothing of it. Returns its id."""
     store, limit, video = service.store, service.config.limit_bytes, new_id()
-    busy = HTTPException(503, "the queue is full; try again in a minute", headers={"Retry-After": "60", "Connection": "close"})
+    busy = HTTPException(
+        503, "the queue is full; try again in a minute", headers={"Retry-After": "60", "Connection": "close"}
+    )
     caller = request.client.host if request.client else ""
     of_one = sum(c == caller for c in service.arriving.values())
     if len(service.arriving) >= MOST_UPLOADS or of_one >= MOST_UPLOADS_OF_ONE or await run_in_threadpool(service.full):
@@ -177,8 +271,14 @@ async def _received(service: Service, room: uploads.Room, request: Request, name
     partial, whole = store.partial(video), store.upload(video)
     service.arriving[video] = caller
     try:
-        size, form_name = await uploads.receive(request.stream(), partial, content_type=request.headers.get("content-type", ""),
-                                                length=request.headers.get("content-length"), limit=limit, room=room)
+        size, form_name = await uploads.receive(
+            request.stream(),
+            partial,
+            content_type=request.headers.get("content-type", ""),
+            length=request.headers.get("content-length"),
+            limit=limit,
+            room=room,
+        )
         partial.rename(whole)
         await _added(service, video, uploads.shown_name(name or form_name), size, callback, explain)
     except BaseException as e:
@@ -201,7 +301,9 @@ async def _added(service: Service, video: str, name: str, size: int, callback: s
     """Writes the row, also to a table that is locked for a moment."""
     for left in reversed(range(ADD_TRIES)):
         try:
-            return await run_in_threadpool(service.store.add, video, name, size, callback, explain, most=service.config.queue)
+            return await run_in_threadpool(
+                service.store.add, video, name, size, callback, explain, most=service.config.queue
+            )
         except Unavailable as e:
             if not left or e.full:
                 raise
@@ -225,17 +327,50 @@ def _is_report(path: Path) -> bool:
 
 def _csv(rows: list[dict]) -> str:
     """A line a video; no cell is a formula."""
-    columns = ("name", "state", "verdict", "p_fake", "interval_low", "interval_high", "people", "frames_with_face", "frames_decoded",
-               "created", "finished", "model", "note", "error", "id")
+    columns = (
+        "name",
+        "state",
+        "verdict",
+        "p_fake",
+        "interval_low",
+        "interval_high",
+        "people",
+        "frames_with_face",
+        "frames_decoded",
+        "created",
+        "finished",
+        "model",
+        "note",
+        "error",
+        "id",
+    )
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\r\n").writerow
     write(columns)
     for row in rows:
         r = _result(row) or Result(video=row["name"])
         low, high = r.interval or (None, None)
-        times = ("" if s is None else datetime.fromtimestamp(s, timezone.utc).isoformat(timespec="seconds") for s in (row["created"], row["finished"]))
-        write([files.csv_name(row["name"]), row["state"], r.verdict, r.p_fake, low, high, len(r.people), r.frames_with_face, r.frames_decoded,
-               *times, r.model, *(files.csv_name(text or "") for text in (r.note, r.error)), row["id"]])
+        times = (
+            "" if s is None else datetime.fromtimestamp(s, UTC).isoformat(timespec="seconds")
+            for s in (row["created"], row["finished"])
+        )
+        write(
+            [
+                files.csv_name(row["name"]),
+                row["state"],
+                r.verdict,
+                r.p_fake,
+                low,
+                high,
+                len(r.people),
+                r.frames_with_face,
+                r.frames_decoded,
+                *times,
+                r.model,
+                *(files.csv_name(text or "") for text in (r.note, r.error)),
+                row["id"],
+            ]
+        )
     return out.getvalue()
 
 
@@ -245,7 +380,9 @@ def _pages(app: FastAPI, token: access.Token | None) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request):
-        return HTMLResponse(_docs(app.openapi(), f"{request.url.scheme}://{request.headers['host']}", token is not None))
+        return HTMLResponse(
+            _docs(app.openapi(), f"{request.url.scheme}://{request.headers['host']}", token is not None)
+        )
 
     @router.get("/")
     def page():
@@ -277,8 +414,15 @@ def _pages(app: FastAPI, token: access.Token | None) -> APIRouter:
             await asyncio.sleep(WRONG_S)
             return HTMLResponse(_login_page(wanted, wrong=True), 403)
         answer = RedirectResponse(wanted, 303)
-        answer.set_cookie(access.COOKIE, token.session(), max_age=access.SESSION_S, path="/", httponly=True, samesite="strict",
-                          secure=request.url.scheme == "https")
+        answer.set_cookie(
+            access.COOKIE,
+            token.session(),
+            max_age=access.SESSION_S,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
         return answer
 
     @router.post("/logout")
@@ -287,7 +431,11 @@ def _pages(app: FastAPI, token: access.Token | None) -> APIRouter:
         answer.delete_cookie(access.COOKIE, path="/", httponly=True, samesite="strict")
         return answer
 
-    for name, kind in (("app.css", "text/css; charset=utf-8"), ("app.js", "text/javascript; charset=utf-8"), ("icon.svg", "image/svg+xml")):
+    for name, kind in (
+        ("app.css", "text/css; charset=utf-8"),
+        ("app.js", "text/javascript; charset=utf-8"),
+        ("icon.svg", "image/svg+xml"),
+    ):
         router.add_api_route(f"/static/{name}", _static(STATIC / name, kind))
     router.add_api_route("/favicon.ico", _static(STATIC / "icon.svg", "image/svg+xml"))
     return router
@@ -296,11 +444,14 @@ def _pages(app: FastAPI, token: access.Token | None) -> APIRouter:
 def _static(path: Path, kind: str):
     def answer():
         return FileResponse(path, media_type=kind)
+
     return answer
 
 
 def _template(name: str, **values) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(STATIC), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(STATIC), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template(name).render(**values)
 
 
@@ -310,6 +461,7 @@ def _login_page(wanted: str, wrong: bool = False) -> str:
 
 def _docs(schema: dict, address: str, token: bool) -> str:
     """The API's description as a page of our own: the usual ones load their scripts from elsewhere."""
+
     def type_of(s: dict) -> str:
         if "$ref" in s:
             return s["$ref"].rsplit("/", 1)[-1]
@@ -321,8 +473,23 @@ def _docs(schema: dict, address: str, token: bool) -> str:
             return f"list of {type_of(s.get('items', {}))}"
         return {"object": "object", "null": "null"}.get(s.get("type", ""), s.get("format") or s.get("type", "any"))
 
-    models = {name: model for name, model in schema["components"]["schemas"].items() if name not in ("HTTPValidationError", "ValidationError", "OldVideo")}
-    operations = [{"path": path, "method": method.upper(), **operation} for path, methods in schema["paths"].items() for method, operation in methods.items()]
-    return _template("docs.html", operations=[op for op in operations if not op.get("deprecated")], models=models, type_of=type_of,
-                     old=sorted({op["path"] for op in operations if op.get("deprecated")}), version=schema["info"]["version"],
-                     address=address, token=token)
+    models = {
+        name: model
+        for name, model in schema["components"]["schemas"].items()
+        if name not in ("HTTPValidationError", "ValidationError", "OldVideo")
+    }
+    operations = [
+        {"path": path, "method": method.upper(), **operation}
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return _template(
+        "docs.html",
+        operations=[op for op in operations if not op.get("deprecated")],
+        models=models,
+        type_of=type_of,
+        old=sorted({op["path"] for op in operations if op.get("deprecated")}),
+        version=schema["info"]["version"],
+        address=address,
+        token=token,
+    )

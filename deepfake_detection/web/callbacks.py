@@ -17,8 +17,8 @@ import ssl
 import threading
 import time
 import urllib.parse
-from datetime import datetime, timezone
-from typing import Callable
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 log = logging.getLogger("deepfake_detection.web")
 
@@ -55,10 +55,16 @@ def checked(url: str, allowed: tuple[str, ...], secret: str | None) -> str:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
         url = _ascii(url)
-    except ValueError:          # also what cannot be encoded
+    except ValueError:  # also what cannot be encoded
         raise Refused("the callback is not an address") from None
     host = (parts.hostname or "").rstrip(".")
-    if parts.scheme not in ("https", "http") or not host or parts.username is not None or parts.password is not None or "\\" in url:
+    if (
+        parts.scheme not in ("https", "http")
+        or not host
+        or parts.username is not None
+        or parts.password is not None
+        or "\\" in url
+    ):
         raise Refused("the callback must be an https address without a user name")
     if not any(host == a.lower() or (port and f"{host}:{port}" == a.lower()) for a in allowed):
         raise Refused("callbacks to this host are not allowed")
@@ -73,7 +79,9 @@ def _ascii(url: str) -> str:
     """The address with everything outside ASCII behind the host percent-encoded."""
     parts = urllib.parse.urlsplit(url)
     keep = "%/:?@!$&'()*+,;=~-._[]|^`{}<>\""
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, urllib.parse.quote(parts.path, keep), urllib.parse.quote(parts.query, keep), ""))
+    return urllib.parse.urlunsplit(
+        (parts.scheme, parts.netloc, urllib.parse.quote(parts.path, keep), urllib.parse.quote(parts.query, keep), "")
+    )
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -85,9 +93,19 @@ def body_of(row: dict) -> str:
     """The message about a finished video."""
     result = row["result"] or {}
     kept = ("verdict", "p_real", "p_fake", "interval", "frames_decoded", "frames_with_face", "people", "model", "error")
-    when = row["finished"] and datetime.fromtimestamp(row["finished"], timezone.utc).isoformat(timespec="milliseconds")
-    return json.dumps({"event": "video.finished", "id": row["id"], "name": row["name"], "state": row["state"], "finished": row["finished"],
-                       "finished_at": when, **{k: result.get(k) for k in kept}}, sort_keys=True)
+    when = row["finished"] and datetime.fromtimestamp(row["finished"], UTC).isoformat(timespec="milliseconds")
+    return json.dumps(
+        {
+            "event": "video.finished",
+            "id": row["id"],
+            "name": row["name"],
+            "state": row["state"],
+            "finished": row["finished"],
+            "finished_at": when,
+            **{k: result.get(k) for k in kept},
+        },
+        sort_keys=True,
+    )
 
 
 def deliver(url: str, body: str, secret: str, delivery: str, *, timeout_s: float = TIMEOUT_S) -> tuple[bool, str]:
@@ -103,7 +121,7 @@ def deliver(url: str, body: str, secret: str, delivery: str, *, timeout_s: float
     thread = threading.Thread(target=attempt.run, args=(url, body, secret, delivery), daemon=True, name="callback")
     try:
         thread.start()
-    except RuntimeError as e:       # no more threads
+    except RuntimeError as e:  # no more threads
         return False, str(e)
     thread.join(timeout_s)
     if thread.is_alive():
@@ -130,7 +148,7 @@ class _Attempt:
     def run(self, url: str, body: str, secret: str, delivery: str) -> None:
         try:
             self.answer = self._post(url, body, secret, delivery)
-        except Exception as e:      # of a host's making, so of any kind: one message's failure and no more
+        except Exception as e:  # of a host's making, so of any kind: one message's failure and no more
             self.answer = False, type(e).__name__
         finally:
             if self._socket is not None:
@@ -146,12 +164,21 @@ class _Attempt:
                 connected = ssl.create_default_context().wrap_socket(connected, server_hostname=parts.hostname)
             connection = http.client.HTTPConnection(parts.hostname, parts.port)
             if secure:
-                connection.default_port = http.client.HTTPS_PORT        # what the Host header leaves out
+                connection.default_port = http.client.HTTPS_PORT  # what the Host header leaves out
             connection.sock = connected
             path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            connection.request("POST", path, data, {"Content-Type": "application/json", "User-Agent": "deepfake-detection",
-                                                    "X-Deepfake-Timestamp": timestamp, "X-Deepfake-Delivery": delivery,
-                                                    "X-Deepfake-Signature": signature(secret, timestamp, data)})
+            connection.request(
+                "POST",
+                path,
+                data,
+                {
+                    "Content-Type": "application/json",
+                    "User-Agent": "deepfake-detection",
+                    "X-Deepfake-Timestamp": timestamp,
+                    "X-Deepfake-Delivery": delivery,
+                    "X-Deepfake-Signature": signature(secret, timestamp, data),
+                },
+            )
             status = connection.getresponse().status
             return 200 <= status < 300, f"status {status}"
         finally:
@@ -183,15 +210,22 @@ def _shut(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass        # closed by the other side
+        pass  # closed by the other side
 
 
 def tried(secret: str, message: dict, timeout_s: float = TIMEOUT_S) -> dict:
     """Tries one message. Returns what came of it, as `Store.mark_callback` takes it."""
-    ok, answer = deliver(message["url"], message["body"], secret, f"{message['video']}-{message['id']}", timeout_s=timeout_s)
+    ok, answer = deliver(
+        message["url"], message["body"], secret, f"{message['video']}-{message['id']}", timeout_s=timeout_s
+    )
     tries = message["tries"] + 1
     state = "delivered" if ok else "waiting" if tries <= len(WAITS) else "given up"
-    return {"state": state, "tries": tries, "due": time.time() + (WAITS[tries - 1] if state == "waiting" else 0), "answer": answer}
+    return {
+        "state": state,
+        "tries": tries,
+        "due": time.time() + (WAITS[tries - 1] if state == "waiting" else 0),
+        "answer": answer,
+    }
 
 
 def send_due(store, secret: str | None, now: float | None = None) -> int:
@@ -218,7 +252,7 @@ class Courier:
         """Starts what can be started now. Returns how many tries."""
         started = 0
         with self._lock:
-            busy = set(self._busy)      # before the table is read: what was under way then may be noted there only now
+            busy = set(self._busy)  # before the table is read: what was under way then may be noted there only now
         for message in self._store.due_callbacks(time.time()) if self._secret else ():
             host = _host(message["url"])
             if host in busy or len(busy) >= MOST_AT_ONCE:

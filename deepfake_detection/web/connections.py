@@ -32,7 +32,9 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 class Protocol(H11Protocol):
@@ -46,7 +48,7 @@ class Protocol(H11Protocol):
         super().connection_made(transport)
         self._timers = {}
         if len(self.connections) > most():
-            oldest = next(iter(self.waiting), None) or next(iter(self.unread), self)      # nobody waits: the new one goes
+            oldest = next(iter(self.waiting), None) or next(iter(self.unread), self)  # nobody waits: the new one goes
             oldest.transport.abort()
             self._forget(oldest)
             if oldest is self:
@@ -71,9 +73,9 @@ class Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._stop("request")
         if not self.transport.is_closing():
-            self._wait()        # before pipelined requests are looked at, which end the waiting
+            self._wait()  # before pipelined requests are looked at, which end the waiting
         else:
-            self._start("answer", ANSWER_S)     # what is not yet read of the last answer
+            self._start("answer", ANSWER_S)  # what is not yet read of the last answer
         super().on_response_complete()
 
     def pause_writing(self) -> None:

@@ -7,7 +7,7 @@ import email.header
 import email.message
 import re
 import urllib.parse
-from typing import Callable
+from collections.abc import Callable
 
 #: Encodings of Python that are none of text a client could mean, or cost more than linear time.
 _NO_ENCODINGS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"}
@@ -28,7 +28,7 @@ def file_name(disposition: bytes) -> str | None:
     header = " ".join(_text(disposition).splitlines())
     try:
         found = _names(header)
-    except (TypeError, ValueError):     # numbered and not numbered at once, or a number of thousands of digits
+    except (TypeError, ValueError):  # numbered and not numbered at once, or a number of thousands of digits
         found = _names(_NUMBERED.sub(";", header)) or [""]
     # The library puts extended forms last, and they say more than the plain one, which is often an ASCII stand-in.
     for value in reversed(found):
@@ -53,10 +53,10 @@ def _text(data: bytes) -> str:
 
 
 def _extended(value: tuple) -> str:
-    charset, _, text = value        # percent-decoded to one character a byte
+    charset, _, text = value  # percent-decoded to one character a byte
     try:
         data = text.encode("latin-1")
-    except UnicodeEncodeError:      # raw letters where percent signs belong
+    except UnicodeEncodeError:  # raw letters where percent signs belong
         return text
     try:
         codec = codecs.lookup(charset or "utf-8")
@@ -71,7 +71,7 @@ def _plain(value: str) -> str:
             return str(email.header.make_header(email.header.decode_header(value)))
         except (LookupError, UnicodeError, ValueError, email.errors.HeaderParseError):
             return value
-    return value.replace("%22", '"')        # how browsers write a quote in a name
+    return value.replace("%22", '"')  # how browsers write a quote in a name
 
 
 class Form:
@@ -88,6 +88,7 @@ class Form:
     def __init__(self, boundary: bytes, write: Callable[[bytes], None]):
         from python_multipart.exceptions import FormParserError
         from python_multipart.multipart import MultipartParser
+
         if not boundary:
             raise Broken("the form has no boundary")
         self.name: str | None = None
@@ -95,10 +96,19 @@ class Form:
         self._found = self._inside = self._closed = False
         self._field, self._value, self._headers = b"", b"", {}
         try:
-            self._parser = MultipartParser(boundary, {
-                "on_part_begin": self._begin, "on_header_field": self._on_field, "on_header_value": self._on_value,
-                "on_header_end": self._on_header, "on_headers_finished": self._on_headers, "on_part_data": self._on_data,
-                "on_part_end": self._on_part_end, "on_end": self._on_end})
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._on_field,
+                    "on_header_value": self._on_value,
+                    "on_header_end": self._on_header,
+                    "on_headers_finished": self._on_headers,
+                    "on_part_data": self._on_data,
+                    "on_part_end": self._on_part_end,
+                    "on_end": self._on_end,
+                },
+            )
         except FormParserError:
             raise Broken("the form's boundary is too long") from None
 

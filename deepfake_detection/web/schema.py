@@ -21,6 +21,7 @@ LONGEST_RESULT = 400_000
 
 class Person(BaseModel):
     """One person; numbered as in the report."""
+
     model_config = ConfigDict(extra="allow")
     id: Text
     p_real: Share = Field(description="calibrated probability that this face is real, 0..1")
@@ -37,6 +38,7 @@ class Person(BaseModel):
 
 class Result(BaseModel):
     """The same object as in `predict.py --json`."""
+
     model_config = ConfigDict(extra="allow")
     video: Text
     verdict: Verdict | None = Field(None, description="REAL, FAKE, UNSURE or NO FACE")
@@ -53,13 +55,15 @@ class Result(BaseModel):
     reason: Text = Field("", description="why the verdict is UNSURE, in words")
     frame_range: Interval | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
     stretches: Annotated[list[dict], Field(max_length=1000)] = Field(
-        [], description="parts in time that look altered: start_s, end_s, p_fake, person")
+        [], description="parts in time that look altered: start_s, end_s, p_fake, person"
+    )
     file: dict = Field({}, description="width, height (pixels), codec, fps, bitrate, bits_per_pixel, duration_s, bytes")
     warnings: Annotated[list[Text], Field(max_length=100)] = Field([], description="about the material, for people")
 
 
 class Face(BaseModel):
     """One face in one frame."""
+
     model_config = ConfigDict(extra="allow")
     person: Text
     frame: Count = Field(description="number among the frames looked at, from 0")
@@ -68,12 +72,14 @@ class Face(BaseModel):
     p_real: Share = Field(description="calibrated probability that this face is real, 0..1")
     box: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)] = Field(
         description="x, y, width, height in pixels of the frame as it was looked at: upright, from its upper left corner, and scaled by the "
-                    "video's width (under 300 px x2, 300 to 1000 x1, 1001 to 1900 x0.5, wider x0.33)")
+        "video's width (under 300 px x2, 300 to 1000 x1, 1001 to 1900 x0.5, wider x0.33)"
+    )
     confidence: Share = Field(description="of the face detector")
 
 
 class Report(Result):
     """What the report was made of, without its pictures: the result and every face."""
+
     faces: list[Face] = []
 
 
@@ -95,8 +101,10 @@ class Video(BaseModel):
     id: str
     name: str
     bytes: int
-    state: str = Field(description="queued, running, done or failed; a running video with a result has its verdict, "
-                                   "its report is being made")
+    state: str = Field(
+        description="queued, running, done or failed; a running video with a result has its verdict, "
+        "its report is being made"
+    )
     share: float = Field(description="share of the work done, 0..1")
     stage: str = Field(description="what is being done, for people")
     ahead: int = Field(description="queued videos before this one")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
-from ..prediction.pool import Died, MEMORY_BYTES, Worker, limits_of
 from ..errors import UserError
+from ..prediction.pool import MEMORY_BYTES, Died, Worker, limits_of
 from . import callbacks, schema
 from .store import Store, Unavailable
 
@@ -81,7 +81,7 @@ class Service:
     def __init__(self, config: Config):
         self.config, self.store = config, Store(config.store)
         self.model: str | None = None
-        self.arriving: dict[str, str] = {}       # ids of uploads under way, and whose they are
+        self.arriving: dict[str, str] = {}  # ids of uploads under way, and whose they are
         self._progress: dict[str, tuple[float, str]] = {}
         self._working: dict[str, Worker] = {}
         self._lock = threading.Lock()
@@ -97,7 +97,9 @@ class Service:
         try:
             requeued = self.store.recover()
         except Unavailable as e:
-            raise UserError(str(e), file=self.store.folder, hint="end the program that holds it, or make room on the disk") from None
+            raise UserError(
+                str(e), file=self.store.folder, hint="end the program that holds it, or make room on the disk"
+            ) from None
         if requeued:
             log.info("%d videos that were being worked on are queued again", requeued)
         first = self._worker()
@@ -113,6 +115,7 @@ class Service:
             except IndexError:
                 worker = self._worker()
             self._serve(worker)
+
         for number in range(self.config.workers):
             self._thread(f"worker {number + 1}", serve)
         self._thread("clearing up", self._sweep)
@@ -134,6 +137,7 @@ class Service:
 
     def _thread(self, name: str, turn: Callable[[], None]) -> None:
         """Starts a thread that takes its turn over and over until the server ends, whatever a turn runs into."""
+
         def live() -> None:
             while not self._stopping.is_set():
                 try:
@@ -143,7 +147,9 @@ class Service:
                     return
                 except Exception as e:
                     # A video, a message or the disk may bring anything; the next one must be served all the same.
-                    self._trouble(name, f"{name}: {e if isinstance(e, (Unavailable, OSError)) else type(e).__name__}", e)
+                    self._trouble(
+                        name, f"{name}: {e if isinstance(e, (Unavailable, OSError)) else type(e).__name__}", e
+                    )
                     self._stopping.wait(RETRY_S * 10)
 
         self._threads[name] = threading.Thread(target=live, name=name, daemon=True)
@@ -154,7 +160,11 @@ class Service:
             known = self._troubles.get(key)
             self._troubles[key] = text
         if known != text:
-            log.error("%s", text, exc_info=error if error is not None and not isinstance(error, (Unavailable, OSError)) else None)
+            log.error(
+                "%s",
+                text,
+                exc_info=error if error is not None and not isinstance(error, (Unavailable, OSError)) else None,
+            )
 
     def _works(self, key: str) -> None:
         with self._lock:
@@ -183,8 +193,11 @@ class Service:
 
     def _worker(self) -> Worker:
         c = self.config
-        return Worker({"threads": 1, **c.settings}, time_limit_s=c.time_limit_s,
-                      limits=limits_of(c.time_limit_s, memory_bytes=c.memory_bytes))
+        return Worker(
+            {"threads": 1, **c.settings},
+            time_limit_s=c.time_limit_s,
+            limits=limits_of(c.time_limit_s, memory_bytes=c.memory_bytes),
+        )
 
     # -- work ----------------------------------------------------------------------------------------------------------------
     def wake(self) -> None:
@@ -230,7 +243,7 @@ class Service:
             with self._lock:
                 self._working.pop(video, None)
                 self._progress.pop(video, None)
-        if finished is None:         # deleted meanwhile: what the worker wrote since then goes too
+        if finished is None:  # deleted meanwhile: what the worker wrote since then goes too
             self._keep(self.tidy)
             return
         self._keep(lambda: self.store.upload(video).unlink(missing_ok=True))
@@ -239,22 +252,31 @@ class Service:
     def _result(self, worker: Worker, row: dict, early: list) -> dict:
         """The checked result of one video. `early` gets the verdict that came before the report."""
         from ..detector.predictor import failed
+
         video = row["id"]
 
         def verdict(result: dict) -> None:
-            if early:       # once a video: each costs a write
+            if early:  # once a video: each costs a write
                 return
             early.append(self._checked(result))
             try:
-                self.store.note(video, early[-1])       # for those who look; the end of the work writes it again
+                self.store.note(video, early[-1])  # for those who look; the end of the work writes it again
             except Unavailable:
                 pass
 
         try:
-            return self._checked(worker.run(
-                {"video": str(self.store.upload(video)), "name": row["name"], "report": str(self.store.report(video)),
-                 "explain": row["explain"] or self.config.explain}, early=verdict,
-                progress=lambda share, stage: self._tell(video, share, stage)))
+            return self._checked(
+                worker.run(
+                    {
+                        "video": str(self.store.upload(video)),
+                        "name": row["name"],
+                        "report": str(self.store.report(video)),
+                        "explain": row["explain"] or self.config.explain,
+                    },
+                    early=verdict,
+                    progress=lambda share, stage: self._tell(video, share, stage),
+                )
+            )
         except Died as e:
             if early and not self._stopping.is_set():
                 note = "; ".join(filter(None, (early[-1].get("note"), f"the report could not be made: {e}")))
@@ -262,10 +284,14 @@ class Service:
             return failed(row["name"], str(e), model=self.model)
         except UserError as e:
             return failed(row["name"], str(e), model=self.model)
-        except Exception as e:      # a bug or the system: this video's failure, and told, not the queue's end
+        except Exception as e:  # a bug or the system: this video's failure, and told, not the queue's end
             log.exception("%s", video)
             what = getattr(e, "strerror", None) or type(e).__name__
-            return failed(row["name"], f"the server failed on this video ({what}) (hint: upload it again; its log says more)", model=self.model)
+            return failed(
+                row["name"],
+                f"the server failed on this video ({what}) (hint: upload it again; its log says more)",
+                model=self.model,
+            )
 
     @staticmethod
     def _checked(result: dict) -> dict:
@@ -273,8 +299,10 @@ class Service:
             return schema.checked(result)
         except ValueError as e:
             log.error("a worker's answer was refused: %s", str(e).splitlines()[0])
-            raise Died("the process that decodes this video gave no result of the known form "
-                       "(hint: the file may be made to attack decoders; re-encode it)") from None
+            raise Died(
+                "the process that decodes this video gave no result of the known form "
+                "(hint: the file may be made to attack decoders; re-encode it)"
+            ) from None
 
     def _tell(self, video: str, share: float, stage: str) -> None:
         with self._lock:

@@ -17,8 +17,8 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .. import files
 from ..errors import UserError
@@ -90,31 +90,57 @@ def must_be_store(folder: Path) -> None:
     table = folder / TABLE
     for path in (folder / name for name in (TABLE, TABLE + "-wal", TABLE + "-shm", "uploads", "reports", LOCK)):
         if path.is_symlink():
-            raise UserError("a link where the server keeps its own files", file=path, hint="choose an empty folder with --store")
+            raise UserError(
+                "a link where the server keeps its own files", file=path, hint="choose an empty folder with --store"
+            )
     if table.is_file() and table.stat().st_size:
         if not _is_ours(table):
-            raise UserError(f"not a folder of this server: another program's {TABLE} lies in it", file=folder,
-                            hint="choose an empty folder with --store")
+            raise UserError(
+                f"not a folder of this server: another program's {TABLE} lies in it",
+                file=folder,
+                hint="choose an empty folder with --store",
+            )
         return
     others = {entry.name for entry in folder.iterdir()} - _EMPTY
-    held = [sub for sub in ("uploads", "reports") if (folder / sub).exists() and (not (folder / sub).is_dir() or any((folder / sub).iterdir()))]
+    held = [
+        sub
+        for sub in ("uploads", "reports")
+        if (folder / sub).exists() and (not (folder / sub).is_dir() or any((folder / sub).iterdir()))
+    ]
     if others or held or (table.exists() and not table.is_file()):
-        raise UserError("not a folder of this server: it holds other files", file=folder, hint="choose an empty or a new folder with --store")
+        raise UserError(
+            "not a folder of this server: it holds other files",
+            file=folder,
+            hint="choose an empty or a new folder with --store",
+        )
 
 
 def _is_ours(table: Path) -> bool:
     """Whether an SQLite file is a queue: by its mark, or (older ones have none) by its columns."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True, timeout=OPEN_S)) as db:
+        with contextlib.closing(
+            sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True, timeout=OPEN_S)
+        ) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION:
                 return True
             columns = [{row[1] for row in db.execute(f"PRAGMA table_info({name})")} for name in ("videos", "callbacks")]
     except sqlite3.OperationalError as e:
-        raise UserError(f"the queue's table cannot be used now ({e})", file=table, hint="end the program that holds it") from None
+        raise UserError(
+            f"the queue's table cannot be used now ({e})", file=table, hint="end the program that holds it"
+        ) from None
     except sqlite3.DatabaseError as e:
-        raise UserError(f"the queue's table is damaged ({e})", file=table,
-                        hint="move the whole folder away, or choose another with --store; queued videos are lost") from None
-    return columns[0] >= {"id", "name", "bytes", "state", "starts", "result", "callback"} and columns[1] >= {"video", "url", "body", "tries", "due"}
+        raise UserError(
+            f"the queue's table is damaged ({e})",
+            file=table,
+            hint="move the whole folder away, or choose another with --store; queued videos are lost",
+        ) from None
+    return columns[0] >= {"id", "name", "bytes", "state", "starts", "result", "callback"} and columns[1] >= {
+        "video",
+        "url",
+        "body",
+        "tries",
+        "due",
+    }
 
 
 class Store:
@@ -143,7 +169,9 @@ class Store:
                 path.mkdir(exist_ok=True, mode=0o700)
                 _only_owner(path, 0o700)
         except OSError as e:
-            raise UserError(f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --store") from None
+            raise UserError(
+                f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --store"
+            ) from None
         try:
             self._open(self.folder / TABLE)
         except BaseException:
@@ -152,13 +180,16 @@ class Store:
 
     def _hold(self) -> None:
         import fcntl
+
         # Never through a link, and nothing of a file that is there is lost.
         self._lock_file = os.fdopen(os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock_file.close()
-            raise UserError("another server uses this folder", file=self.folder, hint="stop it, or choose another with --store") from None
+            raise UserError(
+                "another server uses this folder", file=self.folder, hint="stop it, or choose another with --store"
+            ) from None
 
     def _open(self, table: Path) -> None:
         try:
@@ -169,7 +200,13 @@ class Store:
                     _only_owner(path, 0o600)
             self._db = sqlite3.connect(table, check_same_thread=False, isolation_level=None, timeout=OPEN_S)
             self._db.row_factory = sqlite3.Row
-            for pragma in (f"application_id={_APPLICATION}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
+            for pragma in (
+                f"application_id={_APPLICATION}",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "secure_delete=ON",
+                "temp_store=MEMORY",
+            ):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(_SCHEMA)
             for name, column, kind in _ADDED:
@@ -177,13 +214,21 @@ class Store:
                     self._db.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind}")
             self._db.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
         except OSError as e:
-            raise UserError(f"cannot write here ({e.strerror})", file=table, hint="choose another folder with --store") from None
+            raise UserError(
+                f"cannot write here ({e.strerror})", file=table, hint="choose another folder with --store"
+            ) from None
         except sqlite3.OperationalError as e:
-            raise UserError(f"the queue's table cannot be used now ({e})", file=table,
-                            hint="end the program that holds it, or make room on the disk") from None
+            raise UserError(
+                f"the queue's table cannot be used now ({e})",
+                file=table,
+                hint="end the program that holds it, or make room on the disk",
+            ) from None
         except sqlite3.DatabaseError as e:
-            raise UserError(f"the queue's table is damaged ({e})", file=table,
-                            hint="move the whole folder away, or choose another with --store; queued videos are lost") from None
+            raise UserError(
+                f"the queue's table is damaged ({e})",
+                file=table,
+                hint="move the whole folder away, or choose another with --store; queued videos are lost",
+            ) from None
 
     def close(self) -> None:
         with self._lock:
@@ -205,7 +250,11 @@ class Store:
     def remove_files(self, video: str) -> None:
         """Removes whatever there is of a video's files, half written ones too."""
         reports = (self.report(video), self.report(video).with_suffix(".json"))
-        half = [p for r in reports for p in self.reports.glob(files.partial_name(r).name.split(".partial-")[0] + ".partial-*")]
+        half = [
+            p
+            for r in reports
+            for p in self.reports.glob(files.partial_name(r).name.split(".partial-")[0] + ".partial-*")
+        ]
         for path in (self.partial(video), self.upload(video), *reports, *half):
             path.unlink(missing_ok=True)
 
@@ -214,8 +263,14 @@ class Store:
         with self._lock:
             for row in self._all("SELECT id, result FROM videos WHERE state = ? AND starts >= ?", RUNNING, MOST_STARTS):
                 early = json.loads(row["result"]) if row["result"] else None
-                self.finish(row["id"], early or {"error": "the server stopped several times while it worked on this video (hint: re-encode it)"})
-            requeued = self._run("UPDATE videos SET state = ?, started = NULL, result = NULL WHERE state = ?", QUEUED, RUNNING).rowcount
+                self.finish(
+                    row["id"],
+                    early
+                    or {"error": "the server stopped several times while it worked on this video (hint: re-encode it)"},
+                )
+            requeued = self._run(
+                "UPDATE videos SET state = ?, started = NULL, result = NULL WHERE state = ?", QUEUED, RUNNING
+            ).rowcount
             for row in self._all("SELECT id FROM videos WHERE state = ?", QUEUED):
                 if not self.upload(row["id"]).exists():
                     self.finish(row["id"], {"error": "the uploaded file is gone (hint: upload it again)"})
@@ -241,8 +296,13 @@ class Store:
             for path in uploads:
                 named = _UPLOAD.fullmatch(path.name)
                 video = named and (named[1] or named[2])
-                if video and video not in left and path.is_file() and not path.is_symlink() and (
-                        named[2] or known.get(video) not in (QUEUED, RUNNING)):
+                if (
+                    video
+                    and video not in left
+                    and path.is_file()
+                    and not path.is_symlink()
+                    and (named[2] or known.get(video) not in (QUEUED, RUNNING))
+                ):
                     path.unlink(missing_ok=True)
 
     # -- access --------------------------------------------------------------------------------------------------------------
@@ -284,10 +344,19 @@ class Store:
         with self._lock:
             if self._unscrubbed:
                 busy = self._all("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
-                self._unscrubbed = bool(busy)       # another program reads: tried again at the next clearing up
+                self._unscrubbed = bool(busy)  # another program reads: tried again at the next clearing up
 
     # -- the queue -----------------------------------------------------------------------------------------------------------
-    def add(self, video: str, name: str, size: int, callback: str | None, explain: str | None = None, *, most: int | None = None) -> None:
+    def add(
+        self,
+        video: str,
+        name: str,
+        size: int,
+        callback: str | None,
+        explain: str | None = None,
+        *,
+        most: int | None = None,
+    ) -> None:
         """Queues a video whose file stands under `upload(video)`.
 
         Args:
@@ -300,8 +369,16 @@ class Store:
             if most is not None and self.counts()[QUEUED] >= most:
                 raise Full
             self._run("INSERT OR IGNORE INTO files VALUES (?)", video)
-            self._run("INSERT INTO videos (id, name, bytes, state, created, callback, explain) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                      video, name, size, QUEUED, time.time(), callback, explain)
+            self._run(
+                "INSERT INTO videos (id, name, bytes, state, created, callback, explain) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                video,
+                name,
+                size,
+                QUEUED,
+                time.time(),
+                callback,
+                explain,
+            )
 
     def take(self) -> dict | None:
         """The oldest queued video, now running; None when the queue is empty."""
@@ -309,17 +386,31 @@ class Store:
             rows = self._all("SELECT id FROM videos WHERE state = ? ORDER BY created, rowid LIMIT 1", QUEUED)
             if not rows:
                 return None
-            self._run("UPDATE videos SET state = ?, started = ?, starts = starts + 1 WHERE id = ?", RUNNING, time.time(), rows[0]["id"])
+            self._run(
+                "UPDATE videos SET state = ?, started = ?, starts = starts + 1 WHERE id = ?",
+                RUNNING,
+                time.time(),
+                rows[0]["id"],
+            )
             return self.get(rows[0]["id"])
 
     def put_back(self, video: str) -> None:
         """A running video whose worker was stopped because the server ends: queued as if never started."""
-        self._run("UPDATE videos SET state = ?, started = NULL, result = NULL, starts = starts - 1 WHERE id = ? AND state = ?",
-                  QUEUED, video, RUNNING)
+        self._run(
+            "UPDATE videos SET state = ?, started = NULL, result = NULL, starts = starts - 1 WHERE id = ? AND state = ?",
+            QUEUED,
+            video,
+            RUNNING,
+        )
 
     def note(self, video: str, result: dict) -> None:
         """Keeps the verdict of a video that is still being explained."""
-        self._run("UPDATE videos SET result = ? WHERE id = ? AND state = ?", json.dumps(result, allow_nan=False), video, RUNNING)
+        self._run(
+            "UPDATE videos SET result = ? WHERE id = ? AND state = ?",
+            json.dumps(result, allow_nan=False),
+            video,
+            RUNNING,
+        )
 
     def finish(self, video: str, result: dict, message: Callable[[dict], str] | None = None) -> dict | None:
         """Stores a result object (`error` set: failed). Returns the row, or None when the video was deleted meanwhile.
@@ -329,8 +420,13 @@ class Store:
         """
         with self._together():
             state = FAILED if result.get("error") else DONE
-            self._run("UPDATE videos SET state = ?, finished = ?, result = ? WHERE id = ?", state, time.time(),
-                      json.dumps(result, allow_nan=False), video)
+            self._run(
+                "UPDATE videos SET state = ?, finished = ?, result = ? WHERE id = ?",
+                state,
+                time.time(),
+                json.dumps(result, allow_nan=False),
+                video,
+            )
             row = self.get(video)
             if row and row["callback"] and message:
                 self.add_callback(video, row["callback"], message(row))
@@ -342,12 +438,19 @@ class Store:
 
     def list(self, limit: int = 200) -> list[dict]:
         """Newest first."""
-        return [_plain(row) for row in self._all("SELECT rowid, * FROM videos ORDER BY created DESC, rowid DESC LIMIT ?", limit)]
+        return [
+            _plain(row)
+            for row in self._all("SELECT rowid, * FROM videos ORDER BY created DESC, rowid DESC LIMIT ?", limit)
+        ]
 
     def ahead(self, row: dict) -> int:
         """How many queued videos are before this one."""
-        return self._all("SELECT count(*) AS n FROM videos WHERE state = ? AND (created, rowid) < (?, ?)", QUEUED, row["created"],
-                         row["rowid"])[0]["n"]
+        return self._all(
+            "SELECT count(*) AS n FROM videos WHERE state = ? AND (created, rowid) < (?, ?)",
+            QUEUED,
+            row["created"],
+            row["rowid"],
+        )[0]["n"]
 
     def counts(self) -> dict[str, int]:
         found = {row["state"]: row["n"] for row in self._all("SELECT state, count(*) AS n FROM videos GROUP BY state")}
@@ -365,7 +468,7 @@ class Store:
             self._unscrubbed |= there > 0
             for video in videos:
                 self.remove_files(video)
-            with contextlib.suppress(Unavailable):      # deleted it is; the log is cut at the next clearing up
+            with contextlib.suppress(Unavailable):  # deleted it is; the log is cut at the next clearing up
                 self.scrub()
         return there
 
@@ -378,10 +481,20 @@ class Store:
         self._run("INSERT INTO callbacks (video, url, body, due) VALUES (?, ?, ?, ?)", video, url, body, time.time())
 
     def due_callbacks(self, now: float) -> list[dict]:
-        return [dict(row) for row in self._all("SELECT * FROM callbacks WHERE state = 'waiting' AND due <= ? ORDER BY due", now)]
+        return [
+            dict(row)
+            for row in self._all("SELECT * FROM callbacks WHERE state = 'waiting' AND due <= ? ORDER BY due", now)
+        ]
 
     def mark_callback(self, number: int, *, state: str, tries: int, due: float, answer: str) -> None:
-        self._run("UPDATE callbacks SET state = ?, tries = ?, due = ?, answer = ? WHERE id = ?", state, tries, due, answer, number)
+        self._run(
+            "UPDATE callbacks SET state = ?, tries = ?, due = ?, answer = ? WHERE id = ?",
+            state,
+            tries,
+            due,
+            answer,
+            number,
+        )
 
     def callback_of(self, video: str) -> dict | None:
         rows = self._all("SELECT state, tries, answer FROM callbacks WHERE video = ? ORDER BY id DESC LIMIT 1", video)

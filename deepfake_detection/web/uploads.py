@@ -7,9 +7,9 @@ import contextlib
 import os
 import re
 import unicodedata
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import AsyncIterator
 
 from ..errors import UserError, of_the_disk
 from ..video import containers
@@ -59,7 +59,9 @@ def shown_name(name: str | None) -> str:
     """What an uploaded file is called on the page: its last part, printable, of bounded length. Never used as a path."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name or ""))[-1]
     # Directional marks could make "gpj.mp4" read backwards; control characters have no business in a name.
-    clean = "".join(" " if unicodedata.category(c) in ("Zl", "Zp") else c for c in last if unicodedata.category(c)[0] != "C").strip()
+    clean = "".join(
+        " " if unicodedata.category(c) in ("Zl", "Zp") else c for c in last if unicodedata.category(c)[0] != "C"
+    ).strip()
     return clean[:NAME_LENGTH] or "video"
 
 
@@ -97,8 +99,17 @@ class Room:
         self._promised.pop(target, None)
 
 
-async def receive(pieces: AsyncIterator[bytes], target: Path, *, content_type: str, length: str | None, limit: int,
-                  stalled_s: float = STALLED_S, pace: Pace = Pace(), room: Room | None = None) -> tuple[int, str | None]:
+async def receive(
+    pieces: AsyncIterator[bytes],
+    target: Path,
+    *,
+    content_type: str,
+    length: str | None,
+    limit: int,
+    stalled_s: float = STALLED_S,
+    pace: Pace = Pace(),
+    room: Room | None = None,
+) -> tuple[int, str | None]:
     """Streams a request's body to `target`; the file is there whole and synced, or not at all.
 
     Args:
@@ -181,8 +192,15 @@ async def paced(pieces: AsyncIterator[bytes], limit: int, stalled_s: float, pace
             return
         except TimeoutError:
             if until == slow:
-                raise Refused(408, f"the upload is too slow (less than {pace.least_rate / 1000:g} kB a second)") from None
-            raise Refused(408, "the upload stalled" if until == now + stalled_s else f"the upload took longer than {pace.deadline_s:g} s") from None
+                raise Refused(
+                    408, f"the upload is too slow (less than {pace.least_rate / 1000:g} kB a second)"
+                ) from None
+            raise Refused(
+                408,
+                "the upload stalled"
+                if until == now + stalled_s
+                else f"the upload took longer than {pace.deadline_s:g} s",
+            ) from None
         total += len(piece)
         if total > limit:
             raise Longer
@@ -203,9 +221,9 @@ class _Body:
             raise Longer
         self._room.use(self._target, len(data))
         self._file.write(data)
-        self._file.flush()      # what is written counts as used
+        self._file.flush()  # what is written counts as used
         if len(self._head) < HEAD_BYTES:
-            self._head.extend(data[:HEAD_BYTES - len(self._head)])
+            self._head.extend(data[: HEAD_BYTES - len(self._head)])
             if len(self._head) == HEAD_BYTES and containers.demuxer_of(bytes(self._head)) is None:
                 _must_be_video(self._target)
 

@@ -30,8 +30,11 @@ def test_it_undoes_a_known_distortion(temperature, bias):
 def test_temperature_alone_has_no_bias_and_balanced_ignores_the_share_of_fakes():
     y, p = calibrated()
     assert fit_temperature(y, p, bias=False).bias == 0
-    few = np.flatnonzero((y == 1) | (np.arange(len(y)) % 8 == 0))     # throw seven of eight fakes away
-    assert abs(fit_temperature(y[few], p[few]).bias) > 1.5 and abs(fit_temperature(y[few], p[few], balanced=True).bias) < 0.25
+    few = np.flatnonzero((y == 1) | (np.arange(len(y)) % 8 == 0))  # throw seven of eight fakes away
+    assert (
+        abs(fit_temperature(y[few], p[few]).bias) > 1.5
+        and abs(fit_temperature(y[few], p[few], balanced=True).bias) < 0.25
+    )
 
 
 def test_separable_scores_do_not_run_off_to_certainty():
@@ -50,17 +53,23 @@ def test_exact_zeros_and_ones_and_shapes():
 
 def test_round_trip_through_json():
     c, t = Calibration(1.7, -0.2), Thresholds(0.3, 0.6)
-    assert Calibration.from_dict(json.loads(json.dumps(c.to_dict()))) == c and Thresholds.from_dict(json.loads(json.dumps(t.to_dict()))) == t
+    assert (
+        Calibration.from_dict(json.loads(json.dumps(c.to_dict()))) == c
+        and Thresholds.from_dict(json.loads(json.dumps(t.to_dict()))) == t
+    )
 
 
-@pytest.mark.parametrize("y, p, reason", [
-    ([1, 1, 1], [0.1, 0.2, 0.3], "both"),
-    ([1, 0], [0.1, 0.9], "wrong way"),
-    ([1, 0], [0.9, float("nan")], "0..1"),
-    ([1, 0], [0.9, -0.1], "0..1"),
-    ([1, 0, 2], [0.9, 0.1, 0.5], "labels"),
-    ([], [], "both"),
-])
+@pytest.mark.parametrize(
+    "y, p, reason",
+    [
+        ([1, 1, 1], [0.1, 0.2, 0.3], "both"),
+        ([1, 0], [0.1, 0.9], "wrong way"),
+        ([1, 0], [0.9, float("nan")], "0..1"),
+        ([1, 0], [0.9, -0.1], "0..1"),
+        ([1, 0, 2], [0.9, 0.1, 0.5], "labels"),
+        ([], [], "both"),
+    ],
+)
 def test_refusals(y, p, reason):
     for fit in (fit_temperature, fit_thresholds):
         with pytest.raises(CalibrationError, match=reason):
@@ -77,7 +86,7 @@ def test_no_calibration_that_turns_scores_around(values):
 @pytest.mark.parametrize("seed", range(3))
 def test_thresholds_keep_the_stated_error_rate(rate, seed):
     y, p = calibrated(2000, seed)
-    p = np.round(p, 2)     # many ties
+    p = np.round(p, 2)  # many ties
     t = fit_thresholds(y, p, rate)
     verdicts = np.array([t.verdict(v) for v in p])
     assert np.mean(verdicts[y == 1] == "FAKE") <= rate and np.mean(verdicts[y == 0] == "REAL") <= rate
@@ -97,7 +106,9 @@ def test_a_rate_that_so_few_videos_cannot_show_is_refused():
         fit_thresholds(np.array([1] * 10 + [0] * 40), np.r_[np.full(10, 0.9), np.full(40, 0.1)], 0.05)
 
 
-@pytest.mark.parametrize("p, word", [(0.0, "FAKE"), (0.2999, "FAKE"), (0.3, "UNSURE"), (0.5999, "UNSURE"), (0.6, "REAL"), (1.0, "REAL")])
+@pytest.mark.parametrize(
+    "p, word", [(0.0, "FAKE"), (0.2999, "FAKE"), (0.3, "UNSURE"), (0.5999, "UNSURE"), (0.6, "REAL"), (1.0, "REAL")]
+)
 def test_words(p, word):
     assert Thresholds(0.3, 0.6).verdict(p) == word
 

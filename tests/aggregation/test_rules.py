@@ -12,25 +12,32 @@ def frames(*pairs):
     return np.concatenate([np.full(n, p) for n, p in pairs])
 
 
-@pytest.mark.parametrize("rule, p, expected", [
-    ("mean", [0.9, 0.6, 0.3], 0.6),
-    ("median", [0.9, 0.6, 0.0], 0.6),
-    ("median", [0.2, 0.4, 0.6, 1.0], 0.5),
-    ("vote", [0.5, 0.51, 0.49, 0.0], 0.5),                      # the tie at 0.5 votes REAL
-    ("weighted", [0.9, 0.5, 0.5, 0.5], 0.9),                    # what says nothing weighs nothing
-    ("weighted", [1.0, 0.25], (0.5 * 1 + 0.25 * 0.25) / 0.75),
-    ("weighted", [0.5, 0.5], 0.5),
-    # confident mean: more than 11 AND more than n / 2.5 surely fake faces
-    ("confident_mean", frames((12, 0.1), (17, 0.9)), 0.1),       # 12 > 29 / 2.5 = 11.6
-    ("confident_mean", frames((12, 0.1), (18, 0.7)), (12 * 0.1 + 18 * 0.7) / 30),   # 12 is not more than 30 / 2.5 = 12
-    ("confident_mean", frames((11, 0.1), (2, 0.7)), (11 * 0.1 + 2 * 0.7) / 13),     # 11 is not more than 11
-    ("confident_mean", frames((12, 0.2), (2, 0.7)), (12 * 0.2 + 2 * 0.7) / 14),     # p_fake 0.8 is not more than 0.8
-    # else more than 0.9 n surely real faces
-    ("confident_mean", frames((19, 0.95), (1, 0.1)), 0.95),      # 19 > 18
-    ("confident_mean", frames((9, 0.95), (1, 0.1)), 0.865),      # 9 is not more than 9
-    ("confident_mean", frames((10, 0.8)), 0.8),                  # p_fake 0.2 is not less than 0.2: the mean, the same here
-    ("confident_mean", frames((19, 0.8), (1, 0.1)), (19 * 0.8 + 0.1) / 20),
-])
+@pytest.mark.parametrize(
+    "rule, p, expected",
+    [
+        ("mean", [0.9, 0.6, 0.3], 0.6),
+        ("median", [0.9, 0.6, 0.0], 0.6),
+        ("median", [0.2, 0.4, 0.6, 1.0], 0.5),
+        ("vote", [0.5, 0.51, 0.49, 0.0], 0.5),  # the tie at 0.5 votes REAL
+        ("weighted", [0.9, 0.5, 0.5, 0.5], 0.9),  # what says nothing weighs nothing
+        ("weighted", [1.0, 0.25], (0.5 * 1 + 0.25 * 0.25) / 0.75),
+        ("weighted", [0.5, 0.5], 0.5),
+        # confident mean: more than 11 AND more than n / 2.5 surely fake faces
+        ("confident_mean", frames((12, 0.1), (17, 0.9)), 0.1),  # 12 > 29 / 2.5 = 11.6
+        (
+            "confident_mean",
+            frames((12, 0.1), (18, 0.7)),
+            (12 * 0.1 + 18 * 0.7) / 30,
+        ),  # 12 is not more than 30 / 2.5 = 12
+        ("confident_mean", frames((11, 0.1), (2, 0.7)), (11 * 0.1 + 2 * 0.7) / 13),  # 11 is not more than 11
+        ("confident_mean", frames((12, 0.2), (2, 0.7)), (12 * 0.2 + 2 * 0.7) / 14),  # p_fake 0.8 is not more than 0.8
+        # else more than 0.9 n surely real faces
+        ("confident_mean", frames((19, 0.95), (1, 0.1)), 0.95),  # 19 > 18
+        ("confident_mean", frames((9, 0.95), (1, 0.1)), 0.865),  # 9 is not more than 9
+        ("confident_mean", frames((10, 0.8)), 0.8),  # p_fake 0.2 is not less than 0.2: the mean, the same here
+        ("confident_mean", frames((19, 0.8), (1, 0.1)), (19 * 0.8 + 0.1) / 20),
+    ],
+)
 def test_by_hand(rule, p, expected):
     assert aggregate(np.asarray(p), rule) == pytest.approx(expected)
 
@@ -61,15 +68,18 @@ def test_unknown_rule():
         aggregate([0.5], "mode")
 
 
-@pytest.mark.parametrize("persons, expected", [
-    ({"p0": [0.9] * 10, "p1": [0.1] * 10}, 0.1),                 # as fake as the most fake person, not the 0.5 of all faces
-    ({"p0": [0.9] * 10, "p1": [0.1] * 2}, 0.9),                  # two faces are not well seen
-    ({"p0": [0.9] * 30, "p1": [0.1] * 5}, 0.9),                  # 5 of 30 are under 20 %
-    ({"p0": [0.9] * 30, "p1": [0.1] * 6}, 0.1),                  # 6 of 30 are 20 %
-    ({"p0": [0.9] * 2, "p1": [0.1] * 1}, 0.9),                   # nobody has three: who is seen most decides
-    ({"": [0.2, 0.4]}, 0.3),
-    ({"p0": [0.7] * 3, "p1": []}, 0.7),
-])
+@pytest.mark.parametrize(
+    "persons, expected",
+    [
+        ({"p0": [0.9] * 10, "p1": [0.1] * 10}, 0.1),  # as fake as the most fake person, not the 0.5 of all faces
+        ({"p0": [0.9] * 10, "p1": [0.1] * 2}, 0.9),  # two faces are not well seen
+        ({"p0": [0.9] * 30, "p1": [0.1] * 5}, 0.9),  # 5 of 30 are under 20 %
+        ({"p0": [0.9] * 30, "p1": [0.1] * 6}, 0.1),  # 6 of 30 are 20 %
+        ({"p0": [0.9] * 2, "p1": [0.1] * 1}, 0.9),  # nobody has three: who is seen most decides
+        ({"": [0.2, 0.4]}, 0.3),
+        ({"p0": [0.7] * 3, "p1": []}, 0.7),
+    ],
+)
 def test_people(persons, expected):
     assert video_score(persons) == pytest.approx(expected)
 

@@ -12,15 +12,27 @@ from deepfake_detection.errors import UserError
 def raises(error):
     def main(argv):
         raise error
+
     return main
 
 
-@pytest.mark.parametrize("main, code, line", [
-    (lambda argv: None, 0, ""),
-    (lambda argv: 1, 1, ""),
-    (raises(UserError("no videos here", file=Path("d"), hint="name another folder")), 2, "error: no videos here: d (hint: name another folder)\n"),
-    (raises(KeyboardInterrupt()), 130, "\ninterrupted: what is finished is kept; the same command goes on from there\n"),
-])
+@pytest.mark.parametrize(
+    "main, code, line",
+    [
+        (lambda argv: None, 0, ""),
+        (lambda argv: 1, 1, ""),
+        (
+            raises(UserError("no videos here", file=Path("d"), hint="name another folder")),
+            2,
+            "error: no videos here: d (hint: name another folder)\n",
+        ),
+        (
+            raises(KeyboardInterrupt()),
+            130,
+            "\ninterrupted: what is finished is kept; the same command goes on from there\n",
+        ),
+    ],
+)
 def test_exit_codes(main, code, line, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.run(main)
@@ -33,7 +45,9 @@ def test_bugs_still_raise():
         cli.run(lambda argv: 1 / 0)
 
 
-@pytest.mark.parametrize("argv", [["--nope"], ["--dat", "x"], ["--workers", "0"], ["--workers", "two"], ["--seed", "x"]])
+@pytest.mark.parametrize(
+    "argv", [["--nope"], ["--dat", "x"], ["--workers", "0"], ["--workers", "two"], ["--seed", "x"]]
+)
 def test_unknown_abbreviated_and_wrong_options_are_refused(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.parser("A stage.").parse_args(argv)

@@ -85,6 +85,7 @@ def test_link_or_copy_gives_the_same_bytes(tmp_path):
 def test_link_or_copy_copies_where_links_are_not_allowed(tmp_path, monkeypatch):
     def no_links(*_):
         raise OSError(18, "Invalid cross-device link")
+
     monkeypatch.setattr(os, "link", no_links)
     (tmp_path / "a").write_bytes(b"face")
     files.link_or_copy(tmp_path / "a", tmp_path / "b")
@@ -139,7 +140,10 @@ def test_partials_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     mine, other = files.partial_name(tmp_path / "a.csv"), tmp_path / f".x.partial-ffffff-{dead.pid}.csv"
-    gone = [tmp_path / mine.name.replace(f"-{os.getpid()}", f"-{dead.pid}"), tmp_path / f"{mine.name}-old".replace(f"-{os.getpid()}", f"-{dead.pid}")]
+    gone = [
+        tmp_path / mine.name.replace(f"-{os.getpid()}", f"-{dead.pid}"),
+        tmp_path / f"{mine.name}-old".replace(f"-{os.getpid()}", f"-{dead.pid}"),
+    ]
     for path in (mine, other, gone[0]):
         path.write_text("half")
     gone[1].mkdir()
@@ -179,7 +183,10 @@ def _folder(path, precious):
     (path / "mine.txt").write_text("mine")
 
 
-PLANTED = [pytest.param(make, id=make.__name__.strip("_")) for make in (_symlink, _relative, _chain, _hard_link, _nowhere, _pipe, _folder)]
+PLANTED = [
+    pytest.param(make, id=make.__name__.strip("_"))
+    for make in (_symlink, _relative, _chain, _hard_link, _nowhere, _pipe, _folder)
+]
 
 
 @pytest.fixture
@@ -197,7 +204,7 @@ def test_a_planted_lock_is_never_written_through(tmp_path, precious, plant):
     data = tmp_path / "data"
     data.mkdir()
     plant(data / ".frames.lock", precious)
-    if plant is _hard_link:          # a plain file: locked, and left as it is
+    if plant is _hard_link:  # a plain file: locked, and left as it is
         with files.folder_lock(data, "frames"):
             pass
         return
@@ -208,9 +215,13 @@ def test_a_planted_lock_is_never_written_through(tmp_path, precious, plant):
 
 
 @pytest.mark.parametrize("plant", PLANTED)
-@pytest.mark.parametrize("write", [
-    pytest.param(lambda path: files.write_text(path, "ours"), id="file"),
-    pytest.param(lambda path: _made(path), id="folder")])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda path: files.write_text(path, "ours"), id="file"),
+        pytest.param(lambda path: _made(path), id="folder"),
+    ],
+)
 def test_a_planted_partial_file_is_never_written_through(tmp_path, precious, plant, write):
     data = tmp_path / "data"
     data.mkdir()
@@ -248,6 +259,7 @@ def test_a_lock_that_its_holder_removed_holds_nobody_off_and_is_not_ours(tmp_pat
         if not first:
             first.append(path.unlink())
         return flock(handle, how)
+
     monkeypatch.setattr(files.fcntl, "flock", removed_meanwhile)
     with files.open_lock(path) as handle:
         assert os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
@@ -273,10 +285,17 @@ def _renamed_over(path):
     os.replace(other, path)
 
 
-@pytest.mark.parametrize("change, same", [
-    pytest.param(_same, True, id="untouched"), pytest.param(lambda p: os.utime(p, (1, 1)), True, id="touched"),
-    pytest.param(lambda p: p.chmod(0o600), True, id="mode"), pytest.param(_other_same_size_and_time, False, id="cp -p"),
-    pytest.param(_renamed_over, False, id="rsync"), pytest.param(lambda p: p.write_bytes(b"longer" * 9), False, id="other size")])
+@pytest.mark.parametrize(
+    "change, same",
+    [
+        pytest.param(_same, True, id="untouched"),
+        pytest.param(lambda p: os.utime(p, (1, 1)), True, id="touched"),
+        pytest.param(lambda p: p.chmod(0o600), True, id="mode"),
+        pytest.param(_other_same_size_and_time, False, id="cp -p"),
+        pytest.param(_renamed_over, False, id="rsync"),
+        pytest.param(lambda p: p.write_bytes(b"longer" * 9), False, id="other size"),
+    ],
+)
 def test_a_source_is_known_by_its_content(tmp_path, change, same):
     path = tmp_path / "v.mp4"
     path.write_bytes(b"A" * 30)

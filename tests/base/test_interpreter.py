@@ -13,7 +13,9 @@ SCRIPTS = sorted(p.name for p in ROOT.glob("*.py"))
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_wrong_interpreter_is_named(script):
     # -S -E: the same Python without its site-packages.
-    done = subprocess.run([sys.executable, "-S", "-E", script, "x"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", script, "x"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2 and not done.stdout
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: ") and "numpy" in error

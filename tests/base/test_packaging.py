@@ -34,18 +34,23 @@ def asked(*groups):
     return found
 
 
-@pytest.mark.parametrize("files, groups", [
-    pytest.param(["requirements.txt"], ["", "web", "spark", "evaluate", "train"], id="requirements.txt"),
-    pytest.param(["requirements-url.txt"], ["url"], id="url"),
-    pytest.param(["requirements-gpu.txt"], ["gpu"], id="gpu"),
-])
+@pytest.mark.parametrize(
+    "files, groups",
+    [
+        pytest.param(["requirements.txt"], ["", "web", "spark", "evaluate", "train"], id="requirements.txt"),
+        pytest.param(["requirements-url.txt"], ["url"], id="url"),
+        pytest.param(["requirements-gpu.txt"], ["gpu"], id="gpu"),
+    ],
+)
 def test_extras_are_the_requirement_files(files, groups):
     listed = EXTRAS | {"": SETTINGS["project"]["dependencies"]}
     wanted = asked(*(listed[g] for g in groups))
     versions = pinned(*files)
     assert set(wanted) == set(versions)
     for name, specifier in wanted.items():
-        assert specifier.contains(versions[name]), f"{name}: pyproject.toml wants {specifier}, {files[0]} pins {versions[name]}"
+        assert specifier.contains(versions[name]), (
+            f"{name}: pyproject.toml wants {specifier}, {files[0]} pins {versions[name]}"
+        )
 
 
 def test_every_pin_is_a_constraint():
@@ -54,7 +59,21 @@ def test_every_pin_is_a_constraint():
     assert {n: v for n, v in every.items() if constraints.get(n) != v} == {}
 
 
-BLOCKED = {"tensorflow", "keras", "scipy", "pandas", "sklearn", "matplotlib", "pyspark", "pyarrow", "h5py", "onnx", "lime", "mtcnn", "fastapi"}
+BLOCKED = {
+    "tensorflow",
+    "keras",
+    "scipy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "pyspark",
+    "pyarrow",
+    "h5py",
+    "onnx",
+    "lime",
+    "mtcnn",
+    "fastapi",
+}
 
 JUDGE = """
 import sys
@@ -76,8 +95,13 @@ print(prediction.verdict)
 def test_judging_needs_no_heavy_package(sample, tmp_path):
     """Also the assignment of many faces, which SciPy did once."""
     clip = sample / "woman_worried.mp4"
-    done = subprocess.run([sys.executable, "-c", JUDGE % BLOCKED, str(clip)], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGE % BLOCKED, str(clip)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )
     assert done.returncode == 0, done.stderr[-1500:]
     assert done.stdout.strip() in ("REAL", "FAKE", "UNSURE")
 
@@ -86,18 +110,27 @@ def test_judging_needs_no_heavy_package(sample, tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 def test_assignment_is_the_cheapest(rows, columns, seed):
     from scipy.optimize import linear_sum_assignment
+
     from deepfake_detection.faces.tracks import _assign
+
     rng = np.random.default_rng(seed)
-    cost = rng.random((rows, columns)) if seed else rng.integers(0, 3, (rows, columns)).astype(float)    # seed 0: many ties
-    cost[rng.random(cost.shape) < 0.3] = 1e6                                                             # "these never"
+    cost = (
+        rng.random((rows, columns)) if seed else rng.integers(0, 3, (rows, columns)).astype(float)
+    )  # seed 0: many ties
+    cost[rng.random(cost.shape) < 0.3] = 1e6  # "these never"
     pairs = _assign(cost)
     assert len(pairs) == min(rows, columns) and len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
     assert sum(cost[p] for p in pairs) == pytest.approx(cost[linear_sum_assignment(cost)].sum())
 
 
 def command(*arguments, cwd):
-    return subprocess.run([sys.executable, "-m", "deepfake_detection.commandline", *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(PROJECT), "CUDA_VISIBLE_DEVICES": "-1"})
+    return subprocess.run(
+        [sys.executable, "-m", "deepfake_detection.commandline", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "CUDA_VISIBLE_DEVICES": "-1"},
+    )
 
 
 @pytest.mark.parametrize("name", ["predict", "serve", "evaluate", "leaks", "export"])
@@ -110,20 +143,31 @@ def test_commands_say_their_own_name(name, tmp_path):
 
 def test_version_and_unknown_command(tmp_path):
     from deepfake_detection import __version__
+
     assert command("--version", cwd=tmp_path).stdout.strip() == f"deepfake-detect {__version__}"
     wrong = command("judge", cwd=tmp_path)
     assert wrong.returncode == 2 and "invalid choice" in wrong.stderr
 
 
 def test_a_missing_extra_is_one_line(tmp_path):
-    code = ("import sys\nclass B:\n def find_spec(self, n, p=None, t=None):\n  if n.partition('.')[0] == 'pandas': raise ModuleNotFoundError(n, name='pandas')\n"
-            "sys.meta_path.insert(0, B())\nfrom deepfake_detection import commandline, cli\n"
-            "cli.run(commandline.main, ['evaluate', 'scores.csv'])")
+    code = (
+        "import sys\nclass B:\n def find_spec(self, n, p=None, t=None):\n  if n.partition('.')[0] == 'pandas': raise ModuleNotFoundError(n, name='pandas')\n"
+        "sys.meta_path.insert(0, B())\nfrom deepfake_detection import commandline, cli\n"
+        "cli.run(commandline.main, ['evaluate', 'scores.csv'])"
+    )
     (tmp_path / "scores.csv").write_text("video,label,p_real\na,REAL,0.5\n")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == ("error: deepfake-detect evaluate needs pandas, which is not installed "
-                                                    "(hint: pip install 'deepfake-detection[evaluate]')")
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: deepfake-detect evaluate needs pandas, which is not installed "
+        "(hint: pip install 'deepfake-detection[evaluate]')"
+    )
 
 
 def test_what_the_wheel_takes_is_there():

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAGES = ("00_convert_video_to_image.py", "01a_crop_faces_mtcnn.py", "01b_mark_landmarks.py", "02_prepare_dataset.py", "03_train_cnn.py",
-          "03a_load_model.py", "04_mapreduce_video_preds.py")
+STAGES = (
+    "00_convert_video_to_image.py",
+    "01a_crop_faces_mtcnn.py",
+    "01b_mark_landmarks.py",
+    "02_prepare_dataset.py",
+    "03_train_cnn.py",
+    "03a_load_model.py",
+    "04_mapreduce_video_preds.py",
+)
 
 #: In place of Python: each stage only reads its options, with the parser that it has.
 _PARSE = """#!/bin/sh
@@ -35,28 +42,63 @@ def dry_run(tmp_path):
     (tmp_path / "python").write_text(_PARSE.format(python=sys.executable, project=str(PROJECT)))
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "scripts" / "setup.sh").write_text(
-        'say() { printf "%s\\n" "$*" >&2; }\ndie() { say "error: $1 (hint: $2)"; exit 2; }\nmake_environment() { PY="$ROOT/python"; }\nneed_java() { :; }\n')
+        'say() { printf "%s\\n" "$*" >&2; }\ndie() { say "error: $1 (hint: $2)"; exit 2; }\nmake_environment() { PY="$ROOT/python"; }\nneed_java() { :; }\n'
+    )
     (tmp_path / "data").mkdir()
 
     def run(*options):
-        done = subprocess.run(["bash", tmp_path / "run_pipeline.sh", "--data", tmp_path / "data", "--out", tmp_path / "out", *options],
-                              capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
+        done = subprocess.run(
+            ["bash", tmp_path / "run_pipeline.sh", "--data", tmp_path / "data", "--out", tmp_path / "out", *options],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
+        )
         assert done.returncode == 0, done.stderr[-1500:]
         return {line.split()[1]: line.split()[2:] for line in done.stdout.splitlines() if line.startswith("STAGE ")}
+
     return run
 
 
 def test_every_option_at_once_reaches_the_stages_that_have_it(dry_run, tmp_path):
     frames = str(tmp_path / "frames")
-    options = {"--layout": "folders", "--frames-dir": frames, "--workers": "1", "--seed": "3", "--max-videos": "4", "--max-seconds": "2",
-               "--sampling": "even", "--architecture": "mesonet", "--weights": "none", "--epochs": "1", "--batch-size": "4", "--augment": "none", "--folds": "0",
-               "--master": "local[1]"}
+    options = {
+        "--layout": "folders",
+        "--frames-dir": frames,
+        "--workers": "1",
+        "--seed": "3",
+        "--max-videos": "4",
+        "--max-seconds": "2",
+        "--sampling": "even",
+        "--architecture": "mesonet",
+        "--weights": "none",
+        "--epochs": "1",
+        "--batch-size": "4",
+        "--augment": "none",
+        "--folds": "0",
+        "--master": "local[1]",
+    }
     seen = dry_run("--force", *(part for pair in options.items() for part in pair))
     assert tuple(seen) == STAGES
     has = {option: {name[:3].rstrip("_") for name, given in seen.items() if option in given} for option in options}
     assert has["--layout"] == {"00", "01a", "01b", "02"}
     assert has["--max-videos"] == has["--max-seconds"] == has["--sampling"] == {"00"}
-    assert has["--architecture"] == has["--weights"] == has["--epochs"] == has["--batch-size"] == has["--augment"] == has["--folds"] == {"03"}
-    assert has["--master"] == {"04"} and has["--workers"] == has["--seed"] == {"00", "01a", "01b", "02", "03", "03a", "04"}
-    for name, given in seen.items():        # who is who lies with the frames
+    assert (
+        has["--architecture"]
+        == has["--weights"]
+        == has["--epochs"]
+        == has["--batch-size"]
+        == has["--augment"]
+        == has["--folds"]
+        == {"03"}
+    )
+    assert has["--master"] == {"04"} and has["--workers"] == has["--seed"] == {
+        "00",
+        "01a",
+        "01b",
+        "02",
+        "03",
+        "03a",
+        "04",
+    }
+    for name, given in seen.items():  # who is who lies with the frames
         assert name.startswith(("00", "04")) or given[given.index("--frames-dir") + 1] == frames, name

@@ -27,7 +27,7 @@ def mesh(rng=None) -> np.ndarray:
     mouth = (corner + other_corner) / 2
 
     def ring(numbers, centre, across, down, start=np.pi):
-        angle = start - np.arange(len(numbers)) * 2 * np.pi / len(numbers)          # from the viewer's left, below first
+        angle = start - np.arange(len(numbers)) * 2 * np.pi / len(numbers)  # from the viewer's left, below first
         points[list(numbers)] = np.stack([centre[0] + across * np.cos(angle), centre[1] + down * np.sin(angle)], 1)
 
     opened = 0.0 if rng is None else rng.uniform(0, 0.06)
@@ -42,9 +42,18 @@ def mesh(rng=None) -> np.ndarray:
 
 
 #: source: window, and which (split, label) it has.
-SOURCES = {"dfdc": ("tight", "train val", "real fake"), "dfdc_more": ("tight", "train", "fake"), "ffpp": ("wide", "train val", "real fake"),
-           "ffpp_faces": ("tight", "train val", "real fake"), "live_swaps": ("wide", "unseen", "real fake"), "celebv": ("wide", "train unseen", "real"),
-           **{name: ("wide", "train", "real") for name in ("utkface", "lfw", "ffhq", "ciplab", "stills", "styletalk", "driving", "dfd")}}
+SOURCES = {
+    "dfdc": ("tight", "train val", "real fake"),
+    "dfdc_more": ("tight", "train", "fake"),
+    "ffpp": ("wide", "train val", "real fake"),
+    "ffpp_faces": ("tight", "train val", "real fake"),
+    "live_swaps": ("wide", "unseen", "real fake"),
+    "celebv": ("wide", "train unseen", "real"),
+    **{
+        name: ("wide", "train", "real")
+        for name in ("utkface", "lfw", "ffhq", "ciplab", "stills", "styletalk", "driving", "dfd")
+    },
+}
 
 
 def cut_faces(seed: int = 1, videos: int = 4, moments: int = 2) -> Faces:
@@ -54,14 +63,32 @@ def cut_faces(seed: int = 1, videos: int = 4, moments: int = 2) -> Faces:
         for split, label, video in ((s, l, v) for s in splits.split() for l in labels.split() for v in range(videos)):
             quality = "c23" if video % 2 else "c40"
             row = dict.fromkeys(COLUMNS[:-1], "") | {
-                "file": f"{source}/{split}/{video}_{label}.mp4", "label": label, "source": source, "split": split, "window": window,
-                "manipulation": quality if label == "real" else f"Deepfakes/{quality}", "group": f"{source}-{split}-{video}",
-                "original": f"{source}/{split}/{video}_real.mp4" if label == "fake" else ""}
+                "file": f"{source}/{split}/{video}_{label}.mp4",
+                "label": label,
+                "source": source,
+                "split": split,
+                "window": window,
+                "manipulation": quality if label == "real" else f"Deepfakes/{quality}",
+                "group": f"{source}-{split}-{video}",
+                "original": f"{source}/{split}/{video}_real.mp4" if label == "fake" else "",
+            }
             wide = window == "wide"
             for k in range(moments):
-                rows.append(row | {"time_s": k / 10, "face_px": 120.0, **dict(zip(POINTS, TYPICAL_POINTS.ravel().tolist())),
-                                   **dict(zip(BOX, (0.2, 0.2, 0.8, 0.8) if wide else (np.nan,) * 4)),
-                                   **dict(zip(("frame_x0", "frame_y0", "frame_x1", "frame_y1"), (0.2, 0.1, 0.6, 0.7) if wide else (np.nan,) * 4))})
+                rows.append(
+                    row
+                    | {
+                        "time_s": k / 10,
+                        "face_px": 120.0,
+                        **dict(zip(POINTS, TYPICAL_POINTS.ravel().tolist())),
+                        **dict(zip(BOX, (0.2, 0.2, 0.8, 0.8) if wide else (np.nan,) * 4)),
+                        **dict(
+                            zip(
+                                ("frame_x0", "frame_y0", "frame_x1", "frame_y1"),
+                                (0.2, 0.1, 0.6, 0.7) if wide else (np.nan,) * 4,
+                            )
+                        ),
+                    }
+                )
                 images.append(face(rng))
     table = pd.DataFrame(rows)
     meshes = np.full((len(table), 468, 2), np.nan, np.float16)

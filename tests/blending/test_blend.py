@@ -3,8 +3,15 @@ import numpy as np
 import pytest
 import synthetic
 
-from deepfake_detection.blending.blend import (CANONICAL_POINTS, REGIONS, TYPICAL_POINTS, SelfBlender, affine_fit, bend,
-                                               match_colour)
+from deepfake_detection.blending.blend import (
+    CANONICAL_POINTS,
+    REGIONS,
+    TYPICAL_POINTS,
+    SelfBlender,
+    affine_fit,
+    bend,
+    match_colour,
+)
 from deepfake_detection.blending.faces import SIDE
 from deepfake_detection.faces import mesh
 
@@ -15,15 +22,21 @@ def faces():
     return [synthetic.face(rng) for _ in range(4)]
 
 
-@pytest.mark.parametrize("points", [TYPICAL_POINTS, TYPICAL_POINTS + 0.05, np.full((5, 2), np.nan), synthetic.mesh()], ids=["typical", "moved", "not found", "mesh"])
-@pytest.mark.parametrize("other_points", [None, TYPICAL_POINTS, synthetic.mesh() + 0.03], ids=["itself", "swap", "swap by mesh"])
+@pytest.mark.parametrize(
+    "points",
+    [TYPICAL_POINTS, TYPICAL_POINTS + 0.05, np.full((5, 2), np.nan), synthetic.mesh()],
+    ids=["typical", "moved", "not found", "mesh"],
+)
+@pytest.mark.parametrize(
+    "other_points", [None, TYPICAL_POINTS, synthetic.mesh() + 0.03], ids=["itself", "swap", "swap by mesh"]
+)
 def test_a_blend_is_a_changed_picture_of_the_same_kind(faces, points, other_points):
     before = faces[0].copy()
     other = () if other_points is None else (faces[1], other_points)
     made = SelfBlender(seed=2)(faces[0], points, *other)
     assert made.shape == before.shape and made.dtype == np.uint8
     assert (made != before).any()
-    np.testing.assert_array_equal(faces[0], before)      # the cached face is not touched
+    np.testing.assert_array_equal(faces[0], before)  # the cached face is not touched
 
 
 def test_seed_decides(faces):
@@ -63,7 +76,10 @@ def test_affine_fit_is_exact_for_affine_maps():
 
 def test_match_colour_takes_over_mean_and_spread():
     rng = np.random.default_rng(0)
-    source, target = rng.normal(100, 10, (64, 64, 3)).astype(np.uint8), rng.normal(150, 18, (64, 64, 3)).astype(np.uint8)
+    source, target = (
+        rng.normal(100, 10, (64, 64, 3)).astype(np.uint8),
+        rng.normal(150, 18, (64, 64, 3)).astype(np.uint8),
+    )
     made = match_colour(source, target, np.ones((64, 64), np.float32))
     np.testing.assert_allclose(made.mean((0, 1)), target.mean((0, 1)), atol=1.5)
     np.testing.assert_allclose(made.std((0, 1)), target.std((0, 1)), atol=1.5)
@@ -102,17 +118,20 @@ def test_a_swap_by_mesh_keeps_the_targets_geometry():
     placed = SelfBlender(seed=1)._align(spots(lips), other * SIDE, own * SIDE, (SIDE, SIDE))[..., 0]
     rows, columns = np.nonzero(placed > 128)
     wanted = own[list(mesh.LIPS)] * SIDE
-    np.testing.assert_allclose([columns.min(), columns.max(), rows.min(), rows.max()],
-                               [wanted[:, 0].min(), wanted[:, 0].max(), wanted[:, 1].min(), wanted[:, 1].max()], atol=6)
+    np.testing.assert_allclose(
+        [columns.min(), columns.max(), rows.min(), rows.max()],
+        [wanted[:, 0].min(), wanted[:, 0].max(), wanted[:, 1].min(), wanted[:, 1].max()],
+        atol=6,
+    )
 
 
 def test_a_reenacted_face_changes_about_the_mouth_alone(faces):
     blend, own = SelfBlender(seed=2), synthetic.mesh()
     like = own.copy()
     mouth = list(mesh.LIPS + mesh.INNER_LIPS)
-    like[mouth] = (like[mouth] - (0.5, 0.7)) * (1, 2.5) + (0.5, 0.7)                # wide open
+    like[mouth] = (like[mouth] - (0.5, 0.7)) * (1, 2.5) + (0.5, 0.7)  # wide open
     blend._restyle = lambda image: image
-    face = cv2.GaussianBlur(faces[1], (0, 0), 4)         # of noise every pixel would change with a hundredth of a pixel
+    face = cv2.GaussianBlur(faces[1], (0, 0), 4)  # of noise every pixel would change with a hundredth of a pixel
     cv2.ellipse(face, (128, 178), (34, 9), 0, 0, 360, (150, 20, 20), -1)
     for _ in range(12):
         before = face.copy()
@@ -133,7 +152,9 @@ def test_a_live_swap_is_softer_inside_and_untouched_outside(other):
     for _ in range(12):
         made = blend.live(face, points, *((second, points + 0.01) if other else ()))
         assert made.shape == face.shape and made.dtype == np.uint8
-        inside += [cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_64F)[100:156, 100:156].std() for f in (face, made)]
+        inside += [
+            cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_64F)[100:156, 100:156].std() for f in (face, made)
+        ]
         np.testing.assert_array_equal(made[:4], face[:4])
     assert inside[1] < 0.8 * inside[0]
 
@@ -142,8 +163,12 @@ def test_a_live_swap_is_softer_inside_and_untouched_outside(other):
 def test_masks_of_a_mesh_follow_the_face(region):
     blend, points = SelfBlender(seed=4), synthetic.mesh() * SIDE
     masks = np.stack([blend._mask(points, (SIDE, SIDE), (region,)) for _ in range(20)])
-    assert masks.dtype == np.float32 and masks.min() >= 0 and masks.max() <= 1 + 1e-6 and (masks.max((1, 2)) > 0.5).all()
+    assert (
+        masks.dtype == np.float32 and masks.min() >= 0 and masks.max() <= 1 + 1e-6 and (masks.max((1, 2)) > 0.5).all()
+    )
     middle = points[list(REGIONS[region][0])].mean(0).round().astype(int)
     assert masks.mean(0)[middle[1], middle[0]] > 0.5
     moved = SelfBlender(seed=4)._mask(points + (0, 30), (SIDE, SIDE), (region,))
-    assert (moved * np.arange(SIDE)[:, None]).sum() / moved.sum() > (masks[0] * np.arange(SIDE)[:, None]).sum() / masks[0].sum() + 5
+    assert (moved * np.arange(SIDE)[:, None]).sum() / moved.sum() > (masks[0] * np.arange(SIDE)[:, None]).sum() / masks[
+        0
+    ].sum() + 5

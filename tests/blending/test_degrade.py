@@ -37,8 +37,13 @@ def test_a_pair_stays_a_pair(picture):
         assert np.abs(a - b)[:40, :40].mean() < 6
 
 
-@pytest.mark.parametrize("name, good, bad", [pytest.param(n, *q, id=n) for n, q in
-                                              {"jpeg": (90, 15), "webp": (80, 1), "x264": (20, 40), "mpeg4": (3, 16)}.items()])
+@pytest.mark.parametrize(
+    "name, good, bad",
+    [
+        pytest.param(n, *q, id=n)
+        for n, q in {"jpeg": (90, 15), "webp": (80, 1), "x264": (20, 40), "mpeg4": (3, 16)}.items()
+    ],
+)
 def test_a_codec_loses_more_at_a_worse_quality(picture, name, good, bad):
     assert name in CODECS
     losses = [np.abs(coded(picture, name, q).astype(int) - picture).mean() for q in (good, bad)]

@@ -16,22 +16,33 @@ def write(path, *rows):
     with open(path, "w", newline="") as f:
         writer = csv.DictWriter(f, faces.COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({"label": "real", "source": "own", "group": "a", "split": "train", "window": "wide", "frames": 3, **row} for row in rows)
+        writer.writerows(
+            {"label": "real", "source": "own", "group": "a", "split": "train", "window": "wide", "frames": 3, **row}
+            for row in rows
+        )
     return path
 
 
-@pytest.mark.parametrize("rows, said", [
-    pytest.param([{"file": "a.mp4", "label": "REAL"}], "label 'REAL'", id="another word for the label"),
-    pytest.param([{"file": "a.mp4", "split": "test"}], "split 'test'", id="another split"),
-    pytest.param([{"file": "a.mp4", "window": "narrow"}], "window 'narrow'", id="another window"),
-    pytest.param([{"file": "a.mp4"}, {"file": "b.mp4", "split": "val"}], "group 'a' stands in two splits", id="a torn group")])
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        pytest.param([{"file": "a.mp4", "label": "REAL"}], "label 'REAL'", id="another word for the label"),
+        pytest.param([{"file": "a.mp4", "split": "test"}], "split 'test'", id="another split"),
+        pytest.param([{"file": "a.mp4", "window": "narrow"}], "window 'narrow'", id="another window"),
+        pytest.param(
+            [{"file": "a.mp4"}, {"file": "b.mp4", "split": "val"}], "group 'a' stands in two splits", id="a torn group"
+        ),
+    ],
+)
 def test_what_an_index_may_not_say(tmp_path, rows, said):
     with pytest.raises(UserError, match=said) as refused:
         faces.read_index(write(tmp_path / "index.csv", *rows))
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("text", [pytest.param("file,label\na.mp4,real\n", id="columns missing"), pytest.param("\x00\x01", id="no table")])
+@pytest.mark.parametrize(
+    "text", [pytest.param("file,label\na.mp4,real\n", id="columns missing"), pytest.param("\x00\x01", id="no table")]
+)
 def test_a_file_that_is_no_index(tmp_path, text):
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(UserError):
@@ -49,26 +60,38 @@ def cut(project, tmp_path_factory):
     cv2.imwrite(str(folder / "tight.png"), frame[100:300, 100:250])
     cv2.imwrite(str(folder / "wall.png"), np.full((200, 200, 3), 128, np.uint8))
     (folder / "broken.jpg").write_bytes(b"no picture")
-    index = write(folder / "index.csv", {"file": sample / "man_selfie.mp4"}, {"file": "still.png", "group": "b"},
-                  {"file": "tight.png", "window": "tight", "group": "c", "split": "val", "label": "fake"}, {"file": "wall.png", "group": "d"},
-                  {"file": "broken.jpg", "group": "e"})
+    index = write(
+        folder / "index.csv",
+        {"file": sample / "man_selfie.mp4"},
+        {"file": "still.png", "group": "b"},
+        {"file": "tight.png", "window": "tight", "group": "c", "split": "val", "label": "fake"},
+        {"file": "wall.png", "group": "d"},
+        {"file": "broken.jpg", "group": "e"},
+    )
     return faces.prepare(index, folder / "work", YUNET, workers=1), folder, index
 
 
 def test_faces_are_cut_and_every_file_is_accounted_for(cut):
     made, folder, _ = cut
-    assert made.table.file.map(lambda f: f.rsplit("/", 1)[-1]).value_counts().to_dict() == {"man_selfie.mp4": 3, "still.png": 1, "tight.png": 1}
+    assert made.table.file.map(lambda f: f.rsplit("/", 1)[-1]).value_counts().to_dict() == {
+        "man_selfie.mp4": 3,
+        "still.png": 1,
+        "tight.png": 1,
+    }
     assert made.images.shape == (5, faces.SIDE, faces.SIDE, 3) and made.images.std() > 10
     left_out = (folder / "work" / "left_out.csv").read_text()
     assert "wall.png" in left_out and "broken.jpg" in left_out and "still.png" not in left_out
-    assert sorted(made.table.time_s[made.table.file.str.endswith(".mp4")]) == made.table.time_s[made.table.file.str.endswith(".mp4")].tolist()
+    assert (
+        sorted(made.table.time_s[made.table.file.str.endswith(".mp4")])
+        == made.table.time_s[made.table.file.str.endswith(".mp4")].tolist()
+    )
 
 
 def test_boxes_points_and_meshes_lie_on_the_face(cut):
     made, _, _ = cut
     wide = made.table[made.table.window == "wide"]
     box = wide[list(faces.BOX)].to_numpy()
-    assert ((box > 0) & (box < 1.1)).all() and (box[:, 2:] - box[:, :2] > 0.4).all()        # a chin may lie below the frame
+    assert ((box > 0) & (box < 1.1)).all() and (box[:, 2:] - box[:, :2] > 0.4).all()  # a chin may lie below the frame
     points = wide[list(faces.POINTS)].to_numpy().reshape(-1, 5, 2)
     assert (points > box[:, None, :2]).all() and (points < box[:, None, 2:]).all()
     mesh = made.meshes[wide.index].astype(float)

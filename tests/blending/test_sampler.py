@@ -37,7 +37,10 @@ def test_a_source_that_is_left_out_is_in_no_picture(cut_faces):
     images[cut_faces.rows(source="utkface")] = 255
     settings = Settings(size=64, degrade=False, copies=0, without=("utkface",))
     for step in range(3):
-        np.testing.assert_array_equal(Sampler(cut_faces, settings)(step), Sampler(Faces(cut_faces.table, images, cut_faces.meshes), settings)(step))
+        np.testing.assert_array_equal(
+            Sampler(cut_faces, settings)(step),
+            Sampler(Faces(cut_faces.table, images, cut_faces.meshes), settings)(step),
+        )
 
 
 def test_both_of_a_pair_are_seen_through_one_window(cut_faces):
@@ -59,7 +62,7 @@ def test_a_fake_stands_beside_its_own_original(cut_faces):
     start = sum(count for kind, _, count in SHARES[:2])
     batch = sampler(0).reshape(-1, 2, 64, 64, 3)
     name = {i: f for f, i in files.items()}
-    for untouched, fake in batch[start:start + 4]:
+    for untouched, fake in batch[start : start + 4]:
         a, b = name[int(untouched[32, 32, 0])], name[int(fake[32, 32, 0])]
         assert a.endswith("_real.mp4") and b == a.replace("_real", "_fake")
 
@@ -78,7 +81,9 @@ def test_without_the_wide_window_less_is_seen(cut_faces):
     changed = Faces(cut_faces.table, images, cut_faces.meshes)
 
     def white(wide):
-        batch = Sampler(changed, Settings(size=64, degrade=False, copies=0, wide=wide))(1).reshape(-1, 2, 64, 64, 3)[:16, 0]
+        batch = Sampler(changed, Settings(size=64, degrade=False, copies=0, wide=wide))(1).reshape(-1, 2, 64, 64, 3)[
+            :16, 0
+        ]
         return (batch > 250).all(-1).mean()
 
     assert white(True) > 3 * white(False)

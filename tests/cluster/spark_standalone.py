@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
@@ -35,21 +35,44 @@ class Cluster:
         import pyspark
 
         from deepfake_detection.spark.session import find_java
+
         self.folder, self.workers, self.master = folder, [], None
         self.spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
-        self.environment = os.environ | {"JAVA_HOME": str(find_java()), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m",
-                                         "SPARK_LOCAL_DIRS": str(folder / "local"), "PYSPARK_PYTHON": sys.executable}
+        self.environment = os.environ | {
+            "JAVA_HOME": str(find_java()),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_LOCAL_DIRS": str(folder / "local"),
+            "PYSPARK_PYTHON": sys.executable,
+        }
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.url = f"spark://127.0.0.1:{self.port}"
 
     def start(self, workers: int) -> None:
-        self.master = self._launch("master", "master.Master", "--host", "127.0.0.1", "--port", str(self.port), "--webui-port", "0")
+        self.master = self._launch(
+            "master", "master.Master", "--host", "127.0.0.1", "--port", str(self.port), "--webui-port", "0"
+        )
         self._wait_for("master", "I have been elected leader", self.master)
         for number in range(workers):
-            self.workers.append(self._launch(f"worker{number}", "worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", "--cores", "1",
-                                             "--memory", "1g", "--work-dir", str(self.work(number)), self.url))
+            self.workers.append(
+                self._launch(
+                    f"worker{number}",
+                    "worker.Worker",
+                    "--host",
+                    "127.0.0.1",
+                    "--webui-port",
+                    "0",
+                    "--cores",
+                    "1",
+                    "--memory",
+                    "1g",
+                    "--work-dir",
+                    str(self.work(number)),
+                    self.url,
+                )
+            )
         for number, process in enumerate(self.workers):
             self._wait_for(f"worker{number}", "Successfully registered with master", process)
 
@@ -75,8 +98,14 @@ class Cluster:
 
     def _launch(self, name: str, main: str, *arguments: str) -> subprocess.Popen:
         with open(self.folder / f"{name}.log", "w") as log:
-            return subprocess.Popen([str(self.spark_class), f"org.apache.spark.deploy.{main}", *arguments], stdout=log, stderr=log,
-                                    env=self.environment, cwd=self.folder, start_new_session=True)
+            return subprocess.Popen(
+                [str(self.spark_class), f"org.apache.spark.deploy.{main}", *arguments],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
 
     def _wait_for(self, name: str, text: str, process: subprocess.Popen) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -101,6 +130,7 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
 def make_clips(folder: Path, count: int = 12) -> Path:
     """Clips of 3 s, with a face in most, in the DFDC layout."""
     from tests.clips import dfdc_folder, moving_face, pattern, write_video
+
     face = write_video(folder / "face.mp4", moving_face(90))
     wall = write_video(folder / "wall.mp4", pattern(60))
     clips = {f"clip{i:02d}.mp4": wall if i % 6 == 5 else face for i in range(count)}
@@ -111,13 +141,31 @@ def rows(out: Path):
     """All rows of a job, in an order that does not depend on files."""
     import pandas as pd
     import pyarrow.parquet as pq
-    table = pd.concat([pq.read_table(p).to_pandas() for p in sorted((out / "spark_faces").glob("part-*.parquet"))], ignore_index=True)
+
+    table = pd.concat(
+        [pq.read_table(p).to_pandas() for p in sorted((out / "spark_faces").glob("part-*.parquet"))], ignore_index=True
+    )
     return table.sort_values(["title", "frame", "face"], ignore_index=True)
 
 
 def job(data: Path, out: Path, *options: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(PROJECT / "spark_preprocess.py"), "--data", str(data), "--out", str(out), "--bundle", "1", *options],
-                            cwd=PROJECT, stdout=open(out.with_suffix(".log"), "w"), stderr=subprocess.STDOUT, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"})
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(PROJECT / "spark_preprocess.py"),
+            "--data",
+            str(data),
+            "--out",
+            str(out),
+            "--bundle",
+            "1",
+            *options,
+        ],
+        cwd=PROJECT,
+        stdout=open(out.with_suffix(".log"), "w"),
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"},
+    )
 
 
 def finish(process: subprocess.Popen, out: Path) -> None:
@@ -132,20 +180,36 @@ def compare_stage_04(folder: Path, url: str, environment: dict) -> None:
     draw, scores = random.Random(1), folder / "scores"
     scores.mkdir()
     for part in range(2):
-        rows = [[f"{('fake', 'real')[v % 2]}/clip{v:03d}-{f:03d}-00.png", draw.random()] for v in range(40) for f in range(part * 50, part * 50 + 50)]
+        rows = [
+            [f"{('fake', 'real')[v % 2]}/clip{v:03d}-{f:03d}-00.png", draw.random()]
+            for v in range(40)
+            for f in range(part * 50, part * 50 + 50)
+        ]
         (scores / f"part{part}.json").write_text(json.dumps(rows))
     import pyspark
 
     script, results = str(PROJECT / "04_mapreduce_video_preds.py"), {}
     submit = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
-    for name, command in {"04-here": [sys.executable, script, "--master", "local[1]"], "04-there": [sys.executable, script, "--master", url],
-                          "04-submitted": [submit, "--master", url, script]}.items():
-        done = subprocess.run([*command, "--preds", str(scores), "--out", str(folder / name)], cwd=PROJECT, capture_output=True, text=True,
-                              timeout=PATIENCE_S * 4, env=environment | {"SPARK_LOCAL_IP": "127.0.0.1"})
+    for name, command in {
+        "04-here": [sys.executable, script, "--master", "local[1]"],
+        "04-there": [sys.executable, script, "--master", url],
+        "04-submitted": [submit, "--master", url, script],
+    }.items():
+        done = subprocess.run(
+            [*command, "--preds", str(scores), "--out", str(folder / name)],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S * 4,
+            env=environment | {"SPARK_LOCAL_IP": "127.0.0.1"},
+        )
         if done.returncode:
             raise RuntimeError(f"{name} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         results[name] = {f.name: f.read_bytes() for f in (folder / name).iterdir() if f.suffix in (".txt", ".csv")}
-    assert results["04-here"] == results["04-there"] == results["04-submitted"] and set(results["04-here"]) == {"mapreduce_res.txt", "video_predictions.csv"}
+    assert results["04-here"] == results["04-there"] == results["04-submitted"] and set(results["04-here"]) == {
+        "mapreduce_res.txt",
+        "video_predictions.csv",
+    }
     assert results["04-here"]["video_predictions.csv"].count(b"\n") == 41
     print("stage 04 on the cluster, and through spark-submit: the same bytes as on one core")
 
@@ -174,11 +238,17 @@ def check(data: Path | None, folder: Path) -> None:
         hurt = folder / "hurt"
         process = job(data, hurt, "--master", running.url)
         until = time.monotonic() + PATIENCE_S
-        while len(list((hurt / "spark_faces").glob("part-*.parquet"))) < 2 and process.poll() is None and time.monotonic() < until:
+        while (
+            len(list((hurt / "spark_faces").glob("part-*.parquet"))) < 2
+            and process.poll() is None
+            and time.monotonic() < until
+        ):
             time.sleep(0.05)
         running.kill_worker(0)
         done = len(list((hurt / "spark_faces").glob("part-*.parquet")))
-        assert process.poll() is None and 0 < done < len(files), f"the worker was not killed in the middle ({done} of {len(files)} files)"
+        assert process.poll() is None and 0 < done < len(files), (
+            f"the worker was not killed in the middle ({done} of {len(files)} files)"
+        )
         finish(process, hurt)
         assert rows(hurt).equals(wanted), "after the loss of a worker the rows differ"
         assert not [p for p in (hurt / "spark_faces").iterdir() if p.name.endswith(".started")]

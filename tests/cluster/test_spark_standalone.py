@@ -16,6 +16,8 @@ def test_cluster_gives_the_local_rows_also_when_a_worker_is_killed(project):
         find_java()
     except UserError as e:
         pytest.skip(str(e))
-    done = subprocess.run([sys.executable, project / "tests" / "cluster" / "spark_standalone.py"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, project / "tests" / "cluster" / "spark_standalone.py"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cluster of two workers: the same" in done.stdout and "one of two workers killed" in done.stdout

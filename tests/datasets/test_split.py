@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepfake_detection.datasets import prepare, split_check
 from deepfake_detection.datasets.groups import connected, identities_of_name, name_groups
@@ -18,7 +19,11 @@ from deepfake_detection.errors import UserError
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 30), max_size=12), st.integers(0, 200), st.integers(0, 5))
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 30), max_size=12),
+    st.integers(0, 200),
+    st.integers(0, 5),
+)
 def test_allocate_spreads_over_as_many_videos_as_possible(available, total, seed):
     taken = allocate(available, total, seed)
     assert sum(taken.values()) == min(total, sum(available.values()))
@@ -50,14 +55,17 @@ def test_split_is_near_the_ratio_for_both_classes(groups):
         assert (got[s] > 0).all() and (abs(got[s] - wish) <= slack + 0.05).all(), (s, got)
 
 
-@pytest.mark.parametrize("counts, enough", [
-    ({"a": (1, 1), "b": (1, 1), "c": (1, 1)}, True),
-    ({"a": (1, 0), "b": (1, 0), "c": (1, 0), "d": (0, 1), "e": (0, 1), "f": (0, 1)}, True),
-    ({"a": (1, 1), "b": (1, 0), "c": (0, 1), "d": (1, 0), "e": (0, 9)}, True),
-    ({"a": (100, 100), "b": (1, 1)}, False),
-    ({"a": (5, 5), "b": (1, 0), "c": (1, 0), "d": (1, 0)}, False),
-    ({}, False),
-])
+@pytest.mark.parametrize(
+    "counts, enough",
+    [
+        ({"a": (1, 1), "b": (1, 1), "c": (1, 1)}, True),
+        ({"a": (1, 0), "b": (1, 0), "c": (1, 0), "d": (0, 1), "e": (0, 1), "f": (0, 1)}, True),
+        ({"a": (1, 1), "b": (1, 0), "c": (0, 1), "d": (1, 0), "e": (0, 9)}, True),
+        ({"a": (100, 100), "b": (1, 1)}, False),
+        ({"a": (5, 5), "b": (1, 0), "c": (1, 0), "d": (1, 0)}, False),
+        ({}, False),
+    ],
+)
 def test_three_sets_with_both_classes_or_a_clear_error(counts, enough):
     if enough:
         assert all((v > 0).all() for v in shares(counts, assign_groups(counts)).values())
@@ -72,11 +80,20 @@ def test_groups_are_connected_components():
     assert name_groups([["x"], ["y"], ["z"]], [["l"], [], ["l"]]) == ["x", "y", "x"]
 
 
-@pytest.mark.parametrize("name, identities", [
-    ("000_003", ["ffpp_000", "ffpp_003"]), ("id0_id16_0007", ["celebdf_id0", "celebdf_id16"]), ("id3_0001", ["celebdf_id3"]),
-    ("01_02__outside_talking_still_laughing__YVGY8LOK", ["dfd_actor_01", "dfd_actor_02"]), ("06__kitchen_pan", ["dfd_actor_06"]),
-    ("000", []), ("aagfhgtpmv", []), ("2000_003", []), ("id0", []),
-])
+@pytest.mark.parametrize(
+    "name, identities",
+    [
+        ("000_003", ["ffpp_000", "ffpp_003"]),
+        ("id0_id16_0007", ["celebdf_id0", "celebdf_id16"]),
+        ("id3_0001", ["celebdf_id3"]),
+        ("01_02__outside_talking_still_laughing__YVGY8LOK", ["dfd_actor_01", "dfd_actor_02"]),
+        ("06__kitchen_pan", ["dfd_actor_06"]),
+        ("000", []),
+        ("aagfhgtpmv", []),
+        ("2000_003", []),
+        ("id0", []),
+    ],
+)
 def test_identities_of_names(name, identities):
     assert identities_of_name(name) == identities
 
@@ -101,11 +118,20 @@ def faces_folder(root, people=9, fakes=3, frames=11):
 
 
 def tree(root):
-    return {str(p.relative_to(root)): hashlib.sha1(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file() and p.suffix != ".lock"}
+    return {
+        str(p.relative_to(root)): hashlib.sha1(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.suffix != ".lock"
+    }
 
 
 def run02(project, *options):
-    return subprocess.run([sys.executable, project / "02_prepare_dataset.py", *map(str, options)], capture_output=True, text=True, cwd=project)
+    return subprocess.run(
+        [sys.executable, project / "02_prepare_dataset.py", *map(str, options)],
+        capture_output=True,
+        text=True,
+        cwd=project,
+    )
 
 
 def test_stage_02_end_to_end(project, tmp_path):
@@ -116,18 +142,27 @@ def test_stage_02_end_to_end(project, tmp_path):
     assert "no leak found" in done.stdout
     # As many fake faces as real ones, over every fake video that has a face.
     import pandas as pd
+
     split = pd.read_csv(out / "split_manifest.csv", dtype=str)
     assert list(split.columns) == ["set", "label", "group", "dataset", "manipulation", "compression", "title", "file"]
     assert split["label"].value_counts().to_dict() == {"REAL": 99, "FAKE": 99}
     assert split[split["label"] == "FAKE"]["title"].nunique() == 26
-    assert {*split["file"]} == {p.relative_to(out / "split_dataset").as_posix() for p in (out / "split_dataset").rglob("*.png")}
-    assert sorted(p.name for p in (out / "prepared_dataset").rglob("*.png")) == sorted(split["file"].str.split("/").str[-1])
+    assert {*split["file"]} == {
+        p.relative_to(out / "split_dataset").as_posix() for p in (out / "split_dataset").rglob("*.png")
+    }
+    assert sorted(p.name for p in (out / "prepared_dataset").rglob("*.png")) == sorted(
+        split["file"].str.split("/").str[-1]
+    )
     assert split.groupby("group")["set"].nunique().max() == 1
     assert split.groupby("title")["file"].count().max() <= 11
     # Every video of the manifest has a row in the account.
     account = pd.read_csv(out / "stage_reports" / "02_videos.csv", keep_default_na=False).set_index("title")
     assert set(account.index) == set(read_manifest(data)["title"])
-    assert account.at["p1-x-0", "status"] == "no face" and account.at["lost", "status"] == "error" and account.at["unlabelled", "status"] == "skipped"
+    assert (
+        account.at["p1-x-0", "status"] == "no face"
+        and account.at["lost", "status"] == "error"
+        and account.at["unlabelled", "status"] == "skipped"
+    )
     # Links, and the source as it was.
     name = split["file"].iloc[0]
     assert os.stat(out / "split_dataset" / name).st_nlink == 3
@@ -137,14 +172,18 @@ def test_stage_02_end_to_end(project, tmp_path):
     assert run02(project, "--data", data, "--out", out).returncode == 0
     assert tree(out) == first
     assert run02(project, "--data", data, "--out", out, "--seed", "2").returncode == 0
-    assert tree(out / "split_dataset") != {k.removeprefix("split_dataset/"): v for k, v in first.items() if k.startswith("split_dataset/")}
+    assert tree(out / "split_dataset") != {
+        k.removeprefix("split_dataset/"): v for k, v in first.items() if k.startswith("split_dataset/")
+    }
     assert not [p for p in out.iterdir() if ".partial" in p.name]
 
 
 def test_balance_none_keeps_all(tmp_path):
     data = faces_folder(tmp_path / "data")
     result = prepare.prepare(read_manifest(data), data, tmp_path / "out", balance="none")
-    assert sum(c["fake"] for c in result.faces.values()) == 26 * 11 and sum(c["real"] for c in result.faces.values()) == 99
+    assert (
+        sum(c["fake"] for c in result.faces.values()) == 26 * 11 and sum(c["real"] for c in result.faces.values()) == 99
+    )
 
 
 def test_killed_between_leaves_rubbish_that_goes_and_a_whole_result(tmp_path, monkeypatch):
@@ -157,25 +196,31 @@ def test_killed_between_leaves_rubbish_that_goes_and_a_whole_result(tmp_path, mo
         if count[0] > 100:
             raise KeyboardInterrupt
         os.link(source, target)
+
     with monkeypatch.context() as m:
         m.setattr(prepare.files, "link_or_copy", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare.prepare(read_manifest(data), data, out, seed=2)
-    assert {k: v for k, v in tree(out).items() if "stage_reports" not in k} == {k: v for k, v in whole.items() if "stage_reports" not in k}
+    assert {k: v for k, v in tree(out).items() if "stage_reports" not in k} == {
+        k: v for k, v in whole.items() if "stage_reports" not in k
+    }
     rest = prepare.files.partial_name(out / "split_dataset")
     rest = rest.with_name(rest.name.rsplit("-", 1)[0] + "-999999")
-    (rest / "train").mkdir(parents=True)                              # what a killed process left
+    (rest / "train").mkdir(parents=True)  # what a killed process left
     prepare.prepare(read_manifest(data), data, out)
     assert tree(out) == whole and not rest.exists()
 
 
-@pytest.mark.parametrize("change, options, what", [
-    (lambda d: [os.remove(p) for p in d.rglob("p?-0*.png")], {}, "no real faces"),
-    (lambda d: [os.remove(p) for p in d.rglob("*.png")], {}, "no real and fake faces"),
-    (lambda d: (d / "metadata.json").unlink(), {}, "none of these videos has a label"),
-    (lambda d: None, {"faces": "marked_faces"}, "no real and fake faces"),
-    (lambda d: None, {"split": "official"}, "without an official split"),
-])
+@pytest.mark.parametrize(
+    "change, options, what",
+    [
+        (lambda d: [os.remove(p) for p in d.rglob("p?-0*.png")], {}, "no real faces"),
+        (lambda d: [os.remove(p) for p in d.rglob("*.png")], {}, "no real and fake faces"),
+        (lambda d: (d / "metadata.json").unlink(), {}, "none of these videos has a label"),
+        (lambda d: None, {"faces": "marked_faces"}, "no real and fake faces"),
+        (lambda d: None, {"split": "official"}, "without an official split"),
+    ],
+)
 def test_stage_02_refuses(tmp_path, change, options, what):
     data = faces_folder(tmp_path / "data", people=4)
     change(data)
@@ -195,7 +240,10 @@ def test_official_split_of_celebdf(tmp_path):
     for person in range(6):
         for clip in range(2):
             other = (person + 1) % 6
-            for folder, title in (("Celeb-real", f"id{person}_{clip:04d}"), ("Celeb-synthesis", f"id{person}_id{other}_{clip:04d}")):
+            for folder, title in (
+                ("Celeb-real", f"id{person}_{clip:04d}"),
+                ("Celeb-synthesis", f"id{person}_id{other}_{clip:04d}"),
+            ):
                 (data / folder).mkdir(parents=True, exist_ok=True)
                 (data / folder / f"{title}.mp4").write_bytes(b"x")
                 (data / title / "faces").mkdir(parents=True)
@@ -206,14 +254,17 @@ def test_official_split_of_celebdf(tmp_path):
                     listed.append(f"{int(folder == 'Celeb-real')} {folder}/{title}.mp4")
     (data / "List_of_testing_videos.txt").write_text("\n".join(listed))
     manifest = read_manifest(data)
-    with pytest.raises(UserError, match="--split official"):           # all people are connected
+    with pytest.raises(UserError, match="--split official"):  # all people are connected
         prepare.prepare(manifest, data, tmp_path / "out")
     result = prepare.prepare(manifest, data, tmp_path / "out", split="official")
     tests = {p.name.rsplit("-", 2)[0] for p in (tmp_path / "out" / "split_dataset" / "test").rglob("*.png")}
     assert tests == {"id5_0000", "id5_0001", "id5_id0_0000", "id5_id0_0001"}
     assert all(n > 0 for c in result.faces.values() for n in c.values())
     assert any("on two sides" in note for note in result.notes) and any("validation" in note for note in result.notes)
-    assert split_check.find(tmp_path / "out" / "split_dataset").groups and not split_check.find(tmp_path / "out" / "split_dataset").videos
+    assert (
+        split_check.find(tmp_path / "out" / "split_dataset").groups
+        and not split_check.find(tmp_path / "out" / "split_dataset").videos
+    )
 
 
 def test_groups_of_the_real_ffpp_tree_stay_together(shared, tmp_path):
@@ -225,7 +276,9 @@ def test_groups_of_the_real_ffpp_tree_stay_together(shared, tmp_path):
             (tmp_path / "frames" / title / "faces" / f"{title}-{n:03d}-00.png").touch()
     result = prepare.prepare(manifest, tmp_path / "frames", tmp_path / "out")
     total = sum(sum(c.values()) for c in result.faces.values())
-    assert total == 2 * 4 * 35 and all(0.05 < sum(result.faces[s].values()) / total < 0.16 for s in ("val", "test")), result.faces
+    assert total == 2 * 4 * 35 and all(0.05 < sum(result.faces[s].values()) / total < 0.16 for s in ("val", "test")), (
+        result.faces
+    )
     # Names alone tell of the pairs, without the manifest; and they are enough to see a wrong split.
     split = tmp_path / "out" / "split_dataset"
     assert not split_check.find(split, pictures=False) and split_check.find(split, pictures=False).grouped

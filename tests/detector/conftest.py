@@ -1,5 +1,6 @@
 import pytest
 
+
 @pytest.fixture(scope="session")
 def shipped(project):
     """The shipped detector's folder."""

@@ -84,8 +84,8 @@ def test_published_moves_as_far_as_published_and_no_further():
 
     side, arm, count = 129, 30, 400
     image = np.zeros((count, side, side, 3), np.float32)
-    image[:, 63:66, 64 - arm - 1:64 - arm + 2, 0] = 255
-    image[:, 63:66, 64 + arm - 1:64 + arm + 2, 1] = 255
+    image[:, 63:66, 64 - arm - 1 : 64 - arm + 2, 0] = 255
+    image[:, 63:66, 64 + arm - 1 : 64 + arm + 2, 1] = 255
     made = augment("published", 1)(image, tf.constant(0)).numpy()
     grid = np.arange(side)
     weight = made[..., :2].sum((1, 2))
@@ -94,7 +94,7 @@ def test_published_moves_as_far_as_published_and_no_further():
     mirrored = x[:, 0] > x[:, 1]
     assert 0.4 < mirrored.mean() < 0.6
     across, down = x[:, 1] - x[:, 0], y[:, 1] - y[:, 0]
-    angle = np.degrees(np.arctan2(down, across * np.where(mirrored, -1, 1)))   # a mirrored line runs backwards
+    angle = np.degrees(np.arctan2(down, across * np.where(mirrored, -1, 1)))  # a mirrored line runs backwards
     angle = np.abs(np.where(mirrored, -angle, angle))
     assert 8 < angle.max() < 12.5, "10 degrees, and up to a fifth more where width is zoomed in against height"
     length = np.hypot(across, down) / (2 * arm)
@@ -120,4 +120,4 @@ def test_a_map_goes_where_its_pixels_go(faces, name):
     agree = [np.corrcoef(image.mean(-1).ravel(), where.ravel())[0, 1] for image, where in zip(both[..., :3], moved)]
     assert np.median(agree) > 0.9
     if name == "strong":
-        assert (np.abs(np.diff(moved, axis=0)).max((1, 2)) > 100).all()            # each face moved in its own way
+        assert (np.abs(np.diff(moved, axis=0)).max((1, 2)) > 100).all()  # each face moved in its own way

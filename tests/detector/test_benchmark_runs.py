@@ -12,8 +12,14 @@ def test_published_recipe_keeps_a_source_on_one_side_and_balances():
     import published_recipe
 
     reals = [f"r{i}.mp4" for i in range(90)]
-    train = pd.DataFrame({"split": "train", "video": reals + [f"f{i}.mp4" for i in range(60)], "label": ["real"] * 90 + ["fake"] * 60,
-                          "original": reals + [reals[i % 40] for i in range(60)]})
+    train = pd.DataFrame(
+        {
+            "split": "train",
+            "video": reals + [f"f{i}.mp4" for i in range(60)],
+            "label": ["real"] * 90 + ["fake"] * 60,
+            "original": reals + [reals[i % 40] for i in range(60)],
+        }
+    )
     val = train.assign(split="val", video="v" + train.video, original="v" + train.original)
     chosen, test = published_recipe.places(pd.concat([train, val], ignore_index=True), seed=1, most=None)
     assert set(chosen.split) == {"train"} and set(test.split) == {"val"} and len(test) == len(val)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepfake_detection.export import ship
 from deepfake_detection.detector.network import DetectorModel, read_config, trim, views_of
 from deepfake_detection.errors import UserError
+from deepfake_detection.export import ship
 from deepfake_detection.faces.crops import crop_face
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "blending"))
@@ -46,7 +46,9 @@ def test_a_layer_without_counterpart_is_refused(tmp_path):
     import keras
 
     image = keras.Input((32, 32, 3), name="image")
-    model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.Softmax()(image))))
+    model = keras.Model(
+        image, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.Softmax()(image)))
+    )
     with pytest.raises(UserError, match="cannot be written as ONNX"):
         ship.to_onnx(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
@@ -55,12 +57,24 @@ def test_a_layer_without_counterpart_is_refused(tmp_path):
 def scores(turned: bool = False) -> pd.DataFrame:
     """Over-confident validation scores that point the right way (or not); those of the unseen source lie lower."""
     rng, rows = np.random.default_rng(0), []
-    for source, split, videos, faces, shift in (("dfdc", "val", 300, 1, 0.0), ("ffpp", "val", 60, 8, 0.0), ("strangers", "unseen", 80, 8, -1.5)):
+    for source, split, videos, faces, shift in (
+        ("dfdc", "val", 300, 1, 0.0),
+        ("ffpp", "val", 60, 8, 0.0),
+        ("strangers", "unseen", 80, 8, -1.5),
+    ):
         for v in range(videos):
             real = v % 2
             for _ in range(faces):
                 logit = 4 * rng.normal(1.0 if real != turned else -1.0, 1.0) + shift
-                rows.append({"source": source, "split": split, "file": f"{source}{v}", "real": real, "p_real": 1 / (1 + np.exp(-logit))})
+                rows.append(
+                    {
+                        "source": source,
+                        "split": split,
+                        "file": f"{source}{v}",
+                        "real": real,
+                        "p_real": 1 / (1 + np.exp(-logit)),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -70,8 +84,11 @@ def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_mate
     assert 1.5 < found["calibration"]["temperature"] < 4
     from deepfake_detection.aggregation import Calibration
 
-    p = given.assign(p=Calibration.from_dict(found["calibration"]).apply(given.p_real.to_numpy())).groupby("file").agg(
-        p=("p", "mean"), real=("real", "first"), source=("source", "first"))
+    p = (
+        given.assign(p=Calibration.from_dict(found["calibration"]).apply(given.p_real.to_numpy()))
+        .groupby("file")
+        .agg(p=("p", "mean"), real=("real", "first"), source=("source", "first"))
+    )
     for source, part in p.groupby("source"):
         reals, fakes = part.p[part.real == 1], part.p[part.real == 0]
         assert (reals < found["thresholds"]["fake_below"]).mean() <= ship.FAKE_RATE, source
@@ -91,7 +108,7 @@ def shipped_folder(lite0, tmp_path_factory):
     import synthetic
 
     folder = tmp_path_factory.mktemp("ship")
-    lite0.get_layer("block0_dw").trainable = False          # as after a run with `freeze`
+    lite0.get_layer("block0_dw").trainable = False  # as after a run with `freeze`
     lite0.save(folder / "trained.keras")
     lite0.get_layer("block0_dw").trainable = True
     with pytest.MonkeyPatch.context() as m:
@@ -106,7 +123,9 @@ def test_shipping_a_network_end_to_end(shipped_folder):
 
     model, config = DetectorModel.load(shipped_folder), read_config(shipped_folder)
     assert keras.models.load_model(shipped_folder / "detector.keras", compile=False).get_layer("block0_dw").trainable
-    assert (config["name"], config["version"], config["input_size"]) == ("mine", "0.3", 64) and len(views_of(config)) == 2
+    assert (config["name"], config["version"], config["input_size"]) == ("mine", "0.3", 64) and len(
+        views_of(config)
+    ) == 2
     crop = np.random.default_rng(2).integers(0, 256, (90, 80, 3)).astype(np.uint8)
     assert model.predict([crop]).shape == (1,)
 
@@ -117,7 +136,7 @@ def test_two_views_are_averaged_as_logits(shipped_folder):
     model.config = model.config | {"flip": False}
     one, two = (model.predict_raw([trim(crop, view)], trimmed=True)[0] for view in views_of(model.config))
     assert one != two
-    logit = lambda p: np.log(p / (1 - p))                   # noqa: E731
+    logit = lambda p: np.log(p / (1 - p))  # noqa: E731
     assert logit(model.predict_raw([crop])[0]) == pytest.approx((logit(one) + logit(two)) / 2, abs=1e-4)
 
 
@@ -125,7 +144,7 @@ def test_faces_of_the_index_are_cut_as_a_video_s_are(cut_faces):
     """The same box in a frame, and in the larger picture that training keeps of it."""
     frame = np.random.default_rng(4).integers(0, 256, (300, 400, 3)).astype(np.uint8)
     box = (150, 90, 100, 120)
-    x0, y0, x1, y1 = 110, 40, 300, 260                      # what training kept
+    x0, y0, x1, y1 = 110, 40, 300, 260  # what training kept
     inside = np.array([(150 - x0) / 190, (90 - y0) / 220, (250 - x0) / 190, (210 - y0) / 220])
     np.testing.assert_array_equal(ship.cut_out(frame[y0:y1, x0:x1], inside, 0.22), crop_face(frame, box, 0.22))
 

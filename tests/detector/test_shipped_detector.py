@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfake_detection.detector.config import REQUIRED
-from deepfake_detection.detector.network import CONFIG, DetectorModel, KERAS, ONNX, read_config, trim
+from deepfake_detection.detector.network import CONFIG, KERAS, ONNX, DetectorModel, read_config, trim
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crops import network_input
 from deepfake_detection.files import sha256
@@ -24,7 +24,10 @@ def model(shipped):
 def noise():
     """Crops of odd sizes that need no data."""
     rng = np.random.default_rng(3)
-    return [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((40, 30), (300, 250), (160, 160), (97, 211), (1, 1), (224, 224), (64, 512))]
+    return [
+        rng.integers(0, 256, (h, w, 3)).astype(np.uint8)
+        for h, w in ((40, 30), (300, 250), (160, 160), (97, 211), (1, 1), (224, 224), (64, 512))
+    ]
 
 
 def test_files_are_whole_and_small(shipped):
@@ -34,7 +37,7 @@ def test_files_are_whole_and_small(shipped):
         assert (shipped / name).stat().st_size < 20 * MEGABYTE
     thresholds = config["thresholds"]
     assert 0 < thresholds["fake_below"] <= thresholds["real_above"] < 1
-    assert config["calibration"]["temperature"] > 0      # a negative one would turn real into fake
+    assert config["calibration"]["temperature"] > 0  # a negative one would turn real into fake
 
 
 def test_keras_file_opens_without_custom_objects_and_agrees_with_onnx(shipped, model, val_faces):
@@ -69,9 +72,9 @@ def test_scores_are_calibrated_as_the_configuration_says(model, val_faces):
 def test_a_score_depends_on_its_face_alone(model, noise):
     together = model.predict(noise)
     assert together.shape == (len(noise),) and together.dtype == np.float32
-    np.testing.assert_allclose(np.concatenate([model.predict([c]) for c in noise]), together, atol=2e-6)      # batch size
-    np.testing.assert_allclose(model.predict(noise[::-1])[::-1], together, atol=2e-6)                         # order
-    np.testing.assert_allclose(model.predict(noise * 6)[-len(noise):], together, atol=2e-6)                   # more than one batch
+    np.testing.assert_allclose(np.concatenate([model.predict([c]) for c in noise]), together, atol=2e-6)  # batch size
+    np.testing.assert_allclose(model.predict(noise[::-1])[::-1], together, atol=2e-6)  # order
+    np.testing.assert_allclose(model.predict(noise * 6)[-len(noise) :], together, atol=2e-6)  # more than one batch
     assert model.predict([]).shape == (0,)
 
 
@@ -87,16 +90,30 @@ def test_trim_is_applied_unless_the_crop_is_tight(model):
     np.testing.assert_array_equal(model.predict([crop]), model.predict([tight], trimmed=True))
 
 
-@pytest.mark.parametrize("height, cut, rows", [
-    (100, {"top": 0.2, "bottom": 0.1}, (20, 90)), (100, {"top": 0, "bottom": 0}, (0, 100)), (1, {"top": 0.2, "bottom": 0.1}, (0, 1)),
-    (2, {"top": 0.5, "bottom": 0.5}, (1, 2)), (10, {"top": 0.9, "bottom": 0.5}, (9, 10)),
-])
+@pytest.mark.parametrize(
+    "height, cut, rows",
+    [
+        (100, {"top": 0.2, "bottom": 0.1}, (20, 90)),
+        (100, {"top": 0, "bottom": 0}, (0, 100)),
+        (1, {"top": 0.2, "bottom": 0.1}, (0, 1)),
+        (2, {"top": 0.5, "bottom": 0.5}, (1, 2)),
+        (10, {"top": 0.9, "bottom": 0.5}, (9, 10)),
+    ],
+)
 def test_trim(height, cut, rows):
     column = np.arange(height, dtype=np.uint8)[:, None, None]
     np.testing.assert_array_equal(trim(column, cut)[:, 0, 0], np.arange(*rows))
 
 
-@pytest.mark.parametrize("bad", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
 def test_only_uint8_rgb_is_taken(model, bad):
     with pytest.raises(ValueError, match="uint8"):
         model.predict([bad])
@@ -127,8 +144,10 @@ def test_no_tensorflow_is_needed(project, shipped):
     import subprocess
     import sys
 
-    code = ("import sys, numpy as np; from deepfake_detection.detector.network import DetectorModel; "
-            "DetectorModel.load('models').predict([np.zeros((50, 40, 3), np.uint8)]); "
-            "print([m for m in ('tensorflow', 'keras', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'pyspark') if m in sys.modules])")
+    code = (
+        "import sys, numpy as np; from deepfake_detection.detector.network import DetectorModel; "
+        "DetectorModel.load('models').predict([np.zeros((50, 40, 3), np.uint8)]); "
+        "print([m for m in ('tensorflow', 'keras', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'pyspark') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -16,19 +16,36 @@ SIZE = 32
 def model_path(tmp_path_factory):
     import keras
     from keras import layers
+
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([      # stage 03's users may bring one; the shipped network is functional
-        keras.Input((SIZE, SIZE, 3)), layers.Rescaling(1 / 127.5, offset=-1), layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
-        layers.BatchNormalization(), layers.ReLU(6.0), layers.DepthwiseConv2D(3, padding="same", use_bias=False), layers.BatchNormalization(),
-        layers.ReLU(6.0), layers.GlobalAveragePooling2D(), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid")])
+    model = keras.Sequential(
+        [  # stage 03's users may bring one; the shipped network is functional
+            keras.Input((SIZE, SIZE, 3)),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.5),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
     for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):   # as after a training, or folding it would change nothing
+        if isinstance(layer, layers.BatchNormalization):  # as after a training, or folding it would change nothing
             rng = np.random.default_rng(1)
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     from deepfake_detection.export.formats import generated_faces
-    features = np.asarray(keras.Model(model.inputs[0], model.layers[-2].output)(generated_faces(SIZE, 16, 0).astype(np.float32), training=False))
+
+    features = np.asarray(
+        keras.Model(model.inputs[0], model.layers[-2].output)(
+            generated_faces(SIZE, 16, 0).astype(np.float32), training=False
+        )
+    )
     kernel, _ = model.layers[-1].get_weights()
-    kernel *= 1.5 / (features @ kernel).std()              # scores spread over 0..1 instead of at one end
+    kernel *= 1.5 / (features @ kernel).std()  # scores spread over 0..1 instead of at one end
     model.layers[-1].set_weights([kernel, -(features @ kernel).mean(axis=0)])
     path = tmp_path_factory.mktemp("model") / "small.keras"
     model.save(path)
@@ -41,6 +58,7 @@ def faces(tmp_path_factory):
     import cv2
 
     from deepfake_detection.export.formats import generated_faces
+
     folder = tmp_path_factory.mktemp("faces")
     for i, picture in enumerate(generated_faces(48, 24, 5)):
         (folder / ("real", "fake")[i % 2]).mkdir(exist_ok=True)
@@ -53,11 +71,16 @@ def faces(tmp_path_factory):
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 def test_an_export_agrees_with_keras_and_runs_with_any_batch(model_path, faces, tmp_path, form, suffix, int8):
     from deepfake_detection.export import formats
+
     out = tmp_path / "sub" / f"m{suffix}"
     result = formats.export(model_path, form, out, faces=faces, int8=int8, max_difference=0.2 if int8 else None)
     assert result["faces"] == (12 if int8 else 24) and result["measured_on"] == "faces"
-    assert (1e-6 if int8 else 0) <= result["largest"] <= (0.2 if int8 else 1e-4)     # eight bits that differ by nothing are not eight bits
-    assert sorted(p.name for p in out.parent.iterdir()) == sorted([out.name] + ([out.with_suffix(".bin").name] if form == "openvino" else []))
+    assert (
+        (1e-6 if int8 else 0) <= result["largest"] <= (0.2 if int8 else 1e-4)
+    )  # eight bits that differ by nothing are not eight bits
+    assert sorted(p.name for p in out.parent.iterdir()) == sorted(
+        [out.name] + ([out.with_suffix(".bin").name] if form == "openvino" else [])
+    )
     pictures = formats.read_faces(faces, SIZE, 7, 1)
     scores = formats._RUN[form](out, pictures)
     assert scores.shape == (7, 1) and np.ptp(scores) > 0.01
@@ -66,6 +89,7 @@ def test_an_export_agrees_with_keras_and_runs_with_any_batch(model_path, faces, 
 
 def test_a_disagreement_is_refused_and_nothing_is_written(model_path, faces, tmp_path):
     from deepfake_detection.export import formats
+
     with pytest.raises(UserError, match="disagrees with Keras by up to"):
         formats.export(model_path, "onnx", tmp_path / "m.onnx", faces=faces, int8=True, max_difference=1e-7)
     assert not list(tmp_path.iterdir())
@@ -73,13 +97,20 @@ def test_a_disagreement_is_refused_and_nothing_is_written(model_path, faces, tmp
 
 def test_agreement_counts():
     from deepfake_detection.export.formats import agreement
+
     found = agreement(np.array([0.1, 0.5, 0.9], np.float32), np.array([0.1, 0.49, 0.9], np.float32))
     assert found["faces"] == 3 and found["largest"] == pytest.approx(0.01, abs=1e-6) and found["verdicts_changed"] == 1
 
 
 def test_wrong_use_in_one_line(model_path, tmp_path):
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "deepfake_detection.export", *arguments], capture_output=True, text=True, env=os.environ)
+        return subprocess.run(
+            [sys.executable, "-m", "deepfake_detection.export", *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ,
+        )
+
     for arguments, expected in (
         (["--format", "onnx", "--model-file", "none.keras"], "no such model"),
         (["--format", "onnx", "--model-file", str(model_path), "--int8"], "calibrated on real faces"),
@@ -88,4 +119,7 @@ def test_wrong_use_in_one_line(model_path, tmp_path):
         (["--format", "caffe"], "invalid choice"),
     ):
         done = run(*arguments)
-        assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, (arguments, done.stderr)
+        assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, (
+            arguments,
+            done.stderr,
+        )

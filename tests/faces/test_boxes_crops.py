@@ -1,6 +1,5 @@
 """The face table, and the one definition of a crop and of network input."""
 
-import cv2
 import numpy as np
 import pytest
 
@@ -17,15 +16,18 @@ def face(x=5, y=6, w=20, h=25, c=0.99, **more):
     return Face(x, y, w, h, c, POINTS, **more)
 
 
-@pytest.mark.parametrize("box, margin, expected", [
-    ((100, 100, 100, 200), 0.3, (70, 40, 230, 360)),
-    ((100, 100, 100, 200), 0.0, (100, 100, 200, 300)),
-    ((0, 0, 50, 50), 0.3, (0, 0, 65, 65)),                      # clipped at the top left
-    ((600, 330, 40, 30), 0.3, (588, 321, 640, 360)),            # and at the bottom right
-    ((100.7, 100.7, 10.2, 10.2), 0.3, (97, 97, 113, 113)),
-    ((639.5, 359.5, 3, 3), 0.0, (639, 359, 640, 360)),          # never empty
-    ((-50, -50, 10, 10), 0.0, (0, 0, 1, 1)),
-])
+@pytest.mark.parametrize(
+    "box, margin, expected",
+    [
+        ((100, 100, 100, 200), 0.3, (70, 40, 230, 360)),
+        ((100, 100, 100, 200), 0.0, (100, 100, 200, 300)),
+        ((0, 0, 50, 50), 0.3, (0, 0, 65, 65)),  # clipped at the top left
+        ((600, 330, 40, 30), 0.3, (588, 321, 640, 360)),  # and at the bottom right
+        ((100.7, 100.7, 10.2, 10.2), 0.3, (97, 97, 113, 113)),
+        ((639.5, 359.5, 3, 3), 0.0, (639, 359, 640, 360)),  # never empty
+        ((-50, -50, 10, 10), 0.0, (0, 0, 1, 1)),
+    ],
+)
 def test_widen(box, margin, expected):
     assert widen(box, margin, 640, 360) == expected
 
@@ -43,7 +45,9 @@ def test_network_input(shape):
     made = network_input(crop, 224)
     assert made.shape == (224, 224, 3) and made.dtype == np.uint8 and made.flags.c_contiguous
     flat = network_input(np.full(shape, (10, 20, 30), np.uint8), 128)
-    assert np.array_equal(flat, np.full((128, 128, 3), (10, 20, 30), np.uint8))       # channels keep their order, no value moves
+    assert np.array_equal(
+        flat, np.full((128, 128, 3), (10, 20, 30), np.uint8)
+    )  # channels keep their order, no value moves
 
 
 def test_shrinking_does_not_alias():
@@ -57,15 +61,20 @@ def test_iou():
     assert iou(face(0, 0, 10, 10), face(5, 0, 10, 10)) == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("confidences, kept", [
-    ([0.5], [0.5]), ([], []), ([0.99, 0.96, 0.95, 0.5], [0.99, 0.96]), ([0.9, 0.9], []), ([0.951, 0.2], [0.951])])
+@pytest.mark.parametrize(
+    "confidences, kept",
+    [([0.5], [0.5]), ([], []), ([0.99, 0.96, 0.95, 0.5], [0.99, 0.96]), ([0.9, 0.9], []), ([0.951, 0.2], [0.951])],
+)
 def test_published_rule(confidences, kept):
     assert [f.confidence for f in keep([face(c=c) for c in confidences])] == kept
 
 
 def test_table_survives_a_round_trip(tmp_path):
     faces = [face(), face(c=0.0, source=boxes.CARRIED, person="p1")]
-    rows = [boxes.row(f, frame=7, time_s=1.5, number=i, file=f"NA-007-{i:02d}.png", crop=(0, 0, 9, 9)) for i, f in enumerate(faces)]
+    rows = [
+        boxes.row(f, frame=7, time_s=1.5, number=i, file=f"NA-007-{i:02d}.png", crop=(0, 0, 9, 9))
+        for i, f in enumerate(faces)
+    ]
     boxes.write_boxes(tmp_path / "boxes.csv", rows)
     table = boxes.read_boxes(tmp_path / "boxes.csv")
     assert tuple(table.columns) == boxes.COLUMNS

@@ -44,7 +44,9 @@ def test_finds_the_faces_that_are_there(make, frames, name):
         for face in faces:
             assert 0 <= face.x and 0 <= face.y and face.x + face.width <= 640 and face.y + face.height <= 360
             (lx, ly), (rx, ry), (nx, ny), (mlx, mly), (mrx, mry) = face.points
-            assert lx < nx < rx and mlx < mrx and max(ly, ry) < ny < min(mly, mry)     # viewer's left first, on every detector
+            assert (
+                lx < nx < rx and mlx < mrx and max(ly, ry) < ny < min(mly, mry)
+            )  # viewer's left first, on every detector
             assert face.source == "detected"
 
 
@@ -64,15 +66,15 @@ def test_odd_frames(make, frames, name):
     detector = make(name)
     tiny, mixed = np.zeros((5, 7, 3), np.uint8), [frames[0], np.full((40, 30, 3), 128, np.uint8), frames[0]]
     assert detector.detect([]) == [] and detector.detect([tiny]) == [[]]
-    sizes = [len(f) for f in detector.detect(mixed)]        # several sizes in one call
+    sizes = [len(f) for f in detector.detect(mixed)]  # several sizes in one call
     assert sizes[0] == sizes[2] == 1 and sizes[1] == 0
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_smallest_face_is_an_option_that_works(make, name):
     detector = make(name)
-    frame = scene([(100, 100), (450, 180)], 60)             # faces of about 25 px
-    frame[30:330, 330:600] = scene([(450, 180)], 260)[30:330, 330:600]      # and one of about 110
+    frame = scene([(100, 100), (450, 180)], 60)  # faces of about 25 px
+    frame[30:330, 330:600] = scene([(450, 180)], 260)[30:330, 330:600]  # and one of about 110
     small = [f for f in detector.detect([frame], 15)[0] if f.center[0] < 200]
     assert len(small) == 1 and 15 < small[0].height < 45
     for smallest in (60, 80):
@@ -82,8 +84,9 @@ def test_the_smallest_face_is_an_option_that_works(make, name):
 
 def test_the_packages_silent_error_is_guarded(make, frames):
     """mtcnn 1.0.0 fails with a smallest face above about 25 px: by an error, or worse, by finding no face."""
-    from mtcnn import MTCNN
     import cv2
+    from mtcnn import MTCNN
+
     picture = cv2.cvtColor(frames[0], cv2.COLOR_BGR2RGB)
     package = MTCNN()
     assert len(package.detect_faces(picture)) == 1 and package.detect_faces(picture, min_face_size=35) == []
@@ -95,11 +98,14 @@ def test_the_packages_silent_error_is_guarded(make, frames):
 def test_reference_is_the_package(make, frames):
     import cv2
     from mtcnn import MTCNN
+
     expected = MTCNN().detect_faces([cv2.cvtColor(f, cv2.COLOR_BGR2RGB) for f in frames])
     for theirs, ours in zip(expected, make("mtcnn").detect(frames)):
         assert len(theirs) == len(ours)
         for a, b in zip(sorted(theirs, key=lambda f: -f["confidence"]), ours):
-            assert np.abs(np.array(a["box"]) - b.box).max() <= 0.51 and a["confidence"] == pytest.approx(b.confidence, abs=1e-4)
+            assert np.abs(np.array(a["box"]) - b.box).max() <= 0.51 and a["confidence"] == pytest.approx(
+                b.confidence, abs=1e-4
+            )
             assert np.abs(np.array(a["keypoints"]["nose"]) - b.points[2]).max() <= 0.51
 
 
@@ -110,8 +116,13 @@ def test_fast_finds_the_packages_faces_on_made_frames(make, frames):
 def test_fast_finds_the_packages_faces_on_real_clips(make, shared):
     """Measured over 63 clips: 218 of 218 faces, none more, mean IoU 0.998, least 0.92."""
     ff = shared / "data" / "FaceForensics++"
-    clips = [shared / "data/dfdc/abofeumbvv.mp4", shared / "data/dfdc/adylbeequz.mp4", shared / "data/odd/vertical_phone.mp4",
-             ff / "original_sequences/youtube/c23/videos/263.mp4", ff / "manipulated_sequences/NeuralTextures/c40/videos/585_599.mp4"]
+    clips = [
+        shared / "data/dfdc/abofeumbvv.mp4",
+        shared / "data/dfdc/adylbeequz.mp4",
+        shared / "data/odd/vertical_phone.mp4",
+        ff / "original_sequences/youtube/c23/videos/263.mp4",
+        ff / "manipulated_sequences/NeuralTextures/c40/videos/585_599.mp4",
+    ]
     batches = [c for clip in clips for c in _chunks(FrameReader(clip, parse("per-second")))]
     assert _assert_same_faces(make, [[f.image for f in b] for b in batches]) >= 25
 
@@ -140,8 +151,9 @@ def test_shipped_networks_are_the_installed_packages():
 @pytest.mark.parametrize("width, height", [(633, 356), (480, 864), (264, 336), (1280, 720)])
 def test_pyramid_is_the_packages_at_its_default(width, height):
     from mtcnn.utils.images import build_scale_pyramid
+
     ours, theirs = scales(width, height, 20), build_scale_pyramid(width, height, 20, 0.709)
-    assert np.allclose(ours, theirs[:len(ours)]) and len(theirs) - len(ours) <= 1
+    assert np.allclose(ours, theirs[: len(ours)]) and len(theirs) - len(ours) <= 1
 
 
 def test_pyramid_never_goes_below_the_networks_view():
@@ -150,15 +162,21 @@ def test_pyramid_never_goes_below_the_networks_view():
             assert all(int(size * s) >= 12 for s in scales(size * 2, size, smallest))
 
 
-@pytest.mark.parametrize("arguments", [dict(name="haar"), dict(name="yunet", min_face_px=0), dict(name="yunet", min_face_px=-3)])
+@pytest.mark.parametrize(
+    "arguments", [dict(name="haar"), dict(name="yunet", min_face_px=0), dict(name="yunet", min_face_px=-3)]
+)
 def test_refuses_nonsense(arguments):
     with pytest.raises(ValueError):
         detectors.create(**arguments)
 
 
 def test_fast_needs_no_tensorflow(project):
-    import subprocess, sys
-    code = ("import sys, numpy as np\nfrom deepfake_detection.faces import detectors, extract\n"
-            "detectors.create('mtcnn_fast').detect([np.zeros((200, 300, 3), np.uint8)])\n"
-            "heavy = {'tensorflow', 'keras', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy")
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np\nfrom deepfake_detection.faces import detectors, extract\n"
+        "detectors.create('mtcnn_fast').detect([np.zeros((200, 300, 3), np.uint8)])\n"
+        "heavy = {'tensorflow', 'keras', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=project, timeout=120)

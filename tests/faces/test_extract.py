@@ -15,8 +15,8 @@ from deepfake_detection.faces import boxes, detectors, extract, landmarks
 from deepfake_detection.faces.extract import CarryOver, FaceSettings, crop_faces, faces_of_video
 from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.sampling import parse
-from tests.processes import interrupt_midway
 from tests.clips import dfdc_folder, moving_face, pattern, scene, write_video
+from tests.processes import interrupt_midway
 
 FAST = FaceSettings("mtcnn_fast")
 
@@ -31,8 +31,11 @@ def rows_of(names):
 
 
 def tree(folder, skip=()):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.is_file() and not p.name.endswith(".lock") and p.name not in skip}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.endswith(".lock") and p.name not in skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +71,21 @@ def test_faces_and_account(staged):
         rows = boxes.read_boxes(out / title / "faces" / "boxes.csv")
         for line in rows.to_dict("records"):
             frame = cv2.imread(str(out / title / f"{title}-{line['frame']:03d}.png"))
-            cut = frame[line["crop_y0"]:line["crop_y1"], line["crop_x0"]:line["crop_x1"]]
+            cut = frame[line["crop_y0"] : line["crop_y1"], line["crop_x0"] : line["crop_x1"]]
             assert np.array_equal(cut, cv2.imread(str(out / title / "faces" / line["file"])))
-            assert line["source"] == "detected" and line["file"] == extract.face_name(title, line["frame"], line["face"])
+            assert line["source"] == "detected" and line["file"] == extract.face_name(
+                title, line["frame"], line["face"]
+            )
     assert set(boxes.read_boxes(out / "two-people" / "faces" / "boxes.csv")["person"]) == {"p1", "p2"}
 
 
 @pytest.mark.parametrize("worker_count", [1, 2])
 def test_direct_gives_the_same_faces(clips, staged, tmp_path, worker_count):
     out, table, _ = staged
-    account = crop_faces(table, clips, tmp_path, FAST, direct=True, sampling=parse("per-second"), worker_count=worker_count).table()
-    assert sorted(account["status"]) == ["error", "no face", "ok", "ok"]        # the broken file says so itself here
+    account = crop_faces(
+        table, clips, tmp_path, FAST, direct=True, sampling=parse("per-second"), worker_count=worker_count
+    ).table()
+    assert sorted(account["status"]) == ["error", "no face", "ok", "ok"]  # the broken file says so itself here
     for title in ("one", "two-people", "nobody"):
         assert tree(tmp_path / title / "faces", skip=["faces.json"]) == tree(out / title / "faces", skip=["faces.json"])
         assert os.listdir(tmp_path / title) == ["faces"]
@@ -146,8 +153,9 @@ def test_carry_over(clips, staged, tmp_path):
     assert account[["frames", "frames_with_face", "faces"]].values.tolist() == [[7, 5, 6]]
     rows = boxes.read_boxes(tmp_path / "one/faces/boxes.csv").set_index("frame")
     assert dict(rows["source"]) == {n: "carried" if n == 3 else "detected" for n in (0, 1, 2, 3, 5, 6)}
-    assert rows.loc[3, "x"] == pytest.approx((rows.loc[1, "x"] + rows.loc[2, "x"]) / 2, abs=0.011) or \
-        rows.loc[3, "x"] == pytest.approx(rows.loc[2, "x"], abs=0.011)      # k = 2, but only frame 2 is at most one frame old
+    assert rows.loc[3, "x"] == pytest.approx((rows.loc[1, "x"] + rows.loc[2, "x"]) / 2, abs=0.011) or rows.loc[
+        3, "x"
+    ] == pytest.approx(rows.loc[2, "x"], abs=0.011)  # k = 2, but only frame 2 is at most one frame old
     carried = cv2.imread(str(tmp_path / "one/faces/one-003-00.png"))
     frame = cv2.imread(str(tmp_path / "one/one-003.png"))
     x0, y0, x1, y1 = rows.loc[3, list(boxes.CROP_COLUMNS)]
@@ -159,8 +167,10 @@ def test_smallest_face_in_pixels_of_the_source(clips):
     video = clips / "hd.mp4"
     write_video(video, (scene([(500, 300)], 220, 1280, 720) for _ in range(3)), fps=1)
     detector = detectors.create("mtcnn_fast")
-    counts = [faces_of_video(video, sampling=parse("even", 1), detector=detector, min_face_source_px=px).frames_with_face
-              for px in (None, 40, 400)]
+    counts = [
+        faces_of_video(video, sampling=parse("even", 1), detector=detector, min_face_source_px=px).frames_with_face
+        for px in (None, 40, 400)
+    ]
     video.unlink()
     assert counts == [1, 1, 0]
 
@@ -196,7 +206,7 @@ def test_chunks_hold_at_least_one_frame_and_bounded_pixels():
         return extract.Frame(0, 0, 0.0, np.zeros((height, width, 3), np.uint8))
 
     sizes = [len(c) for c in extract._chunks(frame(1425, 2534) for _ in range(3))]
-    assert sizes == [1, 1, 1]                               # 8K, after the resize rule
+    assert sizes == [1, 1, 1]  # 8K, after the resize rule
     assert [len(c) for c in extract._chunks(frame(356, 633) for _ in range(40))] == [17, 17, 6]
     assert [len(c) for c in extract._chunks(frame(10, 10) for _ in range(70))] == [32, 32, 6]
 
@@ -262,23 +272,34 @@ def test_mark_outside_the_crop_is_not_drawn():
 
 # -- the scripts -----------------------------------------------------------------------------------------------------------------
 def script(project, name, *arguments):
-    return subprocess.run([sys.executable, str(project / name), *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [sys.executable, str(project / name), *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
 
 
 def test_scripts_and_interruption(project, clips, tmp_path):
-    videos = 20      # so many that an interrupt on a busy machine still finds some of them to do
-    data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": clips / ("one.mp4" if i % 2 else "two-people.mp4") for i in range(videos)},
-                       {"v01.mp4": "v00.mp4"})
+    videos = 20  # so many that an interrupt on a busy machine still finds some of them to do
+    data = dfdc_folder(
+        tmp_path / "data",
+        {f"v{i:02d}.mp4": clips / ("one.mp4" if i % 2 else "two-people.mp4") for i in range(videos)},
+        {"v01.mp4": "v00.mp4"},
+    )
     common = ["--data", data, "--out", tmp_path / "o", "--workers", 2, "--sampling", "even"]
     arguments = [*common, "--direct", "--frame-count", 10]
-    interrupt_midway([project / "01a_crop_faces_mtcnn.py", *arguments, "--frames-dir", tmp_path / "stopped"], tmp_path / "stopped", "v*/faces/boxes.csv")
+    interrupt_midway(
+        [project / "01a_crop_faces_mtcnn.py", *arguments, "--frames-dir", tmp_path / "stopped"],
+        tmp_path / "stopped",
+        "v*/faces/boxes.csv",
+    )
     assert 1 <= len(list((tmp_path / "stopped").glob("v*/faces/boxes.csv"))) < videos
     for folder in ("stopped", "whole"):
         done = script(project, "01a_crop_faces_mtcnn.py", *arguments, "--frames-dir", tmp_path / folder)
         assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "stopped") == tree(tmp_path / "whole")
     assert not list((tmp_path / "stopped").rglob("*partial*"))
-    done = script(project, "01b_mark_landmarks.py", "--data", data, "--out", tmp_path / "o", "--frames-dir", tmp_path / "whole")
+    done = script(
+        project, "01b_mark_landmarks.py", "--data", data, "--out", tmp_path / "o", "--frames-dir", tmp_path / "whole"
+    )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "o/stage_reports/01b_videos.csv")
     assert len(table) == videos and set(table["status"]) == {"ok"}
@@ -286,10 +307,17 @@ def test_scripts_and_interruption(project, clips, tmp_path):
     assert settings["face_detector"] == "mtcnn_fast" and settings["margin"] == 0.3
 
 
-@pytest.mark.parametrize("name, arguments", [
-    ("01a_crop_faces_mtcnn.py", ["--face-detector", "haar"]), ("01a_crop_faces_mtcnn.py", ["--margin", "-1"]),
-    ("01a_crop_faces_mtcnn.py", ["--confidence", "2"]), ("01a_crop_faces_mtcnn.py", ["--data", "/nowhere"]),
-    ("01b_mark_landmarks.py", ["--data", "/nowhere"]), ("01b_mark_landmarks.py", ["--what"])])
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("01a_crop_faces_mtcnn.py", ["--face-detector", "haar"]),
+        ("01a_crop_faces_mtcnn.py", ["--margin", "-1"]),
+        ("01a_crop_faces_mtcnn.py", ["--confidence", "2"]),
+        ("01a_crop_faces_mtcnn.py", ["--data", "/nowhere"]),
+        ("01b_mark_landmarks.py", ["--data", "/nowhere"]),
+        ("01b_mark_landmarks.py", ["--what"]),
+    ],
+)
 def test_scripts_refuse(project, name, arguments):
     done = script(project, name, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.strip()

@@ -17,7 +17,15 @@ def crop():
     """A photographed face from its brows to its chin, RGB, and YuNet's five points as parts of it."""
     frame = scene([(320, 180)], 340)
     (face,) = detectors.create("yunet").detect([frame])[0]
-    x0, y0, x1, y1 = (round(v) for v in (face.x - 0.09 * face.width, face.y + 0.13 * face.height, face.x + 1.09 * face.width, face.y + face.height))
+    x0, y0, x1, y1 = (
+        round(v)
+        for v in (
+            face.x - 0.09 * face.width,
+            face.y + 0.13 * face.height,
+            face.x + 1.09 * face.width,
+            face.y + face.height,
+        )
+    )
     return frame[y0:y1, x0:x1, ::-1].copy(), (np.array(face.points) - (x0, y0)) / (x1 - x0, y1 - y0)
 
 
@@ -45,12 +53,25 @@ def test_points_follow_size_and_place(find, crop):
 
 @pytest.mark.parametrize("picture", ["noise", "grey"])
 def test_no_points_where_no_face_is(find, picture):
-    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8) if picture == "noise" else np.full((224, 224, 3), 128, np.uint8)
+    image = (
+        np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8)
+        if picture == "noise"
+        else np.full((224, 224, 3), 128, np.uint8)
+    )
     points, score = find(image)
     assert score < mesh.LEAST_SCORE and points.shape == (mesh.POINTS, 2) and np.isnan(points).all()
 
 
 def test_every_point_has_one_number_of_the_model():
-    for part in (mesh.OVAL, mesh.BROWS, mesh.LEFT_EYE, mesh.RIGHT_EYE, mesh.NOSE, mesh.LIPS, mesh.INNER_LIPS, mesh.CONTROL):
+    for part in (
+        mesh.OVAL,
+        mesh.BROWS,
+        mesh.LEFT_EYE,
+        mesh.RIGHT_EYE,
+        mesh.NOSE,
+        mesh.LIPS,
+        mesh.INNER_LIPS,
+        mesh.CONTROL,
+    ):
         assert len(set(part)) == len(part) and 0 <= min(part) and max(part) < mesh.POINTS
     assert set(mesh.JAW) < set(mesh.OVAL) and not set(mesh.JAW) & set(mesh.BROWS)

@@ -21,7 +21,12 @@ def png(width, height, *, bits=8, colour=2, rows=None):
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(line)) for _ in range(height if rows is None else rows)) + packer.flush()
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+        + chunk(b"IDAT", packed)
+        + chunk(b"IEND", b"")
+    )
 
 
 def encoded(suffix, width=40, height=30):
@@ -41,8 +46,13 @@ BOMBS = {
     "png_just_over": lambda: png(7680, 4321, rows=4),
     "jpeg_65500": lambda: stated(encoded(".jpg"), struct.pack(">HH", 30, 40), struct.pack(">HH", 65500, 65500)),
     "bmp_40000": lambda: stated(encoded(".bmp"), struct.pack("<ii", 40, 30), struct.pack("<ii", 40000, 40000)),
-    "tiff": lambda: encoded(".tiff"), "ppm": lambda: encoded(".ppm"), "hdr": lambda: encoded(".hdr"),
-    "gif": lambda: encoded(".gif"), "empty": lambda: b"", "text": lambda: b"no picture", "cut_header": lambda: encoded(".png")[:20],
+    "tiff": lambda: encoded(".tiff"),
+    "ppm": lambda: encoded(".ppm"),
+    "hdr": lambda: encoded(".hdr"),
+    "gif": lambda: encoded(".gif"),
+    "empty": lambda: b"",
+    "text": lambda: b"no picture",
+    "cut_header": lambda: encoded(".png")[:20],
     "no_size": lambda: stated(encoded(".jpg"), struct.pack(">HH", 30, 40), struct.pack(">HH", 0, 40)),
 }
 
@@ -57,7 +67,9 @@ def test_ordinary_pictures_are_as_opencv_reads_them(tmp_path, suffix):
     data = encoded(suffix)
     (tmp_path / f"é{suffix}").write_bytes(data)
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert np.array_equal(pictures.decode(data), expected) and np.array_equal(pictures.read(tmp_path / f"é{suffix}"), expected)
+    assert np.array_equal(pictures.decode(data), expected) and np.array_equal(
+        pictures.read(tmp_path / f"é{suffix}"), expected
+    )
 
 
 def test_the_bound_itself_is_taken():
@@ -94,8 +106,10 @@ print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if
 
 
 def test_a_bomb_among_stored_frames_is_one_error_row(tmp_path):
-    from deepfake_detection.faces import extract
     import pandas as pd
+
+    from deepfake_detection.faces import extract
+
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "one-000.png").write_bytes(png(30000, 30000, rows=5))

@@ -20,7 +20,9 @@ def turned(yaw, pitch, roll):
     return (quality._MODEL @ (flat @ across @ down).T)[:, :2] * 1.5 + 100
 
 
-@pytest.mark.parametrize("angles", [(0, 0, 0), (30, 0, 0), (-60, 0, 0), (0, 20, 0), (0, -30, 0), (20, 10, 30), (0, 0, 170)], ids=str)
+@pytest.mark.parametrize(
+    "angles", [(0, 0, 0), (30, 0, 0), (-60, 0, 0), (0, 20, 0), (0, -30, 0), (20, 10, 30), (0, 0, 170)], ids=str
+)
 def test_pose_is_that_of_a_turned_head(angles):
     assert quality.pose(turned(*angles)) == pytest.approx(angles, abs=0.5)
 
@@ -30,12 +32,15 @@ def test_share_inside(shift, share):
     assert quality.share_inside([(x + shift, y) for x, y in POINTS], (400, 400)) == pytest.approx(share, abs=0.05)
 
 
-@pytest.mark.parametrize("change, scale, fault", [
-    pytest.param(lambda a: a, 1.0, "", id="good"),
-    pytest.param(lambda a: a, 4.0, "small", id="small-in-the-source"),
-    pytest.param(lambda a: (a * 0.15).astype(np.uint8), 1.0, "dark", id="dark"),
-    pytest.param(lambda a: np.clip(a * 5.0, 0, 255).astype(np.uint8), 1.0, "blown out", id="overexposed"),
-])
+@pytest.mark.parametrize(
+    "change, scale, fault",
+    [
+        pytest.param(lambda a: a, 1.0, "", id="good"),
+        pytest.param(lambda a: a, 4.0, "small", id="small-in-the-source"),
+        pytest.param(lambda a: (a * 0.15).astype(np.uint8), 1.0, "dark", id="dark"),
+        pytest.param(lambda a: np.clip(a * 5.0, 0, 255).astype(np.uint8), 1.0, "blown out", id="overexposed"),
+    ],
+)
 def test_fault(change, scale, fault):
     picture = np.random.default_rng(1).integers(60, 200, (200, 200, 3)).astype(np.uint8)
     face = Face(65, 60, 70, 85, 0.93, POINTS)
@@ -45,9 +50,17 @@ def test_fault(change, scale, fault):
 
 def test_a_profile_and_a_doubtful_face_do_not_vote():
     picture = np.random.default_rng(1).integers(60, 200, (200, 200, 3)).astype(np.uint8)
-    side = quality.measure(Face(65, 60, 70, 85, 0.93, tuple(map(tuple, (turned(-70, 0, 0) - 100) * 0.4 + 100))), picture, (0, 0), (200, 200))
+    side = quality.measure(
+        Face(65, 60, 70, 85, 0.93, tuple(map(tuple, (turned(-70, 0, 0) - 100) * 0.4 + 100))),
+        picture,
+        (0, 0),
+        (200, 200),
+    )
     assert quality.Bounds().fault(side) == "side"
-    assert quality.Bounds().fault(quality.measure(Face(65, 60, 70, 85, 0.7, POINTS), picture, (0, 0), (200, 200))) == "unclear"
+    assert (
+        quality.Bounds().fault(quality.measure(Face(65, 60, 70, 85, 0.7, POINTS), picture, (0, 0), (200, 200)))
+        == "unclear"
+    )
 
 
 def test_reason_names_the_commonest_faults():

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepfake_detection.faces import tracks
 from deepfake_detection.faces.boxes import Face
@@ -34,8 +35,12 @@ def test_the_order_of_faces_does_not_matter():
 
 def test_two_people_who_change_places():
     """Between two frames a second apart they swapped sides: place alone would mix them."""
-    shots = [shot([(150, 180), (450, 180)], [False, True]), shot([(150, 180), (450, 180)], [True, False]),
-             shot([(250, 180), (400, 180)], [True, False]), shot([(450, 180)], [True])]
+    shots = [
+        shot([(150, 180), (450, 180)], [False, True]),
+        shot([(150, 180), (450, 180)], [True, False]),
+        shot([(250, 180), (400, 180)], [True, False]),
+        shot([(450, 180)], [True]),
+    ]
     assert names(shots) == [["p1", "p2"], ["p2", "p1"], ["p2", "p1"], ["p2"]]
 
 
@@ -43,7 +48,9 @@ def test_crossing_step_by_step():
     shots = []
     for i in range(9):
         a, b = (120 + 50 * i, 180), (520 - 50 * i, 180)
-        shots.append(shot([a, b] if i != 4 else [b], [False, True] if i != 4 else [True], None if i % 2 or i == 4 else [1, 0]))
+        shots.append(
+            shot([a, b] if i != 4 else [b], [False, True] if i != 4 else [True], None if i % 2 or i == 4 else [1, 0])
+        )
     seen = names(shots)
     first, second = seen[0][1], seen[0][0]
     for i, row in enumerate(seen):
@@ -70,20 +77,25 @@ def test_nothing_to_link():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 300), st.integers(10, 200)), max_size=6), max_size=12))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 600), st.integers(0, 300), st.integers(10, 200)), max_size=6), max_size=12
+    )
+)
 def test_linking_is_causal_and_unique(places):
     frames = [[face(x, y, s) for x, y, s in row] for row in places]
     whole = tracks.link(frames)
     for faces, row in zip(frames, whole):
-        assert len({f.person for f in row}) == len(row)                   # one person is not twice in a frame
-        assert [f.box for f in row] == [f.box for f in faces]               # nothing else is changed
+        assert len({f.person for f in row}) == len(row)  # one person is not twice in a frame
+        assert [f.box for f in row] == [f.box for f in faces]  # nothing else is changed
     for end in range(len(frames)):
-        assert tracks.link(frames[:end]) == whole[:end]                     # later frames change nothing
+        assert tracks.link(frames[:end]) == whole[:end]  # later frames change nothing
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
 def test_assignment_is_the_best(rows, columns, seed):
     from scipy.optimize import linear_sum_assignment
+
     cost = np.random.default_rng(seed).random((rows, columns))
     pairs = tracks._assign(cost)
     assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs) == min(rows, columns)
@@ -92,8 +104,10 @@ def test_assignment_is_the_best(rows, columns, seed):
 
 def test_people():
     frames = tracks.link([[face(100), face(400)], [], [face(400)]])
-    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [{"id": "p1", "first_s": 0.0, "last_s": 0.0, "frames": 1},
-                                                      {"id": "p2", "first_s": 0.0, "last_s": 2.0, "frames": 2}]
+    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [
+        {"id": "p1", "first_s": 0.0, "last_s": 0.0, "frames": 1},
+        {"id": "p2", "first_s": 0.0, "last_s": 2.0, "frames": 2},
+    ]
 
 
 # -- carry-over ------------------------------------------------------------------------------------------------------------------
@@ -105,9 +119,9 @@ def carry(frames, mean_of=3, most_frames=2):
 def test_carries_the_mean_of_the_past():
     filled = carry([[face(100)], [face(110)], [face(120)], [face(130)], [], []])
     assert [f.source for row in filled for f in row] == ["detected"] * 4 + ["carried"] * 2
-    assert filled[4][0].x == 125 and filled[4][0].person == "p1" and filled[4][0].confidence == 0       # frames 2 and 3
+    assert filled[4][0].x == 125 and filled[4][0].person == "p1" and filled[4][0].confidence == 0  # frames 2 and 3
     assert filled[4][0].points[0] == (125.0, 100.0)
-    assert filled[5][0].x == 130                                                # only frame 3 is recent enough
+    assert filled[5][0].x == 130  # only frame 3 is recent enough
     assert carry([[face(100)], [face(110)], [face(120)], [face(130)], []], mean_of=3, most_frames=9)[4][0].x == 120
 
 
@@ -128,7 +142,7 @@ def test_nothing_before_the_first_face_and_nothing_from_the_future():
 def test_each_person_is_carried():
     filled = carry([[face(100), face(400)], [], [face(105)], []])
     assert {(f.person, f.source) for f in filled[1]} == {("p1", "carried"), ("p2", "carried")}
-    assert [f.person for f in filled[2]] == ["p1"]          # a frame with a face is left as it is
+    assert [f.person for f in filled[2]] == ["p1"]  # a frame with a face is left as it is
 
 
 @pytest.mark.parametrize("arguments", [(0, 1), (1, 0)])
@@ -137,11 +151,14 @@ def test_refuses_nonsense(arguments):
         tracks.Memory(*arguments)
 
 
-@pytest.mark.parametrize("looks, shares_a_frame, people", [
-    pytest.param((0.0, 0.0), False, 1, id="same-look-after-a-gap"),
-    pytest.param((0.0, 1.0), False, 2, id="another-look"),
-    pytest.param((0.0, 0.0), True, 2, id="twins-in-one-frame"),
-])
+@pytest.mark.parametrize(
+    "looks, shares_a_frame, people",
+    [
+        pytest.param((0.0, 0.0), False, 1, id="same-look-after-a-gap"),
+        pytest.param((0.0, 1.0), False, 2, id="another-look"),
+        pytest.param((0.0, 0.0), True, 2, id="twins-in-one-frame"),
+    ],
+)
 def test_merge_joins_broken_tracks(looks, shares_a_frame, people):
     def vector(kind):
         v = np.zeros(448, np.float32)

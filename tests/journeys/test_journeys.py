@@ -13,8 +13,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def run(*command, cwd, code=0):
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True,
-                          env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": ""})
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": ""},
+    )
     assert done.returncode == code, f"{command}: {done.stdout[-800:]}{done.stderr[-1500:]}"
     assert "Traceback" not in done.stderr
     return done
@@ -33,15 +38,22 @@ def videos(sample, tmp_path):
     """Six clips of the sample with names and folders of their own: three people, each real and altered."""
     folder = tmp_path / "videos"
     (folder / "second").mkdir(parents=True)
-    for source, name in (("woman_worried", "anna"), ("woman_worried_self-blend", "anna_swap"),
-                         ("curly_vertical", "second/ben"), ("curly_vertical_mirror", "second/ben_swap"),
-                         ("astronaut_close-up", "carl"), ("astronaut_close-up_mirror", "carl_swap")):
+    for source, name in (
+        ("woman_worried", "anna"),
+        ("woman_worried_self-blend", "anna_swap"),
+        ("curly_vertical", "second/ben"),
+        ("curly_vertical_mirror", "second/ben_swap"),
+        ("astronaut_close-up", "carl"),
+        ("astronaut_close-up_mirror", "carl_swap"),
+    ):
         shutil.copy(sample / f"{source}.mp4", folder / f"{name}.mp4")
     return folder
 
 
-LABELS = "path,label,person\nanna.mp4,original,Anna\nanna_swap.mp4,deepfake,Anna\nben.mp4,real,Ben\nben_swap.mp4,manipulated,Ben\n"\
-         "carl.mp4,genuine,Carl\ncarl_swap.mp4,fake,Carl\n"
+LABELS = (
+    "path,label,person\nanna.mp4,original,Anna\nanna_swap.mp4,deepfake,Anna\nben.mp4,real,Ben\nben_swap.mp4,manipulated,Ben\n"
+    "carl.mp4,genuine,Carl\ncarl_swap.mp4,fake,Carl\n"
+)
 
 
 def test_one_clip(videos, tmp_path):
@@ -66,15 +78,30 @@ def test_own_labels_to_a_split(videos, tmp_path):
     stage("01b_mark_landmarks.py", *common, cwd=tmp_path)
     stage("02_prepare_dataset.py", *common, "--ratio", "50:25:25", cwd=tmp_path)
     assert tree(videos) == before
-    assert (out / "frames" / "anna" / "faces" / "boxes.csv").is_file() and any((out / "frames" / "ben" / "marked_faces").iterdir())
+    assert (out / "frames" / "anna" / "faces" / "boxes.csv").is_file() and any(
+        (out / "frames" / "ben" / "marked_faces").iterdir()
+    )
     rows = list(csv.DictReader((out / "split_manifest.csv").open(encoding="utf-8")))
     assert {(r["title"], r["label"]) for r in rows} >= {("anna", "REAL"), ("ben_swap", "FAKE")}
     assert all(len({r["set"] for r in rows if r["title"].startswith(who)}) == 1 for who in ("anna", "ben", "carl"))
 
 
 def test_missing_labels_are_said_before_the_hours(videos, tmp_path):
-    done = stage("00_convert_video_to_image.py", "--data", videos, "--out", tmp_path / "out", "--need-labels", cwd=tmp_path, code=2)
-    assert "no video has a label" in done.stderr and "--labels" in done.stderr and not (tmp_path / "out" / "frames").exists()
+    done = stage(
+        "00_convert_video_to_image.py",
+        "--data",
+        videos,
+        "--out",
+        tmp_path / "out",
+        "--need-labels",
+        cwd=tmp_path,
+        code=2,
+    )
+    assert (
+        "no video has a label" in done.stderr
+        and "--labels" in done.stderr
+        and not (tmp_path / "out" / "frames").exists()
+    )
 
 
 def test_a_read_only_folder_of_videos(videos, tmp_path):
@@ -100,7 +127,10 @@ def test_frames_of_an_earlier_version_are_found(videos, tmp_path):
     assert f"using the frames in {videos}" in done.stderr and "--detector is now called --face-detector" in done.stderr
     assert (videos / "anna" / "faces" / "boxes.csv").is_file() and not (tmp_path / "out" / "frames").exists()
     done = stage("00_convert_video_to_image.py", *common, cwd=tmp_path)
-    assert "frames of an earlier version lie in" in done.stderr and (tmp_path / "out" / "frames" / "anna" / "frames.csv").is_file()
+    assert (
+        "frames of an earlier version lie in" in done.stderr
+        and (tmp_path / "out" / "frames" / "anna" / "frames.csv").is_file()
+    )
 
 
 @pytest.mark.nightly

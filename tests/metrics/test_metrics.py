@@ -5,8 +5,22 @@ import math
 import numpy as np
 import pytest
 
-from deepfake_detection.metrics import (METRICS, MetricError, auc, average_precision, balanced_accuracy, bootstrap_difference,
-                                        bootstrap_groups, brier, ece, eer, evaluate, log_loss, reliability_bins, tpr_at_fpr)
+from deepfake_detection.metrics import (
+    METRICS,
+    MetricError,
+    auc,
+    average_precision,
+    balanced_accuracy,
+    bootstrap_difference,
+    bootstrap_groups,
+    brier,
+    ece,
+    eer,
+    evaluate,
+    log_loss,
+    reliability_bins,
+    tpr_at_fpr,
+)
 
 # Reals score high. One fake (0.7) lies above one real (0.4).
 Y = np.array([1, 1, 1, 1, 0, 0, 0, 0])
@@ -19,15 +33,21 @@ def many(n=600, groups=60, seed=0):
     return y, np.round(np.clip(rng.normal(0.5 + 0.25 * (y - 0.5), 0.2), 0, 1), 2), rng.integers(0, groups, n)
 
 
-@pytest.mark.parametrize("metric, expected", [
-    (auc, 14 / 16),                                     # pairs real > fake: 16 less (0.6, 0.7) and (0.4, 0.7)
-    (average_precision, (1 + 1 + 1 + 4 / 6) / 4),       # fakes found at ranks 1, 2, 3 and 6 (before it the reals 0.4 and 0.6)
-    (eer, 0.25),
-    (log_loss, -np.mean(np.log([0.9, 0.8, 0.6, 0.4, 0.3, 0.7, 0.8, 0.9]))),
-    (brier, np.mean(np.square([0.1, 0.2, 0.4, 0.6, 0.7, 0.3, 0.2, 0.1]))),
-    (balanced_accuracy, 0.75),
-    (tpr_at_fpr, 0.75),                                 # four reals allow none called fake: 0.1, 0.2, 0.3 lie below them all
-])
+@pytest.mark.parametrize(
+    "metric, expected",
+    [
+        (auc, 14 / 16),  # pairs real > fake: 16 less (0.6, 0.7) and (0.4, 0.7)
+        (
+            average_precision,
+            (1 + 1 + 1 + 4 / 6) / 4,
+        ),  # fakes found at ranks 1, 2, 3 and 6 (before it the reals 0.4 and 0.6)
+        (eer, 0.25),
+        (log_loss, -np.mean(np.log([0.9, 0.8, 0.6, 0.4, 0.3, 0.7, 0.8, 0.9]))),
+        (brier, np.mean(np.square([0.1, 0.2, 0.4, 0.6, 0.7, 0.3, 0.2, 0.1]))),
+        (balanced_accuracy, 0.75),
+        (tpr_at_fpr, 0.75),  # four reals allow none called fake: 0.1, 0.2, 0.3 lie below them all
+    ],
+)
 def test_by_hand(metric, expected):
     assert metric(Y, P) == pytest.approx(expected)
 
@@ -48,7 +68,7 @@ def test_eer_is_interpolated_between_the_points_of_the_curve():
 @pytest.mark.parametrize("fpr, found", [(0.05, 1 / 2), (0.049, 0.0), (1.0, 1.0)])
 def test_tpr_allows_exactly_the_stated_share_of_false_alarms(fpr, found):
     y = [1] * 20 + [0, 0]
-    p = [0.2] + [0.9] * 19 + [0.3, 0.95]     # one real lies below everything: 1 of 20 is 5 %
+    p = [0.2] + [0.9] * 19 + [0.3, 0.95]  # one real lies below everything: 1 of 20 is 5 %
     assert tpr_at_fpr(y, p, fpr=fpr) == found
 
 
@@ -76,15 +96,18 @@ def test_a_perfect_detector_is_best_and_a_flipped_label_is_noticed(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("y, p, reason", [
-    ([], [], "no scores"),
-    ([1, 0], [0.5, float("nan")], "1 of 2 scores are NaN"),
-    ([1, 0], [0.5, 1.01], "outside 0..1"),
-    ([1, 0], [-1e-9, 0.5], "outside 0..1"),
-    ([1, 0], [0.5, float("inf")], "outside 0..1"),
-    ([1, 2], [0.5, 0.5], "labels other than"),
-    ([1, 0], [0.5], "do not match"),
-])
+@pytest.mark.parametrize(
+    "y, p, reason",
+    [
+        ([], [], "no scores"),
+        ([1, 0], [0.5, float("nan")], "1 of 2 scores are NaN"),
+        ([1, 0], [0.5, 1.01], "outside 0..1"),
+        ([1, 0], [-1e-9, 0.5], "outside 0..1"),
+        ([1, 0], [0.5, float("inf")], "outside 0..1"),
+        ([1, 2], [0.5, 0.5], "labels other than"),
+        ([1, 0], [0.5], "do not match"),
+    ],
+)
 def test_what_cannot_be_measured_is_refused(name, y, p, reason):
     with pytest.raises(MetricError, match=reason):
         METRICS[name](y, p)
@@ -112,13 +135,17 @@ def test_weights_mean_repetition(name):
 
 def test_bootstrap_of_a_metric_equals_that_of_a_plain_function():
     y, p, groups = many(200, 30)
-    assert tuple(bootstrap_groups(auc, y, p, groups, n=60)) == pytest.approx(tuple(bootstrap_groups(lambda y, p: auc(y, p), y, p, groups, n=60)))
+    assert tuple(bootstrap_groups(auc, y, p, groups, n=60)) == pytest.approx(
+        tuple(bootstrap_groups(lambda y, p: auc(y, p), y, p, groups, n=60))
+    )
 
 
 def test_bootstrap_is_reproducible_and_independent_of_row_order():
     y, p, groups = many()
     first = bootstrap_groups(auc, y, p, groups, n=200)
-    assert first == bootstrap_groups(auc, y, p, groups, n=200) and first != bootstrap_groups(auc, y, p, groups, n=200, seed=2)
+    assert first == bootstrap_groups(auc, y, p, groups, n=200) and first != bootstrap_groups(
+        auc, y, p, groups, n=200, seed=2
+    )
     order = np.random.default_rng(5).permutation(len(y))
     assert tuple(bootstrap_groups(auc, y[order], p[order], groups[order], n=200)) == pytest.approx(tuple(first))
     value, low, high = first
@@ -140,16 +167,17 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         y = np.tile([1, 0], 60)
-        p = np.clip(0.5 + 0.1 * (y * 2 - 1) + rng.normal(0, 0.1, 120), 0, 1)     # true AUC = Phi(0.2 / (0.1 sqrt 2)) = 0.9214
+        p = np.clip(
+            0.5 + 0.1 * (y * 2 - 1) + rng.normal(0, 0.1, 120), 0, 1
+        )  # true AUC = Phi(0.2 / (0.1 sqrt 2)) = 0.9214
         _, low, high = bootstrap_groups(auc, y, p, np.arange(120), n=200, seed=seed)
         inside += low <= 0.9214 <= high
     assert 85 <= inside <= 100
 
 
-@pytest.mark.parametrize("groups, reason", [
-    (["a"] * 4 + ["b"] * 4, "at least 5 groups, here 2"),
-    (list("abcdefg") + [None], None),
-])
+@pytest.mark.parametrize(
+    "groups, reason", [(["a"] * 4 + ["b"] * 4, "at least 5 groups, here 2"), (list("abcdefg") + [None], None)]
+)
 def test_too_few_groups(groups, reason):
     if reason:
         with pytest.raises(MetricError, match=reason):
@@ -160,7 +188,7 @@ def test_too_few_groups(groups, reason):
 
 def test_resamples_of_one_class_are_skipped_and_too_many_refused():
     y = np.array([1] + [0] * 9)
-    with pytest.raises(MetricError, match="resamples of the groups hold one class only"):   # 0.9^10 = 35 % have no real
+    with pytest.raises(MetricError, match="resamples of the groups hold one class only"):  # 0.9^10 = 35 % have no real
         bootstrap_groups(auc, y, np.linspace(1, 0, 10), np.arange(10))
     assert bootstrap_groups(log_loss, y, np.linspace(1, 0, 10), np.arange(10)).skipped == 0
     some = bootstrap_groups(auc, Y, P, np.arange(8))
@@ -177,14 +205,26 @@ def test_difference_is_paired():
     same = bootstrap_difference(auc, y, p, p, groups, n=100)
     assert tuple(same) == (0, 0, 0) and same.p_value == 1
     # Far narrower than two separate intervals: the same videos are hard for both.
-    assert d.high - d.low < bootstrap_groups(auc, y, worse, groups, n=400).high - bootstrap_groups(auc, y, worse, groups, n=400).low
+    assert (
+        d.high - d.low
+        < bootstrap_groups(auc, y, worse, groups, n=400).high - bootstrap_groups(auc, y, worse, groups, n=400).low
+    )
 
 
 def test_evaluate_gives_values_or_reasons():
     y, p, groups = many()
     full = evaluate(y, p, groups, n=50)
-    assert list(full) == list(METRICS) and all(r["low"] <= r["value"] <= r["high"] or name == "ece" for name, r in full.items())
-    assert evaluate(Y, P, ["g"] * 8)["auc"] == {"value": 14 / 16, "no_interval": "an interval needs at least 5 groups, here 1"}
+    assert list(full) == list(METRICS) and all(
+        r["low"] <= r["value"] <= r["high"] or name == "ece" for name, r in full.items()
+    )
+    assert evaluate(Y, P, ["g"] * 8)["auc"] == {
+        "value": 14 / 16,
+        "no_interval": "an interval needs at least 5 groups, here 1",
+    }
     fakes = evaluate([0] * 6, [0.1] * 6, range(6), n=50)
-    assert fakes["auc"] == {"refused": "no real video: it needs both classes"} and fakes["brier"]["value"] == pytest.approx(0.01)
-    assert evaluate(Y, P, range(8), n=50, threshold=0.35)["balanced_accuracy"]["value"] == pytest.approx((4 / 4 + 3 / 4) / 2)
+    assert fakes["auc"] == {"refused": "no real video: it needs both classes"} and fakes["brier"][
+        "value"
+    ] == pytest.approx(0.01)
+    assert evaluate(Y, P, range(8), n=50, threshold=0.35)["balanced_accuracy"]["value"] == pytest.approx(
+        (4 / 4 + 3 / 4) / 2
+    )

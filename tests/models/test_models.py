@@ -7,14 +7,24 @@ from deepfake_detection.errors import UserError
 from deepfake_detection.models import registry, weights
 
 #: Small inputs on which each architecture can be tried quickly.
-SMALL = {"mesonet": 64, "meso_inception": 64, "compact_cnn": 32, "inception_v3": 75, "efficientnet_b0": 32, "efficientnet_b2": 32,
-         "efficientnet_lite0": 32, "resnet50": 32, "cnn_lstm": 16, "landmark_gru": None}
+SMALL = {
+    "mesonet": 64,
+    "meso_inception": 64,
+    "compact_cnn": 32,
+    "inception_v3": 75,
+    "efficientnet_b0": 32,
+    "efficientnet_b2": 32,
+    "efficientnet_lite0": 32,
+    "resnet50": 32,
+    "cnn_lstm": 16,
+    "landmark_gru": None,
+}
 LIGHT = ["mesonet", "meso_inception", "compact_cnn", "cnn_lstm", "inception_v3_gru", "landmark_gru"]
 HEAVY = ["efficientnet_b0", "efficientnet_lite0", "resnet50", "efficientnet_b2", "inception_v3", "efficientnet_b2_gru"]
 
 
 def small(name, dropout=None):
-    if name.endswith("_gru") and name != "landmark_gru":          # any frame model can give the features
+    if name.endswith("_gru") and name != "landmark_gru":  # any frame model can give the features
         return registry.build(name, input_size=32, dropout=dropout, length=5, features="compact_cnn")
     options = {"length": 5} if registry.module(name).KIND == "sequence" else {}
     return registry.build(name, input_size=SMALL[name], dropout=dropout, **options)
@@ -44,8 +54,16 @@ def test_module_of_every_architecture(name):
 
 
 # The largest take seconds to build; they are built at their own size in the nightly run.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.nightly] if n in ("inception_v3", "inception_v3_gru", "efficientnet_b2_gru") else [])
-                                  for n in registry.names() if n != "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=[pytest.mark.nightly] if n in ("inception_v3", "inception_v3_gru", "efficientnet_b2_gru") else []
+        )
+        for n in registry.names()
+        if n != "efficientnet_lite0"
+    ],
+)
 def test_parameter_count(name):
     assert registry.build(name).count_params() == registry.module(name).PARAMETERS
 
@@ -58,7 +76,7 @@ def test_overfits_and_survives_saving(name, tmp_path):
     keras.utils.set_random_seed(3)
     model = small(name, dropout=0.0)
     x = inputs_of(model, 8 if len(model.inputs) > 1 else 32)
-    if name == "landmark_gru":                     # random points have a random eye distance; give every face the same one
+    if name == "landmark_gru":  # random points have a random eye distance; give every face the same one
         x[0][:, :, 0], x[0][:, :, 1] = (60.0, 80.0), (120.0, 80.0)
     y = (np.arange(len(x[0])) % 2).astype("float32")[:, None]
     for layer in weights.leaf_layers(model):
@@ -76,8 +94,10 @@ def test_overfits_and_survives_saving(name, tmp_path):
     files = ["m.keras"] + ["m.h5"] * (len(x) == 1)
     for file in files:
         plain.save(tmp_path / file)
-        np.testing.assert_allclose(keras.models.load_model(tmp_path / file).predict(fed(x), verbose=0), expected, atol=1e-6)
-    if len(x) == 2:                                # what stands where the mask is 0 changes nothing
+        np.testing.assert_allclose(
+            keras.models.load_model(tmp_path / file).predict(fed(x), verbose=0), expected, atol=1e-6
+        )
+    if len(x) == 2:  # what stands where the mask is 0 changes nothing
         hidden = x[0].copy()
         hidden[x[1] == 0] = 7.0
         np.testing.assert_allclose(model.predict([hidden, x[1]], verbose=0), expected, atol=1e-5)
@@ -100,13 +120,19 @@ def test_another_classifier_starts_anew(tmp_path):
     source.save(tmp_path / "m.keras")
     report = weights.load_into(target, tmp_path / "m.keras")
     assert report.left == ["dense_1"] and "new: dense_1" in str(report)
-    np.testing.assert_array_equal(source.get_layer("conv2d_3").get_weights()[0], target.get_layer("conv2d_3").get_weights()[0])
+    np.testing.assert_array_equal(
+        source.get_layer("conv2d_3").get_weights()[0], target.get_layer("conv2d_3").get_weights()[0]
+    )
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda p: None, "no such weights file"), (lambda p: p.write_bytes(b"nonsense"), "not a weights file"),
-    (lambda p: small("cnn_lstm").save(p), "not of the architecture"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: None, "no such weights file"),
+        (lambda p: p.write_bytes(b"nonsense"), "not a weights file"),
+        (lambda p: small("cnn_lstm").save(p), "not of the architecture"),
+    ],
+)
 def test_bad_weights_are_named(tmp_path, make, message):
     make(tmp_path / "m.keras")
     with pytest.raises(UserError, match=message):
@@ -114,9 +140,12 @@ def test_bad_weights_are_named(tmp_path, make, message):
 
 
 def test_unknown_names_and_weights():
-    for call, message in ((lambda: registry.build("vgg"), "no model named"), (lambda: registry.build("mesonet", weights="imagenet"), "no imagenet weights"),
-                          (lambda: registry.build("inception_v3", input_size=32), "at least 75"),
-                          (lambda: registry.build("inception_v3_gru", features="cnn_lstm"), "not a frame model")):
+    for call, message in (
+        (lambda: registry.build("vgg"), "no model named"),
+        (lambda: registry.build("mesonet", weights="imagenet"), "no imagenet weights"),
+        (lambda: registry.build("inception_v3", input_size=32), "at least 75"),
+        (lambda: registry.build("inception_v3_gru", features="cnn_lstm"), "not a frame model"),
+    ):
         with pytest.raises(UserError, match=message):
             call()
 
@@ -128,7 +157,9 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     from deepfake_detection.training import train
 
     def offline(*args, **kwargs):
-        raise Exception("URL fetch failure on https://somewhere/efficientnetb0_notop.h5: None -- [Errno -2] Name or service not known")
+        raise Exception(
+            "URL fetch failure on https://somewhere/efficientnetb0_notop.h5: None -- [Errno -2] Name or service not known"
+        )
 
     monkeypatch.setattr(keras.src.applications.efficientnet.file_utils, "get_file", offline)
     with pytest.raises(weights.WeightsUnavailable, match="Name or service not known"):
@@ -143,7 +174,9 @@ def test_efficientnet_scales_as_its_imagenet_weights_expect():
     import keras
 
     model = registry.build("efficientnet_b0", input_size=32)
-    scaling = keras.Model(model.input, next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).output)
+    scaling = keras.Model(
+        model.input, next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).output
+    )
     x = np.full((1, 32, 32, 3), (0.0, 128.0, 255.0), "float32")
     expected = (np.array([0, 128, 255]) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(scaling(x)[0, 0, 0], expected, rtol=1e-4)
@@ -154,11 +187,21 @@ def test_resnet_sees_bgr_minus_the_mean():
 
     model = registry.build("resnet50", input_size=32)
     x = np.full((1, 32, 32, 3), (10.0, 20.0, 30.0), "float32")
-    np.testing.assert_allclose(keras.Model(model.input, model.get_layer("scale").output)(x)[0, 5, 5], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-5)
+    np.testing.assert_allclose(
+        keras.Model(model.input, model.get_layer("scale").output)(x)[0, 5, 5],
+        [30 - 103.939, 20 - 116.779, 10 - 123.68],
+        rtol=1e-5,
+    )
 
 
-@pytest.mark.parametrize("name, file", [("mesonet", "Meso4_DF"), ("meso_inception", "MesoInception_F2F")] + [
-    pytest.param(*other, marks=pytest.mark.nightly) for other in (("mesonet", "Meso4_F2F"), ("meso_inception", "MesoInception_DF"))])
+@pytest.mark.parametrize(
+    "name, file",
+    [("mesonet", "Meso4_DF"), ("meso_inception", "MesoInception_F2F")]
+    + [
+        pytest.param(*other, marks=pytest.mark.nightly)
+        for other in (("mesonet", "Meso4_F2F"), ("meso_inception", "MesoInception_DF"))
+    ],
+)
 def test_published_mesonet_weights_give_p_real(shared, name, file):
     """Measured: .732, .704, .676, .706. Below .5 polarity, colour order or scaling would be wrong."""
     from deepfake_detection.metrics import auc

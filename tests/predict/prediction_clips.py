@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 200, 10, 24
-REAL_TINT, FAKE_TINT = (0.6, 0.9, 1.25), (1.35, 0.9, 0.55)      # factors of blue, green, red
+REAL_TINT, FAKE_TINT = (0.6, 0.9, 1.25), (1.35, 0.9, 0.55)  # factors of blue, green, red
 
 
 def portrait() -> np.ndarray:
@@ -31,7 +31,7 @@ def write(path: Path, people: list[tuple[int, tuple]], frames: int = FRAMES) -> 
         frame = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
         for x, tint in people:
             at = x + number // 4
-            frame[30:170, at:at + 120] = tinted(face, tint)
+            frame[30:170, at : at + 120] = tinted(face, tint)
         writer.write(frame)
     writer.release()
     return path
@@ -40,8 +40,12 @@ def write(path: Path, people: list[tuple[int, tuple]], frames: int = FRAMES) -> 
 def make_all(folder: Path) -> dict[str, Path]:
     """real, fake, two (left person REAL, right person FAKE), no_face, broken, cut."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"real": write(folder / "real.mp4", [(100, REAL_TINT)]), "fake": write(folder / "fake.mp4", [(100, FAKE_TINT)]),
-            "two": write(folder / "two.mp4", [(20, REAL_TINT), (170, FAKE_TINT)]), "no_face": write(folder / "no_face.mp4", [])}
+    made = {
+        "real": write(folder / "real.mp4", [(100, REAL_TINT)]),
+        "fake": write(folder / "fake.mp4", [(100, FAKE_TINT)]),
+        "two": write(folder / "two.mp4", [(20, REAL_TINT), (170, FAKE_TINT)]),
+        "no_face": write(folder / "no_face.mp4", []),
+    }
     broken = folder / "broken.mp4"
     broken.write_bytes(b"\x00\x00\x00\x18ftypmp42" + hashlib.sha256(b"x").digest() * 40)
     return {**made, "broken": broken}

@@ -17,11 +17,12 @@ def face_with_patch(top, left, side=18):
     """A smooth face with one patch of fine traces, and a score that looks at the traces in that place and at nothing else."""
     random = np.random.default_rng(1)
     face = np.full((SIZE, SIZE, 3), 120, np.uint8) + random.integers(0, 30, (SIZE, SIZE, 1)).astype(np.uint8)
-    face[top:top + side, left:left + side] = random.integers(0, 255, (side, side, 1))
+    face[top : top + side, left : left + side] = random.integers(0, 255, (side, side, 1))
 
     def score(faces, sign=1):
-        traces = np.array([f[top:top + side, left:left + side].std() for f in faces])
+        traces = np.array([f[top : top + side, left : left + side].std() for f in faces])
         return 1 / (1 + np.exp(sign * (traces - 45) / 8))
+
     return face, score
 
 
@@ -64,10 +65,20 @@ def test_a_map_that_has_nothing_of_the_sign_marks_no_place(sign, word):
     assert (np.ptp(drawn, axis=2).max() > 40) == (word == "confirmed")
 
 
-@pytest.mark.parametrize("word, sign, said, not_said", [
-    ("confirmed", "FAKE", "When the orange part is blurred, the fake probability falls from 92 % to 41 %", "no map"),
-    ("confirmed", "REAL", "When the blue part is blurred", "orange"),
-    ("unconfirmed", "FAKE", "so no map is drawn", "orange"), ("nothing", "REAL", "No single part of this face speaks for REAL", "blue")])
+@pytest.mark.parametrize(
+    "word, sign, said, not_said",
+    [
+        (
+            "confirmed",
+            "FAKE",
+            "When the orange part is blurred, the fake probability falls from 92 % to 41 %",
+            "no map",
+        ),
+        ("confirmed", "REAL", "When the blue part is blurred", "orange"),
+        ("unconfirmed", "FAKE", "so no map is drawn", "orange"),
+        ("nothing", "REAL", "No single part of this face speaks for REAL", "blue"),
+    ],
+)
 def test_the_check_in_words(word, sign, said, not_said):
     head, sentence = html.checked({"p_fake": 0.92, "marked": 0.41, "elsewhere": 0.88, "sign": sign, "word": word})
     sentence = sentence.replace("\u00a0", " ")
@@ -89,15 +100,27 @@ def test_the_report_names_the_file_and_nothing_of_this_machine(detector, clips, 
     assert "320 × 200 px" in page and "mpeg4" in page and "bit/s" in page
     # One numbering: the ids of the JSON are the numbers of the names.
     for person in data["people"]:
-        assert f"Person {person['id'][1:]}" in page and re.search(rf'alt="A frame of the video[^"]*Person {person["id"][1:]}', page)
+        assert f"Person {person['id'][1:]}" in page and re.search(
+            rf'alt="A frame of the video[^"]*Person {person["id"][1:]}', page
+        )
 
 
 def test_suspicious_stretches_and_zones():
-    faces = [{"time_s": float(t), "p_real": p, "votes": v} for t, (p, v) in enumerate([(0.1, True), (0.2, True), (0.9, True), (0.1, True), (0.5, True), (0.1, False), (0.2, True), (0.1, True)])]
+    faces = [
+        {"time_s": float(t), "p_real": p, "votes": v}
+        for t, (p, v) in enumerate(
+            [(0.1, True), (0.2, True), (0.9, True), (0.1, True), (0.5, True), (0.1, False), (0.2, True), (0.1, True)]
+        )
+    ]
     bounds = {"fake_below": 0.3, "real_above": 0.7}
     assert html.stretches(faces, bounds) == [(0.0, 1.0), (6.0, 7.0)]
     plot = html.timeline(faces, 8.0, bounds, "over time")
-    assert plot.count('class="stretch"') == 2 and plot.count("dot fake") == 5 and plot.count("dot no-face") == 1 and plot.count("not counted") == 1
+    assert (
+        plot.count('class="stretch"') == 2
+        and plot.count("dot fake") == 5
+        and plot.count("dot no-face") == 1
+        and plot.count("not counted") == 1
+    )
     assert "dot fake" not in html.timeline(faces, 8.0, bounds, "over time", decided=False)
     assert "30 %" in html.zone_names(bounds) and "70 %" in html.zone_names(bounds)
 
@@ -106,7 +129,7 @@ def test_lime_agrees():
     pytest.importorskip("lime", reason="--explain lime needs the LIME package")
     face = np.full((SIZE, SIZE, 3), 120, np.uint8)
     face[:, 32:] = 170
-    face[8:32:2, 40:60] = face[9:32:4, 40:60] = 140         # fine stripes, which a superpixel's mean colour wipes out
+    face[8:32:2, 40:60] = face[9:32:4, 40:60] = 140  # fine stripes, which a superpixel's mean colour wipes out
     score = lambda faces: np.array([1 / (1 + np.exp(f[8:32, 40:60].std() - 5)) for f in faces])
     assert score([face])[0] < 0.1
     values = explain.lime(face, score, samples=200)
@@ -121,8 +144,8 @@ def test_gradcam_of_a_keras_model(tmp_path, detector):
     out = keras.layers.Dense(1, activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(features))
     model = keras.Model(inputs, out)
     kernel = np.zeros((4, 4, 3, 2), np.float32)
-    kernel[:, :, 2, 0] = 1 / 4000          # blue
-    kernel[:, :, 0, 1] = 1 / 4000          # red
+    kernel[:, :, 2, 0] = 1 / 4000  # blue
+    kernel[:, :, 0, 1] = 1 / 4000  # red
     model.layers[1].set_weights([kernel])
     model.layers[-1].set_weights([np.float32([[-8.0], [8.0]]), np.zeros(1, np.float32)])
     model.save(tmp_path / "detector.keras")
@@ -156,14 +179,28 @@ def test_the_page_is_one_file_that_loads_and_runs_nothing(report):
     # The stated hash is that of the style in the page: else a browser would show it bare.
     import base64
     import hashlib
+
     style = re.search(r"<style>(.*?)</style>", page, re.S)[1]
     assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in html.policy()
 
 
 def test_the_page_says_what_was_found(report, detector):
     page, data = report
-    assert page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 + 6       # each person, each face, and the frame
-    for words in ("FAKE", "Person 1", "Person 2", "Fake probability", "not a proof", detector.model, "SHA-256", data["file"]["sha256"], "prefers-color-scheme:dark", "@media print"):
+    assert (
+        page.count('<svg class="plot"') == 2 and page.count("data:image/jpeg") >= 2 + 6
+    )  # each person, each face, and the frame
+    for words in (
+        "FAKE",
+        "Person 1",
+        "Person 2",
+        "Fake probability",
+        "not a proof",
+        detector.model,
+        "SHA-256",
+        data["file"]["sha256"],
+        "prefers-color-scheme:dark",
+        "@media print",
+    ):
         assert words in page, words
     # The one who decides comes first; that another person looks altered makes UNSURE of a REAL.
     assert [p["verdict"] for p in data["people"]] == ["REAL", "FAKE"] and data["verdict"] == "UNSURE"
@@ -198,13 +235,18 @@ def test_probability_at_another_share_of_fakes(p, prior, expected):
     assert html.at_prior(p, prior) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("value, text", [(0, "under 1 %"), (0.004, "under 1 %"), (0.934, "93 %"), (0.995, "over 99 %"), (1, "over 99 %")])
+@pytest.mark.parametrize(
+    "value, text", [(0, "under 1 %"), (0.004, "under 1 %"), (0.934, "93 %"), (0.995, "over 99 %"), (1, "over 99 %")]
+)
 def test_percent_never_claims_certainty(value, text):
     assert html.percent(value).replace("\u00a0", " ") == text
 
 
 def test_a_span_whose_ends_read_the_same_is_one_number():
-    assert html.span((0.998, 0.999)) == html.percent(0.999) and html.span((0.841, 0.907)).replace("\u00a0", " ") == "84 % to 91 %"
+    assert (
+        html.span((0.998, 0.999)) == html.percent(0.999)
+        and html.span((0.841, 0.907)).replace("\u00a0", " ") == "84 % to 91 %"
+    )
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00.0"), (9.96, "0:09.9"), (75.25, "1:15.2"), (3599.9, "59:59.9")])

@@ -11,31 +11,80 @@ THRESHOLDS = Thresholds(0.32, 0.70)
 
 def faces(p_real, person="p1", *, side=100, fault="", start=0, gap_s=0.375):
     """A person's faces, one a frame from frame `start`."""
-    return [FaceScore(person=person, frame=start + i, index=10 * (start + i), time_s=gap_s * (start + i), p_real=p, box=(0, 0, side, side),
-                      confidence=0.9, quality={"size_px": float(side)}, votes=not fault, reason=fault, fault=fault) for i, p in enumerate(p_real)]
+    return [
+        FaceScore(
+            person=person,
+            frame=start + i,
+            index=10 * (start + i),
+            time_s=gap_s * (start + i),
+            p_real=p,
+            box=(0, 0, side, side),
+            confidence=0.9,
+            quality={"size_px": float(side)},
+            votes=not fault,
+            reason=fault,
+            fault=fault,
+        )
+        for i, p in enumerate(p_real)
+    ]
 
 
 def judged(*parts, frames=32):
-    return judge(sorted((f for part in parts for f in part), key=lambda f: f.frame), THRESHOLDS, Decision(), "mean", frames=frames)
+    return judge(
+        sorted((f for part in parts for f in part), key=lambda f: f.frame),
+        THRESHOLDS,
+        Decision(),
+        "mean",
+        frames=frames,
+    )
 
 
-@pytest.mark.parametrize("parts, verdict, words", [
-    pytest.param([faces([0.9] * 32)], "REAL", "", id="untouched"),
-    pytest.param([faces([0.1] * 32)], "FAKE", "", id="altered"),
-    pytest.param([faces([0.5] * 32)], "UNSURE", "between 30 and 68 %", id="neither"),
-    pytest.param([faces([0.9] * 32), faces([0.05] * 32, "p2", side=60)], "UNSURE", "another person looks altered (p2)", id="small-fake-beside-real"),
-    pytest.param([faces([0.9] * 32, side=60), faces([0.05] * 32, "p2")], "FAKE", "", id="large-fake-beside-real"),
-    pytest.param([faces([0.9] * 32), faces([0.2], "p2", side=60)], "REAL", "", id="a-passer-by-decides-nothing"),
-    pytest.param([faces([0.9] * 32), faces([0.01] * 32, "p2", side=300, fault="side")], "REAL", "", id="a-profile-decides-nothing"),
-    pytest.param([faces([0.05] * 32, side=28, fault="small")], "UNSURE", "too small (28 px)", id="too-small"),
-    pytest.param([faces([0.05] * 32, fault="dark")], "UNSURE", "too dark", id="too-dark"),
-    pytest.param([faces([0.05] * 20, fault="side"), faces([0.05] * 12, fault="small", side=30, start=20)], "UNSURE",
-                 "seen from the side, too small (30 px)", id="two-reasons"),
-    pytest.param([faces([0.05] * 28, fault="cut"), faces([0.05] * 4, start=28)], "UNSURE", "half outside", id="too-few-vote"),
-    pytest.param([faces([0.9] * 14 + [0.05] * 2 + [0.9] * 16)], "UNSURE", "a stretch of 0.8 s looks altered", id="stretch-of-one-person"),
-    pytest.param([faces([0.9] * 14), faces([0.05] * 3, "p2", start=14), faces([0.9] * 15, start=17)], "UNSURE", "looks altered", id="stretch-of-another"),
-    pytest.param([faces([0.9] * 14 + [0.05] + [0.9] * 17)], "REAL", "", id="one-frame-is-noise"),
-])
+@pytest.mark.parametrize(
+    "parts, verdict, words",
+    [
+        pytest.param([faces([0.9] * 32)], "REAL", "", id="untouched"),
+        pytest.param([faces([0.1] * 32)], "FAKE", "", id="altered"),
+        pytest.param([faces([0.5] * 32)], "UNSURE", "between 30 and 68 %", id="neither"),
+        pytest.param(
+            [faces([0.9] * 32), faces([0.05] * 32, "p2", side=60)],
+            "UNSURE",
+            "another person looks altered (p2)",
+            id="small-fake-beside-real",
+        ),
+        pytest.param([faces([0.9] * 32, side=60), faces([0.05] * 32, "p2")], "FAKE", "", id="large-fake-beside-real"),
+        pytest.param([faces([0.9] * 32), faces([0.2], "p2", side=60)], "REAL", "", id="a-passer-by-decides-nothing"),
+        pytest.param(
+            [faces([0.9] * 32), faces([0.01] * 32, "p2", side=300, fault="side")],
+            "REAL",
+            "",
+            id="a-profile-decides-nothing",
+        ),
+        pytest.param([faces([0.05] * 32, side=28, fault="small")], "UNSURE", "too small (28 px)", id="too-small"),
+        pytest.param([faces([0.05] * 32, fault="dark")], "UNSURE", "too dark", id="too-dark"),
+        pytest.param(
+            [faces([0.05] * 20, fault="side"), faces([0.05] * 12, fault="small", side=30, start=20)],
+            "UNSURE",
+            "seen from the side, too small (30 px)",
+            id="two-reasons",
+        ),
+        pytest.param(
+            [faces([0.05] * 28, fault="cut"), faces([0.05] * 4, start=28)], "UNSURE", "half outside", id="too-few-vote"
+        ),
+        pytest.param(
+            [faces([0.9] * 14 + [0.05] * 2 + [0.9] * 16)],
+            "UNSURE",
+            "a stretch of 0.8 s looks altered",
+            id="stretch-of-one-person",
+        ),
+        pytest.param(
+            [faces([0.9] * 14), faces([0.05] * 3, "p2", start=14), faces([0.9] * 15, start=17)],
+            "UNSURE",
+            "looks altered",
+            id="stretch-of-another",
+        ),
+        pytest.param([faces([0.9] * 14 + [0.05] + [0.9] * 17)], "REAL", "", id="one-frame-is-noise"),
+    ],
+)
 def test_verdict_and_reason(parts, verdict, words):
     got = judged(*parts)
     assert got.verdict == verdict and (words in got.reason if words else got.reason == "")
@@ -43,7 +92,11 @@ def test_verdict_and_reason(parts, verdict, words):
 
 def test_stretch_has_its_times():
     found = judged(faces([0.9] * 14 + [0.05] * 3 + [0.9] * 15)).stretches
-    assert len(found) == 1 and found[0].start_s == pytest.approx(14 * 0.375 - 0.1875) and found[0].end_s == pytest.approx(16 * 0.375 + 0.1875)
+    assert (
+        len(found) == 1
+        and found[0].start_s == pytest.approx(14 * 0.375 - 0.1875)
+        and found[0].end_s == pytest.approx(16 * 0.375 + 0.1875)
+    )
 
 
 def test_a_few_bad_pictures_are_nobody():

@@ -6,16 +6,37 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from deepfake_detection.prediction import many, pool
 from deepfake_detection.detector import messages
+from deepfake_detection.prediction import many, pool
 
-GOOD = {"video": "x", "verdict": "REAL", "p_real": 0.75, "p_fake": 0.25, "interval": [0.2, 0.3], "frames_decoded": 4, "frames_with_face": 4,
-        "people": [{"id": "p0", "p_real": 0.75, "verdict": "REAL", "first_s": 0.0, "last_s": 1.0, "frames": 4, "interval": None, "well_seen": True}],
-        "seconds": 1.5, "model": "m", "error": None, "note": ""}
+GOOD = {
+    "video": "x",
+    "verdict": "REAL",
+    "p_real": 0.75,
+    "p_fake": 0.25,
+    "interval": [0.2, 0.3],
+    "frames_decoded": 4,
+    "frames_with_face": 4,
+    "people": [
+        {
+            "id": "p0",
+            "p_real": 0.75,
+            "verdict": "REAL",
+            "first_s": 0.0,
+            "last_s": 1.0,
+            "frames": 4,
+            "interval": None,
+            "well_seen": True,
+        }
+    ],
+    "seconds": 1.5,
+    "model": "m",
+    "error": None,
+    "note": "",
+}
 
 #: A worker's program that is ready and then, asked for a video, does what a test says; `out` writes bytes, `good` is a whole answer.
 PROGRAM = """
@@ -33,11 +54,13 @@ for line in sys.stdin:
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
     """hostile(code, first=...): workers run `code` at a job; `first` before it, by default saying that they are ready."""
+
     def make(code, first='out(b\'{"ready": "m"}\\n\')'):
         program = tmp_path / "worker.py"
         program.write_text(PROGRAM % (json.dumps(GOOD), first, "\n".join("    " + line for line in code.splitlines())))
         monkeypatch.setattr(pool, "COMMAND", [sys.executable, str(program)])
         monkeypatch.setattr(pool, "END_S", 0.5)
+
     return make
 
 
@@ -55,7 +78,7 @@ def lacking(field):
 
 BAD = {
     "endless_line": "while True: out(b'x' * 65536)",
-    "endless_line_of_json": "out(b'{\"result\": {\"error\": \"')\nwhile True: out(b'a' * 65536)",
+    "endless_line_of_json": 'out(b\'{"result": {"error": "\')\nwhile True: out(b\'a\' * 65536)',
     "no_json": "out(b'hello\\n')",
     "empty_line": "out(b'\\n')",
     "no_utf8": "out(b'{\"share\": \\xff}\\n')",
@@ -63,25 +86,49 @@ BAD = {
     "deep": "out(b'[' * 100000 + b'\\n')",
     "deep_object": "out(b'{\"a\":' * 60 + b'1' + b'}' * 60 + b'\\n')",
     "digits": "out(b'{\"share\": ' + b'9' * 100000 + b', \"stage\": \"x\"}\\n')",
-    "list": "out(b'[]\\n')", "number": "out(b'3\\n')", "null": "out(b'null\\n')", "empty_object": "out(b'{}\\n')",
-    "nan": "out(good.replace(b'0.75', b'NaN'))", "infinity": "out(good.replace(b'0.75', b'1e999'))",
-    "share_beyond": "out(b'{\"share\": 7, \"stage\": \"x\"}\\n')", "share_text": "out(b'{\"share\": \"1\", \"stage\": \"x\"}\\n')",
-    "stage_number": "out(b'{\"share\": 0.5, \"stage\": 1}\\n')", "refused_late": "out(b'{\"refused\": {}}\\n')",
-    "result_list": "out(b'{\"result\": []}\\n')", "result_empty": "out(b'{\"result\": {}}\\n')",
-    "verdict_unknown": changed(verdict="PERHAPS"), "verdict_list": changed(verdict=["REAL"]), "p_beyond": changed(p_real=1.5), "p_text": changed(p_real="0.5"),
-    "p_true": changed(p_real=True), "real_without_p": changed(p_real=None, p_fake=None), "error_and_verdict": changed(error="x"),
-    "error_object": changed(error={"a": 1}, verdict=None), "neither": changed(verdict=None), "interval_of_3": changed(interval=[1, 2, 3]),
-    "interval_text": changed(interval="x"), "frames_negative": changed(frames_decoded=-1), "frames_float": changed(frames_with_face=1.5),
-    "people_none": changed(people=None), "people_numbers": changed(people=[1]), "person_without_id": changed(people=[{**GOOD["people"][0], "id": 3}]),
-    "note_list": changed(note=[]), "text_too_long": changed(note="x" * 100_000), "seconds_text": changed(seconds="1"),
-    "many": changed(people=[], extra=[0] * 50_000), **{f"lacks_{field}": lacking(field) for field in ("verdict", "p_real", "error", "people", "frames_decoded")},
+    "list": "out(b'[]\\n')",
+    "number": "out(b'3\\n')",
+    "null": "out(b'null\\n')",
+    "empty_object": "out(b'{}\\n')",
+    "nan": "out(good.replace(b'0.75', b'NaN'))",
+    "infinity": "out(good.replace(b'0.75', b'1e999'))",
+    "share_beyond": 'out(b\'{"share": 7, "stage": "x"}\\n\')',
+    "share_text": 'out(b\'{"share": "1", "stage": "x"}\\n\')',
+    "stage_number": 'out(b\'{"share": 0.5, "stage": 1}\\n\')',
+    "refused_late": "out(b'{\"refused\": {}}\\n')",
+    "result_list": "out(b'{\"result\": []}\\n')",
+    "result_empty": "out(b'{\"result\": {}}\\n')",
+    "verdict_unknown": changed(verdict="PERHAPS"),
+    "verdict_list": changed(verdict=["REAL"]),
+    "p_beyond": changed(p_real=1.5),
+    "p_text": changed(p_real="0.5"),
+    "p_true": changed(p_real=True),
+    "real_without_p": changed(p_real=None, p_fake=None),
+    "error_and_verdict": changed(error="x"),
+    "error_object": changed(error={"a": 1}, verdict=None),
+    "neither": changed(verdict=None),
+    "interval_of_3": changed(interval=[1, 2, 3]),
+    "interval_text": changed(interval="x"),
+    "frames_negative": changed(frames_decoded=-1),
+    "frames_float": changed(frames_with_face=1.5),
+    "people_none": changed(people=None),
+    "people_numbers": changed(people=[1]),
+    "person_without_id": changed(people=[{**GOOD["people"][0], "id": 3}]),
+    "note_list": changed(note=[]),
+    "text_too_long": changed(note="x" * 100_000),
+    "seconds_text": changed(seconds="1"),
+    "many": changed(people=[], extra=[0] * 50_000),
+    **{f"lacks_{field}": lacking(field) for field in ("verdict", "p_real", "error", "people", "frames_decoded")},
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_answer_costs_one_row(kind, hostile):
     """The next video has a fresh worker, and the one who reads took no memory for it."""
-    hostile(f"if job['name'] == 'good':\n    out(good)\nelse:\n" + "\n".join("    " + line for line in BAD[kind].splitlines()))
+    hostile(
+        f"if job['name'] == 'good':\n    out(good)\nelse:\n"
+        + "\n".join("    " + line for line in BAD[kind].splitlines())
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     results = dict(many.results_of(jobs("bad", "good"), {}, 1, time_limit_s=60))
     assert "no answer" in results[0]["error"] and results[0]["error"].isprintable() and results[0]["video"] == "bad"
@@ -89,34 +136,60 @@ def test_what_is_no_answer_costs_one_row(kind, hostile):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
-@pytest.mark.parametrize("first", ["out(b'x' * (5 << 20))", "out(b'{}\\n')", "out(b'{\"refused\": []}\\n')", "out(b'{\"ready\": 1}\\n')", "out(b'\\n')"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "out(b'x' * (5 << 20))",
+        "out(b'{}\\n')",
+        "out(b'{\"refused\": []}\\n')",
+        "out(b'{\"ready\": 1}\\n')",
+        "out(b'\\n')",
+    ],
+)
 def test_what_is_no_word_on_being_ready_is_the_same(first, hostile):
     hostile("out(good)", first)
-    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
-@pytest.mark.parametrize("code", ["time.sleep(600)", "out(b'half a line')\ntime.sleep(600)", "while True: out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); time.sleep(0.01)",
-                                  "while True: out(b'x'); time.sleep(0.05)"], ids=["silent", "half", "chatty", "drip"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "time.sleep(600)",
+        "out(b'half a line')\ntime.sleep(600)",
+        'while True: out(b\'{"share": 0.5, "stage": "x"}\\n\'); time.sleep(0.01)',
+        "while True: out(b'x'); time.sleep(0.05)",
+    ],
+    ids=["silent", "half", "chatty", "drip"],
+)
 def test_no_worker_is_waited_for_beyond_its_time(code, hostile):
     hostile(code)
-    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=1)
+    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=1)
     assert "took longer than 1 s" in result["error"]
 
 
-@pytest.mark.parametrize("code, words", [
-    ("os._exit(3)", "exit code 3"), ("os.abort()", "SIGABRT"), ("os.close(1); time.sleep(600)", "SIGKILL"),
-    ("out(b'half'); os._exit(4)", "exit code 4"),
-    # What it started holds its pipe: the end of the worker counts, not the end of the pipe.
-    ("subprocess.Popen(['sleep', '30'], start_new_session=True); os._exit(5)", "exit code 5")], ids=["exit", "abort", "closes", "half", "daemon"])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("os._exit(3)", "exit code 3"),
+        ("os.abort()", "SIGABRT"),
+        ("os.close(1); time.sleep(600)", "SIGKILL"),
+        ("out(b'half'); os._exit(4)", "exit code 4"),
+        # What it started holds its pipe: the end of the worker counts, not the end of the pipe.
+        ("subprocess.Popen(['sleep', '30'], start_new_session=True); os._exit(5)", "exit code 5"),
+    ],
+    ids=["exit", "abort", "closes", "half", "daemon"],
+)
 def test_an_end_is_an_end(code, words, hostile):
     hostile(code)
-    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=120)
+    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=120)
     assert words in result["error"]
 
 
 def test_a_verdict_may_come_before_its_report(hostile):
-    hostile("out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); out(good.replace(b'result', b'early').replace(b'0.75', b'0.5')); out(good)")
+    hostile(
+        "out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); out(good.replace(b'result', b'early').replace(b'0.75', b'0.5')); out(good)"
+    )
     worker, seen = pool.Worker({}, time_limit_s=60), []
     try:
         assert worker.run(jobs("a")[0], early=seen.append)["p_real"] == 0.75
@@ -125,22 +198,24 @@ def test_a_verdict_may_come_before_its_report(hostile):
         worker.stop()
 
 
-@pytest.mark.parametrize("early", [[], 1, None, {}, {**GOOD, "verdict": "PERHAPS"}], ids=["list", "number", "null", "empty", "no verdict"])
+@pytest.mark.parametrize(
+    "early", [[], 1, None, {}, {**GOOD, "verdict": "PERHAPS"}], ids=["list", "number", "null", "empty", "no verdict"]
+)
 def test_an_early_verdict_is_looked_at_too(early, hostile):
     hostile(f"out({(json.dumps({'early': early}) + chr(10)).encode()!r}); out(good)")
-    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
 def test_a_worker_that_starts_and_says_nothing_is_given_up(hostile, monkeypatch):
     monkeypatch.setattr(pool, "START_S", 1.0)
     hostile("out(good)", "time.sleep(600)")
-    (_, result), = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "took too long to start" in result["error"]
 
 
 def test_a_worker_that_does_not_read_does_not_stop_us(hostile):
-    hostile("pass", "out(b'{\"ready\": \"m\"}\\n' + good * 3); time.sleep(600)")
+    hostile("pass", 'out(b\'{"ready": "m"}\\n\' + good * 3); time.sleep(600)')
     worker = pool.Worker({}, time_limit_s=1)
     try:
         with pytest.raises(pool.Died, match="took longer"):
@@ -151,7 +226,7 @@ def test_a_worker_that_does_not_read_does_not_stop_us(hostile):
 
 def test_what_cannot_be_printed_comes_as_escapes_and_the_name_is_ours(hostile):
     hostile(changed(video="/etc/passwd", note="\x1b[2J\ud800 \u202e", model="a\nb"))
-    (_, result), = many.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
+    ((_, result),) = many.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
     assert result["video"] == "mine.mp4" and result["note"] == "\\x1b[2J\\ud800 \\u202e" and result["model"] == "a\\nb"
 
 
@@ -171,7 +246,11 @@ def test_a_worker_that_cannot_start_is_a_row_and_an_end(hostile, monkeypatch, er
     monkeypatch.setattr(pool.subprocess, "Popen", popen)
     monkeypatch.setattr(pool, "START_PAUSE_S", 0.01)
     results = dict(many.results_of(jobs("a", "b", "c"), {}, 1, time_limit_s=60))
-    assert [("cannot" in r["error"] or "can be started" in r["error"]) for _, r in sorted(results.items())] == [not good, True, True]
+    assert [("cannot" in r["error"] or "can be started" in r["error"]) for _, r in sorted(results.items())] == [
+        not good,
+        True,
+        True,
+    ]
 
 
 def test_a_thread_that_cannot_start_leaves_the_work_to_the_others(hostile, monkeypatch):
@@ -197,9 +276,11 @@ def test_a_bug_in_the_reader_is_raised_and_not_waited_for(hostile, monkeypatch):
 
 def test_workers_of_predict_have_the_limits_of_the_page(hostile):
     """The limits are in the worker's argument, and the worker's own code sets them."""
-    hostile("limits = json.loads(sys.argv[1])['limits']\n"
-            + "out(json.dumps({'result': {**json.loads(good)['result'], 'limits': limits}}).encode() + b'\\n')")
-    (_, result), = many.results_of(jobs("a"), {"threads": 3}, 1)
+    hostile(
+        "limits = json.loads(sys.argv[1])['limits']\n"
+        + "out(json.dumps({'result': {**json.loads(good)['result'], 'limits': limits}}).encode() + b'\\n')"
+    )
+    ((_, result),) = many.results_of(jobs("a"), {"threads": 3}, 1)
     assert result["limits"] == pool.limits_of(many.TIME_LIMIT_S, threads=3)
     assert result["limits"]["memory_bytes"] == pool.MEMORY_BYTES + 2 * pool.THREAD_BYTES
 
@@ -210,7 +291,9 @@ def test_a_worker_of_predict_cannot_take_more_memory(tiny_model, clips, monkeypa
     try:
         worker.wait_ready()
         of = lambda: {line[:26].strip(): line[26:].split()[:2] for line in open(f"/proc/{worker.pid}/limits")}
-        assert of()["Max address space"][0] == str(pool.MEMORY_BYTES) and of()["Max open files"][0] == str(pool.OPEN_FILES)
+        assert of()["Max address space"][0] == str(pool.MEMORY_BYTES) and of()["Max open files"][0] == str(
+            pool.OPEN_FILES
+        )
         assert of()["Max file size"][0] == str(pool.FILE_BYTES) and of()["Max core file size"] == ["0", "0"]
         for name in "ab":
             assert worker.run({"video": str(clips["real"]), "name": name, "report": None})["verdict"] == "REAL"

@@ -16,14 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from deepfake_detection.prediction import many
 from deepfake_detection.errors import UserError
+from deepfake_detection.prediction import many
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def predict(*arguments, cwd=None):
-    return subprocess.run([sys.executable, str(PROJECT / "predict.py"), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "predict.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,12 @@ def folder(tmp_path_factory, clips):
     """All kinds in one folder, some below, with names that are hard on tables."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "below").mkdir()
-    for name, target in (("real", "=1+1.mp4"), ("fake", "below/fa,ke \"x\".mp4"), ("no_face", "nobody.mp4"), ("broken", "broken.mp4")):
+    for name, target in (
+        ("real", "=1+1.mp4"),
+        ("fake", 'below/fa,ke "x".mp4'),
+        ("no_face", "nobody.mp4"),
+        ("broken", "broken.mp4"),
+    ):
         shutil.copy(clips[name], folder / target)
     (folder / "notes.txt").write_text("no video")
     (folder / ".hidden.mp4").write_text("not seen")
@@ -42,7 +53,21 @@ def folder(tmp_path_factory, clips):
 def run(folder, tiny_model, tmp_path_factory):
     """One run over the folder with every output."""
     out = tmp_path_factory.mktemp("out")
-    done = predict(folder, "--model", tiny_model, "--frames", 4, "--workers", 2, "--json", out / "v.json", "--csv", out / "v.csv", "--report", out / "reports")
+    done = predict(
+        folder,
+        "--model",
+        tiny_model,
+        "--frames",
+        4,
+        "--workers",
+        2,
+        "--json",
+        out / "v.json",
+        "--csv",
+        out / "v.csv",
+        "--report",
+        out / "reports",
+    )
     return done, out
 
 
@@ -54,6 +79,7 @@ def rows_of(path):
 def without_reports(path) -> bytes:
     """The table as a run without --report leaves it."""
     import io
+
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, many.CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -65,7 +91,12 @@ def test_one_line_a_video_and_exit_code_1(run, folder):
     done, _ = run
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split("  ")[1] for line in lines] == ["REAL", "FAKE", "ERROR", "NO FACE"]        # =1+1, below/, broken, nobody
+    assert [line.split("  ")[1] for line in lines] == [
+        "REAL",
+        "FAKE",
+        "ERROR",
+        "NO FACE",
+    ]  # =1+1, below/, broken, nobody
     assert "fake probability 0." in lines[0] and "1 face" in lines[0] and "4 of 4 frames with a face" in lines[0]
     assert "Traceback" not in done.stderr
 
@@ -97,15 +128,36 @@ def test_the_index_has_a_row_for_every_video_and_loads_nothing(run):
     assert [page.count(f'data-verdict="{word}"') for word in ("REAL", "FAKE", "NO FACE", "ERROR")] == [1, 1, 1, 1]
     links = re.findall(r'href="([^"]+)"', page)
     assert len(links) == 3 and all((run[1] / "reports" / urllib.parse.unquote(link)).is_file() for link in links)
-    assert str(run[1]) not in page and "http:" not in page and "https:" not in page and "default-src 'none'" in page.replace("&#39;", "'")
+    assert (
+        str(run[1]) not in page
+        and "http:" not in page
+        and "https:" not in page
+        and "default-src 'none'" in page.replace("&#39;", "'")
+    )
     script = re.search(r"<script>(.*?)</script>", page, re.S)[1]
     assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in page.replace("&#43;", "+")
 
 
 def test_the_verdict_comes_before_the_explanation(clips, tiny_model, tmp_path):
     """Lines, rows and JSON of all videos are there when the first report is begun."""
-    command = [sys.executable, str(PROJECT / "predict.py"), str(clips["real"]), str(clips["fake"]), "--model", str(tiny_model), "--frames", "3", "--workers", "1",
-               "--report", str(tmp_path / "r"), "--csv", str(tmp_path / "v.csv"), "--json", str(tmp_path / "v.json")]
+    command = [
+        sys.executable,
+        str(PROJECT / "predict.py"),
+        str(clips["real"]),
+        str(clips["fake"]),
+        "--model",
+        str(tiny_model),
+        "--frames",
+        "3",
+        "--workers",
+        "1",
+        "--report",
+        str(tmp_path / "r"),
+        "--csv",
+        str(tmp_path / "v.csv"),
+        "--json",
+        str(tmp_path / "v.json"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         words = [process.stdout.readline().split("  ")[1] for _ in range(2)]
@@ -123,9 +175,16 @@ def test_a_report_that_cannot_be_made_costs_no_verdict(clips, tiny_model, tmp_pa
     target = tmp_path / ("r/real.html" if what == "report" else "r/real.mp4")
     target.mkdir(parents=True)
     (target / "in the way").write_text("")
-    done = predict(clips["real"], "--model", tiny_model, "--frames", 2, f"--{what}", tmp_path / "r", "--csv", tmp_path / "v.csv")
-    assert done.returncode == 1 and "REAL" in done.stdout and "could not be made" in done.stdout and "Traceback" not in done.stderr
-    row, = rows_of(tmp_path / "v.csv")
+    done = predict(
+        clips["real"], "--model", tiny_model, "--frames", 2, f"--{what}", tmp_path / "r", "--csv", tmp_path / "v.csv"
+    )
+    assert (
+        done.returncode == 1
+        and "REAL" in done.stdout
+        and "could not be made" in done.stdout
+        and "Traceback" not in done.stderr
+    )
+    (row,) = rows_of(tmp_path / "v.csv")
     assert row["verdict"] == "REAL" and not row["error"] and not row["report"]
 
 
@@ -135,9 +194,12 @@ def test_json_to_standard_output(clips, tiny_model):
     assert "REAL" in done.stderr and "ERROR" in done.stderr
 
 
-@pytest.mark.parametrize("target, word", [pytest.param("out.mp4", "h264", id="file"), pytest.param("folder", "h264", id="folder")])
+@pytest.mark.parametrize(
+    "target, word", [pytest.param("out.mp4", "h264", id="file"), pytest.param("folder", "h264", id="folder")]
+)
 def test_annotated_copy(clips, tiny_model, tmp_path, target, word):
     import av
+
     done = predict(clips["two"], "--model", tiny_model, "--frames", 4, "--annotate", tmp_path / target)
     assert done.returncode == 0, done.stderr
     made = tmp_path / target if target.endswith(".mp4") else tmp_path / target / "two.mp4"
@@ -147,21 +209,36 @@ def test_annotated_copy(clips, tiny_model, tmp_path, target, word):
         frames, originals = ([f.to_ndarray(format="rgb24") for f in c.decode(video=0)] for c in (out, source))
     assert len(frames) == len(originals) and frames[0].shape == originals[0].shape
     # The frame around the altered face (right) is orange, the other one's blue: read where the plain grey ground was.
-    import numpy as np
-    strongest = lambda x0, x1, c: max(int((f[20:170, x0:x1, c].astype(int) - f[20:170, x0:x1, 2 - c]).max()) for f in frames)
+    strongest = lambda x0, x1, c: max(
+        int((f[20:170, x0:x1, c].astype(int) - f[20:170, x0:x1, 2 - c]).max()) for f in frames
+    )
     assert strongest(160, 320, 0) > 90 and strongest(0, 160, 2) > 60
     assert not [p for p in made.parent.iterdir() if p != made]
 
 
 def test_annotated_copies_of_a_folder(folder, tiny_model, tmp_path):
     done = predict(folder, "--model", tiny_model, "--frames", 2, "--annotate", tmp_path / "a")
-    assert done.returncode == 1 and sorted(p.name for p in (tmp_path / "a").iterdir()) == ["_1+1.mp4", "fa_ke _x_.mp4", "nobody.mp4"]
+    assert done.returncode == 1 and sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "_1+1.mp4",
+        "fa_ke _x_.mp4",
+        "nobody.mp4",
+    ]
 
 
-@pytest.mark.parametrize("target, word", [("self", "never written to"), ("inside", "among the videos"), ("one.mp4", "name a folder"), ("out.avi", "not .avi")])
+@pytest.mark.parametrize(
+    "target, word",
+    [
+        ("self", "never written to"),
+        ("inside", "among the videos"),
+        ("one.mp4", "name a folder"),
+        ("out.avi", "not .avi"),
+    ],
+)
 def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, target, word):
     (tmp_path / "in").mkdir()
-    videos = [shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")] + ([shutil.copy(clips["fake"], tmp_path / "in" / "fake.mp4")] if target == "one.mp4" else [])
+    videos = [shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")] + (
+        [shutil.copy(clips["fake"], tmp_path / "in" / "fake.mp4")] if target == "one.mp4" else []
+    )
     before = {p: p.read_bytes() for p in (tmp_path / "in").iterdir()}
     path = {"self": videos[0], "inside": tmp_path / "in"}.get(target, tmp_path / target)
     done = predict(*([tmp_path / "in"] if target == "inside" else videos), "--model", tiny_model, "--annotate", path)
@@ -173,7 +250,7 @@ def test_resume_repairs_a_half_row_and_gives_the_same_bytes(run, folder, tiny_mo
     whole = without_reports(run[1] / "v.csv")
     lines = whole.splitlines(keepends=True)
     table = tmp_path / "v.csv"
-    table.write_bytes(b"".join(lines[:2]) + lines[2][:17])          # header, one row, and a row cut by a kill
+    table.write_bytes(b"".join(lines[:2]) + lines[2][:17])  # header, one row, and a row cut by a kill
     arguments = (folder, "--model", tiny_model, "--frames", 4, "--workers", 1, "--csv", table)
     done = predict(*arguments)
     assert table.read_bytes() == whole and "1 of 4 videos already in" in done.stdout
@@ -184,7 +261,19 @@ def test_resume_repairs_a_half_row_and_gives_the_same_bytes(run, folder, tiny_mo
 
 def test_killed_in_the_middle_goes_on(folder, run, tiny_model, tmp_path):
     table = tmp_path / "v.csv"
-    command = [sys.executable, str(PROJECT / "predict.py"), str(folder), "--model", str(tiny_model), "--frames", "4", "--workers", "1", "--csv", str(table)]
+    command = [
+        sys.executable,
+        str(PROJECT / "predict.py"),
+        str(folder),
+        "--model",
+        str(tiny_model),
+        "--frames",
+        "4",
+        "--workers",
+        "1",
+        "--csv",
+        str(table),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
@@ -195,9 +284,19 @@ def test_killed_in_the_middle_goes_on(folder, run, tiny_model, tmp_path):
     assert table.read_bytes() == without_reports(run[1] / "v.csv")
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (("x", "--csv", "-"), "standard output"), ((), "no video given"), (("nowhere.mp4",), "no such file"), (("--bogus", "x"), "unrecognized"), (("--fram", "3", "x"), "unrecognized"),
-    (("--frames", "0", "x"), "1 or more"), (("--url", "file:///etc/passwd"), "not an http"), (("--scale", "big", str(PROJECT / "predict.py")), "not a scale")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("x", "--csv", "-"), "standard output"),
+        ((), "no video given"),
+        (("nowhere.mp4",), "no such file"),
+        (("--bogus", "x"), "unrecognized"),
+        (("--fram", "3", "x"), "unrecognized"),
+        (("--frames", "0", "x"), "1 or more"),
+        (("--url", "file:///etc/passwd"), "not an http"),
+        (("--scale", "big", str(PROJECT / "predict.py")), "not a scale"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path):
     done = predict(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
@@ -205,12 +304,20 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path)
 
 def test_a_missing_model_is_one_line(clips, tmp_path):
     done = predict(clips["real"], "--model-dir", tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "hint:" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: ")
+        and "hint:" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_video_that_takes_too_long_costs_its_own_row_only(clips, tiny_model, monkeypatch):
     settings = {"model": str(tiny_model), "frames": 2}
-    jobs = [{"video": str(clips["real"]), "name": "a", "report": None}, {"video": str(clips["fake"]), "name": "b", "report": None}]
+    jobs = [
+        {"video": str(clips["real"]), "name": "a", "report": None},
+        {"video": str(clips["fake"]), "name": "b", "report": None},
+    ]
     results = dict(many.results_of(jobs, settings, 1, time_limit_s=0.001))
     assert all("took longer than 0.001 s" in r["error"] for r in results.values()) and len(results) == 2
 
@@ -218,6 +325,7 @@ def test_a_video_that_takes_too_long_costs_its_own_row_only(clips, tiny_model, m
 def test_a_worker_that_dies_costs_its_own_row_only(clips, tiny_model):
     """A decoder that crashes on a file must not take the others with it."""
     from deepfake_detection.prediction.pool import Died, Worker
+
     worker = Worker({"model": str(tiny_model), "frames": 2})
     job = {"video": str(clips["real"]), "name": "a", "report": None}
     try:
@@ -235,12 +343,17 @@ def test_a_worker_that_dies_costs_its_own_row_only(clips, tiny_model):
 
 def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model, monkeypatch):
     from deepfake_detection.video.sandbox import environment
+
     monkeypatch.setenv("DEEPFAKE_CALLBACK_SECRET", "s3cret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     assert "s3cret" not in environment().values()
-    code = ("import sys\nfrom deepfake_detection.prediction.pool import Worker\n"
-            f"w = Worker({{'model': {str(tiny_model)!r}}}); w.wait_ready(); print(w.pid, flush=True); sys.stdin.read()")
-    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    code = (
+        "import sys\nfrom deepfake_detection.prediction.pool import Worker\n"
+        f"w = Worker({{'model': {str(tiny_model)!r}}}); w.wait_ready(); print(w.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    )
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
@@ -258,18 +371,35 @@ def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model,
 
 
 def test_find_videos(tmp_path, folder):
-    assert [Path(v).name for v in many.find_videos([folder, folder / "broken.mp4"])] == ["=1+1.mp4", "fa,ke \"x\".mp4", "broken.mp4", "nobody.mp4"]
+    assert [Path(v).name for v in many.find_videos([folder, folder / "broken.mp4"])] == [
+        "=1+1.mp4",
+        'fa,ke "x".mp4',
+        "broken.mp4",
+        "nobody.mp4",
+    ]
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(UserError, match="no videos"):
         many.find_videos([tmp_path])
 
 
 def test_report_names_are_safe_and_distinct():
-    names = many.report_names(["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"])
-    assert len({n.lower() for n in names}) == 9 and "index" not in names and all(len(n.encode()) <= 200 for n in names) and all("/" not in n and not n.startswith(".") for n in names) and names[0] == "x" and names[1] == "b-x"
+    names = many.report_names(
+        ["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"]
+    )
+    assert (
+        len({n.lower() for n in names}) == 9
+        and "index" not in names
+        and all(len(n.encode()) <= 200 for n in names)
+        and all("/" not in n and not n.startswith(".") for n in names)
+        and names[0] == "x"
+        and names[1] == "b-x"
+    )
 
 
-@pytest.mark.parametrize("text, safe", [("a.mp4", "a.mp4"), ("=1+1.mp4", "./=1+1.mp4"), ("-x", "./-x"), ("@x", "./@x"), ("+x", "./+x"), ("", "")])
+@pytest.mark.parametrize(
+    "text, safe",
+    [("a.mp4", "a.mp4"), ("=1+1.mp4", "./=1+1.mp4"), ("-x", "./-x"), ("@x", "./@x"), ("+x", "./+x"), ("", "")],
+)
 def test_cells_are_no_formulas(text, safe):
     assert many.cell(text) == safe
 
@@ -290,18 +420,38 @@ def test_url_from_a_local_server(clips, tiny_model, tmp_path):
     import functools
     import http.server
     import threading
+
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(clips["fake"].parent))
     handler.log_message = lambda *a: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_port}"
-        done = predict("--url", f"{address}/fake.mp4", "--model", tiny_model, "--frames", 3, "--json", tmp_path / "v.json")
+        done = predict(
+            "--url", f"{address}/fake.mp4", "--model", tiny_model, "--frames", 3, "--json", tmp_path / "v.json"
+        )
         assert done.returncode == 0, done.stderr
-        assert json.loads((tmp_path / "v.json").read_text())[0]["verdict"] == "FAKE" and f"{address}/fake.mp4" in done.stdout
+        assert (
+            json.loads((tmp_path / "v.json").read_text())[0]["verdict"] == "FAKE"
+            and f"{address}/fake.mp4" in done.stdout
+        )
         # An address is taken where a file is, and one that cannot be had costs its own row only.
-        mixed = predict(f"{address}/fake.mp4?key=secret", f"{address}/none.mp4", clips["real"], "--model", tiny_model, "--frames", 3, "--report", tmp_path / "r")
-        assert [line.split("  ")[1] for line in mixed.stdout.splitlines()] == ["REAL", "FAKE", "ERROR"] and mixed.returncode == 1
+        mixed = predict(
+            f"{address}/fake.mp4?key=secret",
+            f"{address}/none.mp4",
+            clips["real"],
+            "--model",
+            tiny_model,
+            "--frames",
+            3,
+            "--report",
+            tmp_path / "r",
+        )
+        assert [line.split("  ")[1] for line in mixed.stdout.splitlines()] == [
+            "REAL",
+            "FAKE",
+            "ERROR",
+        ] and mixed.returncode == 1
         assert all("secret" not in p.read_text() for p in (tmp_path / "r").iterdir() if p.is_file())
         missing = predict("--url", f"{address}/none.mp4", "--model", tiny_model)
         assert missing.returncode == 2 and "cannot download" in missing.stderr and "Traceback" not in missing.stderr
@@ -313,18 +463,41 @@ def test_url_from_a_local_server(clips, tiny_model, tmp_path):
 def _row(path, video, error=""):
     """A table of one row, as an earlier run left it."""
     from deepfake_detection import files
-    result = {"video": str(video), "verdict": "REAL", "p_real": 0.9, "p_fake": 0.1, "interval": None, "frames_decoded": 4, "frames_with_face": 4,
-              "people": [], "model": "m", "error": error, "source": files.source_stamp(video)}
+
+    result = {
+        "video": str(video),
+        "verdict": "REAL",
+        "p_real": 0.9,
+        "p_fake": 0.1,
+        "interval": None,
+        "frames_decoded": 4,
+        "frames_with_face": 4,
+        "people": [],
+        "model": "m",
+        "error": error,
+        "source": files.source_stamp(video),
+    }
     table = many.CsvFile(path, "s")
     table.append(many.csv_row(result, "s"))
     table.finish([str(video)])
 
 
-@pytest.mark.parametrize("change, stands", [
-    pytest.param(lambda v: None, True, id="untouched"), pytest.param(lambda v: os.utime(v, (1, 1)), True, id="touched"),
-    pytest.param(lambda v: v.write_bytes(b"a fake of another size"), False, id="other size"),
-    pytest.param(lambda v: (lambda s: (v.write_bytes(b"x" * s.st_size), os.utime(v, ns=(s.st_atime_ns, s.st_mtime_ns))))(v.stat()), False, id="cp -p"),
-    pytest.param(lambda v: v.unlink(), False, id="gone")])
+@pytest.mark.parametrize(
+    "change, stands",
+    [
+        pytest.param(lambda v: None, True, id="untouched"),
+        pytest.param(lambda v: os.utime(v, (1, 1)), True, id="touched"),
+        pytest.param(lambda v: v.write_bytes(b"a fake of another size"), False, id="other size"),
+        pytest.param(
+            lambda v: (lambda s: (v.write_bytes(b"x" * s.st_size), os.utime(v, ns=(s.st_atime_ns, s.st_mtime_ns))))(
+                v.stat()
+            ),
+            False,
+            id="cp -p",
+        ),
+        pytest.param(lambda v: v.unlink(), False, id="gone"),
+    ],
+)
 def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
     video = tmp_path / "v.mp4"
     video.write_bytes(b"a video, as it were")

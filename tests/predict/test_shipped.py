@@ -10,6 +10,7 @@ def shipped(project):
     if not (project / "models" / "detector.onnx").is_file():
         pytest.skip("needs the shipped detector (models/)")
     from deepfake_detection import Detector
+
     return Detector(frames=8)
 
 
@@ -20,7 +21,9 @@ def test_the_altered_one_of_two_is_named(shipped, sample, side):
         pytest.skip("needs the embedded sample")
     got = shipped.predict(clip)
     assert len(got.people) == 2 and all(p.well_seen for p in got.people)
-    middle = {p.id: statistics.median(f.box[0] + f.box[2] / 2 for f in got.faces if f.person == p.id) for p in got.people}
+    middle = {
+        p.id: statistics.median(f.box[0] + f.box[2] / 2 for f in got.faces if f.person == p.id) for p in got.people
+    }
     most_fake, other = (p.id for p in sorted(got.people, key=lambda p: p.p_real))
     assert (middle[most_fake] < middle[other]) == (side == "left")
     assert got.verdict in ("FAKE", "UNSURE") and next(p for p in got.people if p.id == most_fake).verdict == "FAKE"

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import prediction_clips as clips_of
 import pytest
 from PIL import Image
 
-import prediction_clips as clips_of
-from deepfake_detection.prediction import many
 from deepfake_detection.detector import material, stills
 from deepfake_detection.errors import UserError
+from deepfake_detection.prediction import many
 
 
 def photo(tint) -> np.ndarray:
@@ -28,17 +28,25 @@ def saved(path, image, **options):
     return path
 
 
-@pytest.mark.parametrize("name, tint, verdict", [
-    pytest.param("a.jpg", clips_of.REAL_TINT, "REAL", id="jpeg"),
-    pytest.param("a.png", clips_of.FAKE_TINT, "FAKE", id="png"),
-    pytest.param("a.webp", clips_of.FAKE_TINT, "FAKE", id="webp"),
-    pytest.param("none.jpg", None, "NO FACE", id="no face"),
-])
+@pytest.mark.parametrize(
+    "name, tint, verdict",
+    [
+        pytest.param("a.jpg", clips_of.REAL_TINT, "REAL", id="jpeg"),
+        pytest.param("a.png", clips_of.FAKE_TINT, "FAKE", id="png"),
+        pytest.param("a.webp", clips_of.FAKE_TINT, "FAKE", id="webp"),
+        pytest.param("none.jpg", None, "NO FACE", id="no face"),
+    ],
+)
 def test_a_picture_is_judged_as_one_frame_and_says_so(tmp_path, detector, name, tint, verdict):
     path = saved(tmp_path / name, photo(tint) if tint else np.full((400, 480, 3), 120, np.uint8))
     result = detector.predict(path)
     assert result.verdict == verdict and result.frames_decoded == 1 and result.file["still"]
-    assert (result.file["width"], result.file["height"], result.file["bits_per_pixel"], result.duration_s) == (480, 400, None, 0)
+    assert (result.file["width"], result.file["height"], result.file["bits_per_pixel"], result.duration_s) == (
+        480,
+        400,
+        None,
+        0,
+    )
     assert stills.WARNING in result.warnings
     line = many.line_of(result.to_json())
     assert stills.WARNING in line and "1 frame with a face" in line
@@ -52,7 +60,9 @@ def test_the_content_tells_a_picture_not_the_name(tmp_path, detector):
 
 def test_a_small_face_in_a_picture_is_unsure(tmp_path, detector):
     small = np.full((400, 480, 3), 120, np.uint8)
-    small[100:142, 100:136] = cv2.resize(photo(clips_of.FAKE_TINT)[60:340, 120:360], (36, 42), interpolation=cv2.INTER_AREA)
+    small[100:142, 100:136] = cv2.resize(
+        photo(clips_of.FAKE_TINT)[60:340, 120:360], (36, 42), interpolation=cv2.INTER_AREA
+    )
     result = detector.predict(saved(tmp_path / "small.png", small))
     assert result.verdict in ("UNSURE", "NO FACE")
 
@@ -60,7 +70,7 @@ def test_a_small_face_in_a_picture_is_unsure(tmp_path, detector):
 def test_a_picture_that_lies_on_its_side_is_turned_up(tmp_path, detector):
     turned = Image.fromarray(np.rot90(photo(clips_of.REAL_TINT))[:, :, ::-1])
     exif = Image.Exif()
-    exif[0x0112] = 6            # "turn by 90 degrees clockwise to show"
+    exif[0x0112] = 6  # "turn by 90 degrees clockwise to show"
     turned.save(tmp_path / "phone.jpg", exif=exif)
     result = detector.predict(tmp_path / "phone.jpg")
     assert (result.file["width"], result.file["height"], result.verdict) == (480, 400, "REAL")
@@ -77,31 +87,38 @@ def _cut(kind):
     out = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)
     Image.fromarray(noise).save(out, format=kind)
-    return out.getvalue()[:len(out.getvalue()) // 2]
+    return out.getvalue()[: len(out.getvalue()) // 2]
 
 
 def _bomb(width, height):
     """A PNG whose header states a size that its data does not have."""
+
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize("data, words", [
-    pytest.param(lambda: b"\0\0\0\x18ftypheic" + b"\0" * 64, "HEIC or AVIF", id="heic"),
-    pytest.param(lambda: b"\0\0\0\x18ftypavif" + b"\0" * 64, "HEIC or AVIF", id="avif"),
-    pytest.param(lambda: b"II*\0" + b"\0" * 64, "TIFF", id="tiff"),
-    pytest.param(lambda: b"BM" + b"\0" * 64, "BMP", id="bmp"),
-    pytest.param(lambda: _bomb(8000, 8000), "8000 x 8000 pixels", id="too many pixels"),
-    pytest.param(lambda: _bomb(30_000, 30_000), "more than 33,177,600 pixels", id="far too many pixels"),
-    pytest.param(lambda: _cut("JPEG"), "cut off or damaged", id="cut jpeg"),
-    pytest.param(lambda: _cut("PNG"), "cut off or damaged", id="cut png"),
-    pytest.param(lambda: _cut("WEBP"), "cut off or damaged", id="cut webp"),
-    pytest.param(lambda: b"\xff\xd8\xff" + b"x" * 99, "cut off or damaged", id="no jpeg behind the first bytes"),
-    pytest.param(lambda: _animated("WEBP"), "animated", id="animated webp"),
-    pytest.param(lambda: _animated("PNG"), "animated", id="animated png"),
-])
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        pytest.param(lambda: b"\0\0\0\x18ftypheic" + b"\0" * 64, "HEIC or AVIF", id="heic"),
+        pytest.param(lambda: b"\0\0\0\x18ftypavif" + b"\0" * 64, "HEIC or AVIF", id="avif"),
+        pytest.param(lambda: b"II*\0" + b"\0" * 64, "TIFF", id="tiff"),
+        pytest.param(lambda: b"BM" + b"\0" * 64, "BMP", id="bmp"),
+        pytest.param(lambda: _bomb(8000, 8000), "8000 x 8000 pixels", id="too many pixels"),
+        pytest.param(lambda: _bomb(30_000, 30_000), "more than 33,177,600 pixels", id="far too many pixels"),
+        pytest.param(lambda: _cut("JPEG"), "cut off or damaged", id="cut jpeg"),
+        pytest.param(lambda: _cut("PNG"), "cut off or damaged", id="cut png"),
+        pytest.param(lambda: _cut("WEBP"), "cut off or damaged", id="cut webp"),
+        pytest.param(lambda: b"\xff\xd8\xff" + b"x" * 99, "cut off or damaged", id="no jpeg behind the first bytes"),
+        pytest.param(lambda: _animated("WEBP"), "animated", id="animated webp"),
+        pytest.param(lambda: _animated("PNG"), "animated", id="animated png"),
+    ],
+)
 def test_what_is_refused(tmp_path, data, words, detector):
     path = tmp_path / "x.jpg"
     path.write_bytes(data())
@@ -124,8 +141,9 @@ def test_a_folder_s_pictures_are_judged_when_asked_only(tmp_path):
 
 
 def test_a_picture_has_a_report_and_no_annotated_copy(tmp_path, detector):
-    from deepfake_detection.prediction.annotate import write_annotated
     from deepfake_detection.detector.explain import write_report
+    from deepfake_detection.prediction.annotate import write_annotated
+
     result = detector.predict(saved(tmp_path / "a.jpg", photo(clips_of.FAKE_TINT)))
     write_report(result, detector, tmp_path / "a.html", name="a.jpg")
     page = (tmp_path / "a.html").read_text()
@@ -141,18 +159,31 @@ def face(size, votes=True):
 INSIDE = {"width": 1280, "height": 720, "bits_per_pixel": 0.05, "still": False}
 
 
-@pytest.mark.parametrize("facts, faces, words", [
-    pytest.param(INSIDE, [face(120)], [], id="inside"),
-    pytest.param({**INSIDE, "width": 1080, "height": 1920}, [], [], id="upright 1080p is inside"),
-    pytest.param({**INSIDE, "height": 240}, [], ["small (240 px"], id="low"),
-    pytest.param({**INSIDE, "width": 3840, "height": 2160}, [], ["large (2160 px"], id="4K"),
-    pytest.param({**INSIDE, "bits_per_pixel": 0.006}, [], ["strongly compressed (0.006"], id="few bits"),
-    pytest.param({**INSIDE, "bits_per_pixel": 0.5}, [], ["hardly compressed (0.5"], id="many bits"),
-    pytest.param({**INSIDE, "bits_per_pixel": None}, [], [], id="length unknown"),
-    pytest.param(INSIDE, [face(45), face(46), face(300, votes=False)], ["faces are small (46 px)"], id="small faces that vote"),
-    pytest.param(INSIDE, [face(20, votes=False)], ["faces are small (20 px)"], id="none votes"),
-    pytest.param({**INSIDE, "height": 200, "bits_per_pixel": 0.001, "still": True}, [face(45)], ["still", "small (200", "strongly", "faces are small"], id="all"),
-])
+@pytest.mark.parametrize(
+    "facts, faces, words",
+    [
+        pytest.param(INSIDE, [face(120)], [], id="inside"),
+        pytest.param({**INSIDE, "width": 1080, "height": 1920}, [], [], id="upright 1080p is inside"),
+        pytest.param({**INSIDE, "height": 240}, [], ["small (240 px"], id="low"),
+        pytest.param({**INSIDE, "width": 3840, "height": 2160}, [], ["large (2160 px"], id="4K"),
+        pytest.param({**INSIDE, "bits_per_pixel": 0.006}, [], ["strongly compressed (0.006"], id="few bits"),
+        pytest.param({**INSIDE, "bits_per_pixel": 0.5}, [], ["hardly compressed (0.5"], id="many bits"),
+        pytest.param({**INSIDE, "bits_per_pixel": None}, [], [], id="length unknown"),
+        pytest.param(
+            INSIDE,
+            [face(45), face(46), face(300, votes=False)],
+            ["faces are small (46 px)"],
+            id="small faces that vote",
+        ),
+        pytest.param(INSIDE, [face(20, votes=False)], ["faces are small (20 px)"], id="none votes"),
+        pytest.param(
+            {**INSIDE, "height": 200, "bits_per_pixel": 0.001, "still": True},
+            [face(45)],
+            ["still", "small (200", "strongly", "faces are small"],
+            id="all",
+        ),
+    ],
+)
 def test_a_sentence_for_each_way_of_being_outside(facts, faces, words):
     said = material.warnings(facts, faces, material.Validated())
     assert len(said) == len(words) and all(w in s and s.endswith(".") for s, w in zip(said, words))
@@ -160,7 +191,9 @@ def test_a_sentence_for_each_way_of_being_outside(facts, faces, words):
 
 def test_the_model_states_its_range(tmp_path):
     import tiny_model
+
     from deepfake_detection import Detector
+
     folder = tiny_model.build(tmp_path, validated_on={"min_side_px": 100, "nobody knows": 1})
     validated = Detector(model=str(folder)).validated
     assert validated.min_side_px == 100 and validated.max_side_px == material.Validated().max_side_px
@@ -168,5 +201,5 @@ def test_the_model_states_its_range(tmp_path):
 
 
 def test_a_clip_outside_the_range_is_warned_of(clips, detector):
-    result = detector.predict(clips["real"])       # 200 px high
+    result = detector.predict(clips["real"])  # 200 px high
     assert result.to_json()["warnings"] and "(200 px" in many.line_of(result.to_json())

@@ -14,7 +14,9 @@ from deepfake_detection.detector.predictor import fake_interval
 from deepfake_detection.errors import UserError
 
 
-@pytest.mark.parametrize("name, verdict, people", [("real", "REAL", 1), ("fake", "FAKE", 1), ("two", "UNSURE", 2), ("no_face", "NO FACE", 0)])
+@pytest.mark.parametrize(
+    "name, verdict, people", [("real", "REAL", 1), ("fake", "FAKE", 1), ("two", "UNSURE", 2), ("no_face", "NO FACE", 0)]
+)
 def test_verdict(detector, clips, name, verdict, people):
     got = detector.predict(clips[name])
     assert (got.verdict, len(got.people), got.error) == (verdict, people, None)
@@ -28,7 +30,7 @@ def test_verdict(detector, clips, name, verdict, people):
 
 def test_two_people_are_judged_each_and_the_altered_one_is_named(detector, clips):
     got = detector.predict(clips["two"])
-    real, fake = got.people         # both are as large, the one that leads in more frames comes first
+    real, fake = got.people  # both are as large, the one that leads in more frames comes first
     assert (fake.verdict, real.verdict) == ("FAKE", "REAL") and min(fake.frames, real.frames) >= 7
     # The altered face is the right one: its boxes lie right of the middle in every frame.
     assert all((f.box[0] > 160) == (f.person == fake.id) for f in got.faces)
@@ -37,7 +39,19 @@ def test_two_people_are_judged_each_and_the_altered_one_is_named(detector, clips
 
 def test_json_object(detector, clips):
     got = json.loads(json.dumps(detector.predict(clips["fake"]).to_json(), allow_nan=False))
-    assert set(got) >= {"video", "verdict", "p_real", "p_fake", "interval", "frames_decoded", "frames_with_face", "people", "seconds", "model", "error"}
+    assert set(got) >= {
+        "video",
+        "verdict",
+        "p_real",
+        "p_fake",
+        "interval",
+        "frames_decoded",
+        "frames_with_face",
+        "people",
+        "seconds",
+        "model",
+        "error",
+    }
     assert set(got["people"][0]) >= {"id", "p_real", "verdict", "first_s", "last_s", "frames"}
     assert got["model"].startswith("tiny 0 (")
 
@@ -55,6 +69,7 @@ def test_scores_are_those_of_the_network_on_the_crops(detector, clips):
 
 def test_a_cut_file_is_judged_by_what_decodes_and_says_so(tmp_path, detector, clips):
     import av
+
     cut = tmp_path / "cut.mkv"
     with av.open(str(clips["real"])) as source, av.open(str(cut), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -67,8 +82,15 @@ def test_a_cut_file_is_judged_by_what_decodes_and_says_so(tmp_path, detector, cl
     assert got.verdict == "REAL" and 0 < got.frames_decoded <= 8
 
 
-@pytest.mark.parametrize("settings, word", [({"aggregate": "worst"}, "aggregation"), ({"frame": 3}, "unknown setting"), ({"sampling": "all"}, "sampling"),
-                                            ({"model": "/nowhere"}, "no detector here")])
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        ({"aggregate": "worst"}, "aggregation"),
+        ({"frame": 3}, "unknown setting"),
+        ({"sampling": "all"}, "sampling"),
+        ({"model": "/nowhere"}, "no detector here"),
+    ],
+)
 def test_wrong_settings_are_refused_in_one_line(tiny_model, settings, word):
     with pytest.raises(UserError, match=word) as e:
         Detector(**{"model": str(tiny_model), **settings})
@@ -98,9 +120,11 @@ def test_interval_over_frames():
 
 def test_no_heavy_package_on_this_path(tiny_model, clips):
     """Cold start: neither TensorFlow nor pandas, SciPy or matplotlib is imported for a verdict."""
-    code = ("import sys\nfrom deepfake_detection import Detector\n"
-            f"assert Detector(model={str(tiny_model)!r}, frames=2).predict({str(clips['real'])!r}).verdict == 'REAL'\n"
-            "heavy = {'tensorflow', 'keras', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'pyspark', 'skimage', 'mtcnn', 'jinja2'} & set(sys.modules)\n"
-            "assert not heavy, heavy")
+    code = (
+        "import sys\nfrom deepfake_detection import Detector\n"
+        f"assert Detector(model={str(tiny_model)!r}, frames=2).predict({str(clips['real'])!r}).verdict == 'REAL'\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'pyspark', 'skimage', 'mtcnn', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

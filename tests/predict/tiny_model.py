@@ -17,18 +17,39 @@ def build(folder: Path, *, thresholds=(0.35, 0.65), **config) -> Path:
     """
     import numpy as np
     from onnx import TensorProto, checker, helper, numpy_helper, save
+
     folder.mkdir(parents=True, exist_ok=True)
-    nodes = [helper.make_node("Cast", ["faces"], ["numbers"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["numbers", "axes"], ["colour"], keepdims=0), helper.make_node("MatMul", ["colour", "weights"], ["logit"]),
-             helper.make_node("Sigmoid", ["logit"], ["p_real"])]
+    nodes = [
+        helper.make_node("Cast", ["faces"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers", "axes"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "weights"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["p_real"]),
+    ]
     graph = helper.make_graph(
-        nodes, "tiny", [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
         [helper.make_tensor_value_info("p_real", TensorProto.FLOAT, ["N", 1])],
-        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes"), numpy_helper.from_array(np.float32([[1 / 12], [0], [-1 / 12]]), "weights")])
+        [
+            numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+            numpy_helper.from_array(np.float32([[1 / 12], [0], [-1 / 12]]), "weights"),
+        ],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     checker.check_model(model)
     save(model, folder / "detector.onnx")
     digest = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()
-    stated = {"name": "tiny", "version": "0", "input_size": SIZE, "margin": 0.3, "trim": {"top": 0.1, "bottom": 0.1}, "flip": False, "calibration": {"temperature": 1.0, "bias": 0.0},
-              "thresholds": {"fake_below": thresholds[0], "real_above": thresholds[1]}, "aggregation": "mean", "files": {"detector.onnx": digest}}
+    stated = {
+        "name": "tiny",
+        "version": "0",
+        "input_size": SIZE,
+        "margin": 0.3,
+        "trim": {"top": 0.1, "bottom": 0.1},
+        "flip": False,
+        "calibration": {"temperature": 1.0, "bias": 0.0},
+        "thresholds": {"fake_below": thresholds[0], "real_above": thresholds[1]},
+        "aggregation": "mean",
+        "files": {"detector.onnx": digest},
+    }
     (folder / "detector.json").write_text(json.dumps({**stated, **config}))
     return folder

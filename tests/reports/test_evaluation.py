@@ -30,20 +30,28 @@ def row(report, dataset="all", manipulation="all", rule="mean"):
 
 def by_hand():
     """video -> (label, p): the mean of each person, the lowest over people."""
-    table = pd.read_csv(SYNTHETIC, keep_default_na=False).query("p_real != ''").assign(p_real=lambda t: t.p_real.astype(float))
+    table = (
+        pd.read_csv(SYNTHETIC, keep_default_na=False)
+        .query("p_real != ''")
+        .assign(p_real=lambda t: t.p_real.astype(float))
+    )
     persons = table.groupby(["video", "label", "manipulation", "dataset", "person"])["p_real"].mean()
     return persons.groupby(["video", "label", "manipulation", "dataset"]).min().reset_index()
 
 
-@pytest.mark.parametrize("dataset, manipulation, real, fake", [
-    ("all", "all", None, None),
-    ("dfdc", "all", "dataset == 'dfdc'", "dataset == 'dfdc'"),
-    ("ffpp", "c40", "manipulation == 'c40'", "manipulation.str.endswith('/c40')"),
-    ("ffpp", "FaceSwap/c23", "manipulation == 'c23'", "manipulation == 'FaceSwap/c23'"),
-    ("ffpp", "Deepfakes/c40", "manipulation == 'c40'", "manipulation == 'Deepfakes/c40'"),
-])
+@pytest.mark.parametrize(
+    "dataset, manipulation, real, fake",
+    [
+        ("all", "all", None, None),
+        ("dfdc", "all", "dataset == 'dfdc'", "dataset == 'dfdc'"),
+        ("ffpp", "c40", "manipulation == 'c40'", "manipulation.str.endswith('/c40')"),
+        ("ffpp", "FaceSwap/c23", "manipulation == 'c23'", "manipulation == 'FaceSwap/c23'"),
+        ("ffpp", "Deepfakes/c40", "manipulation == 'c40'", "manipulation == 'Deepfakes/c40'"),
+    ],
+)
 def test_each_row_holds_the_right_videos(report, dataset, manipulation, real, fake):
     from sklearn.metrics import log_loss, roc_auc_score
+
     table = by_hand()
     if real:
         table = pd.concat([table.query(real).query("label == 'REAL'"), table.query(fake).query("label == 'FAKE'")])
@@ -57,19 +65,29 @@ def test_each_row_holds_the_right_videos(report, dataset, manipulation, real, fa
 
 
 def test_coverage_counts_videos_without_a_score(report):
-    assert report[0]["coverage"] == {"all": {"videos": 95, "scored": 92, "error": 1, "no face": 2},
-                                     "FAKE": {"videos": 60, "scored": 58, "error": 1, "no face": 1},
-                                     "REAL": {"videos": 35, "scored": 34, "no face": 1}}
+    assert report[0]["coverage"] == {
+        "all": {"videos": 95, "scored": 92, "error": 1, "no face": 2},
+        "FAKE": {"videos": 60, "scored": 58, "error": 1, "no face": 1},
+        "REAL": {"videos": 35, "scored": 34, "no face": 1},
+    }
 
 
 def test_files_and_rules(report):
     result, out = report
     assert {r["rule"] for r in result["rows"]} == {"mean", "median", "vote", "confident_mean", "weighted"}
     table = pd.read_csv(out / "evaluation.csv")
-    assert len(table) == len(result["rows"]) and {f"{m}{s}" for m in METRICS for s in ("", "_low", "_high")} <= set(table.columns)
+    assert len(table) == len(result["rows"]) and {f"{m}{s}" for m in METRICS for s in ("", "_low", "_high")} <= set(
+        table.columns
+    )
     stored = json.loads((out / "evaluation.json").read_text())
     assert stored["rows"] == result["rows"] and stored["groups_known"]
-    assert sorted(p.name for p in out.iterdir()) == ["ROC.png", "Reliability.png", "ScoreHistogram.png", "evaluation.csv", "evaluation.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "ROC.png",
+        "Reliability.png",
+        "ScoreHistogram.png",
+        "evaluation.csv",
+        "evaluation.json",
+    ]
     text = evaluation.text(result)
     assert "Aggregation rules side by side" in text and "Deepfakes/c40" in text and "resamples of the groups" in text
 
@@ -99,7 +117,9 @@ def test_paired_comparison(tmp_path):
     assert (c["videos"], c["only_in_a"], c["only_in_b"]) == (91, 1, 0)
     loss = c["metrics"]["log_loss"]
     assert loss["difference"] == pytest.approx(loss["a"] - loss["b"]) and loss["high"] < 0 and loss["p_value"] < 0.05
-    assert "A is better" in next(line for line in evaluation.text(result).splitlines() if line.startswith("log loss") and "to" in line)
+    assert "A is better" in next(
+        line for line in evaluation.text(result).splitlines() if line.startswith("log loss") and "to" in line
+    )
     table.assign(label=table.label.map({"REAL": "FAKE", "FAKE": "REAL"})).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(UserError, match="disagree about the label"):
         evaluation.run(SYNTHETIC, tmp_path / "out", compare=tmp_path / "odd.csv", resamples=20)
@@ -111,7 +131,9 @@ def test_one_class_few_groups_and_no_labels_are_refused_with_the_reason(tmp_path
     (tmp_path / "ROC.png").write_bytes(b"of an earlier run")
     result = evaluation.run(tmp_path / "a.json", tmp_path, resamples=20)
     metrics = row(result)["metrics"]
-    assert metrics["auc"] == {"refused": "no real video: it needs both classes"} and metrics["brier"]["no_interval"].startswith("an interval needs at least 5")
+    assert metrics["auc"] == {"refused": "no real video: it needs both classes"} and metrics["brier"][
+        "no_interval"
+    ].startswith("an interval needs at least 5")
     assert not (tmp_path / "ROC.png").exists() and result["pictures"] == ["Reliability.png", "ScoreHistogram.png"]
     assert "no real video" in evaluation.text(result) and "no real video" in (tmp_path / "evaluation.csv").read_text()
     (tmp_path / "b.json").write_text(json.dumps([["x-000-00.png", 0.5]]))
@@ -121,12 +143,25 @@ def test_one_class_few_groups_and_no_labels_are_refused_with_the_reason(tmp_path
 
 def test_manifest_gives_groups_and_counts_what_has_no_score(tmp_path):
     names = [f"v{i}" for i in range(12)]
-    scores.write_cnn_preds(tmp_path / "a.json", [f"{'real' if i % 2 else 'fake'}/v{i}-000-00.png" for i in range(12)], np.linspace(0.1, 0.9, 12))
-    pd.DataFrame({"title": [*names, "v99"], "group": [f"g{i // 2}" for i in range(12)] + ["g99"], "dataset": "dfdc", "label": [""] * 12 + ["REAL"]}
-                 ).to_csv(tmp_path / "m.csv", index=False)
+    scores.write_cnn_preds(
+        tmp_path / "a.json",
+        [f"{'real' if i % 2 else 'fake'}/v{i}-000-00.png" for i in range(12)],
+        np.linspace(0.1, 0.9, 12),
+    )
+    pd.DataFrame(
+        {
+            "title": [*names, "v99"],
+            "group": [f"g{i // 2}" for i in range(12)] + ["g99"],
+            "dataset": "dfdc",
+            "label": [""] * 12 + ["REAL"],
+        }
+    ).to_csv(tmp_path / "m.csv", index=False)
     result = evaluation.run(tmp_path / "a.json", tmp_path / "out", manifest=tmp_path / "m.csv", resamples=50)
     assert row(result)["groups"] == 6 and row(result, "dfdc")["videos"] == 12
-    assert result["coverage"]["all"] == {"videos": 13, "scored": 12, "no score": 1} and result["coverage"]["REAL"]["videos"] == 7
+    assert (
+        result["coverage"]["all"] == {"videos": 13, "scored": 12, "no score": 1}
+        and result["coverage"]["REAL"]["videos"] == 7
+    )
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="neither a column video nor title"):
         evaluation.run(tmp_path / "a.json", tmp_path / "out", manifest=tmp_path / "bad.csv")
@@ -158,9 +193,13 @@ def ffpp_scores():
     for i in range(10):
         for level in ("c23", "c40"):
             rows.append((f"o{i}-{level}", "REAL", "", level, 0.6 + 0.03 * i))
-            rows += [(f"{method}{i}-{level}", "FAKE", method, level, 0.1 + 0.03 * i + (level == "c40") * 0.2) for method in ("Deepfakes", "FaceSwap")]
+            rows += [
+                (f"{method}{i}-{level}", "FAKE", method, level, 0.1 + 0.03 * i + (level == "c40") * 0.2)
+                for method in ("Deepfakes", "FaceSwap")
+            ]
     return pd.DataFrame(rows, columns=["video", "label", "manipulation", "compression", "p_real"]).assign(
-        group=lambda t: "p" + t.video.str.extract(r"(\d+)-")[0], dataset="ffpp")
+        group=lambda t: "p" + t.video.str.extract(r"(\d+)-")[0], dataset="ffpp"
+    )
 
 
 def test_methods_and_compressions_are_told_apart_and_train_videos_are_not_missing(tmp_path):
@@ -168,10 +207,27 @@ def test_methods_and_compressions_are_told_apart_and_train_videos_are_not_missin
     names = [f"{label.lower()}/{video}-000-00.png" for video, label in zip(table.video, table.label)]
     scores.write_cnn_preds(tmp_path / "cnn_preds_values.json", names, table.p_real)
     known = table.drop(columns="p_real").rename(columns={"video": "title"}).assign(set="test")
-    unscored = known.iloc[:4].assign(title=["seen-a", "seen-b", "lost-a", "seen-c"], set=["train", "val", "test", "train"])
+    unscored = known.iloc[:4].assign(
+        title=["seen-a", "seen-b", "lost-a", "seen-c"], set=["train", "val", "test", "train"]
+    )
     pd.concat([known, unscored]).to_csv(tmp_path / "split_manifest.csv", index=False)
-    report = evaluation.run(tmp_path / "cnn_preds_values.json", tmp_path / "out", manifest=tmp_path / "split_manifest.csv", resamples=20)
+    report = evaluation.run(
+        tmp_path / "cnn_preds_values.json", tmp_path / "out", manifest=tmp_path / "split_manifest.csv", resamples=20
+    )
     assert report["coverage"]["all"] == {"videos": 61, "scored": 60, "no score": 1}
-    shown = {r["manipulation"]: (r["real"], r["fake"]) for r in report["rows"] if r["dataset"] == "ffpp" and r["rule"] == "mean"}
-    assert shown == {"all": (20, 40), "c23": (10, 20), "c40": (10, 20), "Deepfakes": (20, 20), "Deepfakes/c23": (10, 10), "Deepfakes/c40": (10, 10),
-                     "FaceSwap": (20, 20), "FaceSwap/c23": (10, 10), "FaceSwap/c40": (10, 10)}
+    shown = {
+        r["manipulation"]: (r["real"], r["fake"])
+        for r in report["rows"]
+        if r["dataset"] == "ffpp" and r["rule"] == "mean"
+    }
+    assert shown == {
+        "all": (20, 40),
+        "c23": (10, 20),
+        "c40": (10, 20),
+        "Deepfakes": (20, 20),
+        "Deepfakes/c23": (10, 10),
+        "Deepfakes/c40": (10, 10),
+        "FaceSwap": (20, 20),
+        "FaceSwap/c23": (10, 10),
+        "FaceSwap/c40": (10, 10),
+    }

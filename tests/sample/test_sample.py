@@ -42,8 +42,10 @@ def test_groups_of_the_manifest_are_the_identities(sample, metadata):
     manifest = read_manifest(sample)
     assert (manifest["error"] == "").all() and (manifest["dataset"] == "dfdc").all()
     identity = manifest["video"].map(lambda name: metadata[name]["identity"])
-    assert (manifest.groupby(identity)["group"].nunique() == 1).all() and (manifest.groupby("group")["video"].count() >= 1).all()
-    assert manifest["group"].nunique() == identity.nunique() >= 9       # eight with faces, one without
+    assert (manifest.groupby(identity)["group"].nunique() == 1).all() and (
+        manifest.groupby("group")["video"].count() >= 1
+    ).all()
+    assert manifest["group"].nunique() == identity.nunique() >= 9  # eight with faces, one without
     with_faces = manifest[identity != "no-face"]
     counts = with_faces.groupby(["group", "label"]).size().unstack()
     assert (counts["REAL"] >= 1).all() and (counts["FAKE"] >= 2).all() and len(counts) >= 8
@@ -71,7 +73,7 @@ def test_every_resize_rule_and_both_orientations(infos, metadata):
 
 def test_codec_is_h264(sample, metadata):
     for name in metadata:
-        assert b"avc1" in (sample / name).read_bytes(), name      # the sample entry of H.264 in an MP4
+        assert b"avc1" in (sample / name).read_bytes(), name  # the sample entry of H.264 in an MP4
 
 
 @pytest.mark.parametrize("name", ["astronaut_close-up.mp4", "curly_vertical_mirror.mp4", "no-face_coffee.mp4"])

@@ -10,31 +10,47 @@ from deepfake_detection import scores
 from deepfake_detection.errors import UserError
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("real/dmupfdcvca-002-00.png", ("REAL", "dmupfdcvca", 2, 0)),
-    ("fake/my-clip-2-010-03.png", ("FAKE", "my-clip-2", 10, 3)),
-    ("FAKE/-a-1234-00.PNG", ("FAKE", "-a", 1234, 0)),
-    ("a-000-00.jpg", ("", "a", 0, 0)),
-    ("unlabelled/a-000-00.png", ("", "a", 0, 0)),
-    ("split/test/real/a-000-00.png", ("REAL", "a", 0, 0)),
-    ("real\\a-000-00.png", ("REAL", "a", 0, 0)),
-    ("really/a-000-00.png", ("", "a", 0, 0)),
-    ("real/x.mp4-000-00.png", ("REAL", "x.mp4", 0, 0)),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("real/dmupfdcvca-002-00.png", ("REAL", "dmupfdcvca", 2, 0)),
+        ("fake/my-clip-2-010-03.png", ("FAKE", "my-clip-2", 10, 3)),
+        ("FAKE/-a-1234-00.PNG", ("FAKE", "-a", 1234, 0)),
+        ("a-000-00.jpg", ("", "a", 0, 0)),
+        ("unlabelled/a-000-00.png", ("", "a", 0, 0)),
+        ("split/test/real/a-000-00.png", ("REAL", "a", 0, 0)),
+        ("real\\a-000-00.png", ("REAL", "a", 0, 0)),
+        ("really/a-000-00.png", ("", "a", 0, 0)),
+        ("real/x.mp4-000-00.png", ("REAL", "x.mp4", 0, 0)),
+    ],
+)
 def test_names(name, expected):
     assert scores.parse_face_name(name) == expected
 
 
-@pytest.mark.parametrize("name", ["", "real/a.png", "real/a-000.png", "real/-000-00.png", "real/a-000-00.mp4", "real/a-b-c.png"])
+@pytest.mark.parametrize(
+    "name", ["", "real/a.png", "real/a-000.png", "real/-000-00.png", "real/a-000-00.mp4", "real/a-b-c.png"]
+)
 def test_no_names(name):
     with pytest.raises(ValueError):
         scores.parse_face_name(name)
 
 
 def test_published_bytes(tmp_path):
-    scores.write_cnn_preds(tmp_path / "a.json", ["real/dmupfdcvca-002-00.png", "fake/é-000-00.png"], np.array([[0.98906213051], [6.09827e-05]]))
-    assert (tmp_path / "a.json").read_text() == '[["real\\/dmupfdcvca-002-00.png",0.9890621305],["fake\\/\\u00e9-000-00.png",0.0000609827]]'
-    for names, p in ((["x"], [0.5]), (["a-000-00.png"], [1.5]), (["a-000-00.png"], [float("nan")]), (["a-000-00.png"], [0.5, 0.5])):
+    scores.write_cnn_preds(
+        tmp_path / "a.json",
+        ["real/dmupfdcvca-002-00.png", "fake/é-000-00.png"],
+        np.array([[0.98906213051], [6.09827e-05]]),
+    )
+    assert (
+        tmp_path / "a.json"
+    ).read_text() == '[["real\\/dmupfdcvca-002-00.png",0.9890621305],["fake\\/\\u00e9-000-00.png",0.0000609827]]'
+    for names, p in (
+        (["x"], [0.5]),
+        (["a-000-00.png"], [1.5]),
+        (["a-000-00.png"], [float("nan")]),
+        (["a-000-00.png"], [0.5, 0.5]),
+    ):
         with pytest.raises(ValueError):
             scores.write_cnn_preds(tmp_path / "b.json", names, p)
     assert not (tmp_path / "b.json").exists()
@@ -51,11 +67,21 @@ def test_the_published_file_is_written_back_byte_by_byte(shared, tmp_path):
 
 
 def test_json_rows_come_in_time_order(tmp_path):
-    rows = [["real/a-010-00.png", 0.3], ["real/a-002-01.png", 0.2], ["real/a-002-00.png", 0.1], ["fake/b-000-00.png", 0.9]]
+    rows = [
+        ["real/a-010-00.png", 0.3],
+        ["real/a-002-01.png", 0.2],
+        ["real/a-002-00.png", 0.1],
+        ["fake/b-000-00.png", 0.9],
+    ]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     table = scores.read_scores(tmp_path / "a.json")
     assert list(table.columns) == list(scores.COLUMNS) and list(table["p_real"]) == [0.1, 0.2, 0.3, 0.9]
-    assert list(table["group"]) == ["a", "a", "a", "b"] and scores.label_numbers(table["label"]).tolist() == [1, 1, 1, 0]
+    assert list(table["group"]) == ["a", "a", "a", "b"] and scores.label_numbers(table["label"]).tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
 CSV = """video,label,group,dataset,manipulation,person,time_s,p_real
@@ -70,11 +96,15 @@ NA,0,g2,ffpp,Deepfakes/c23,,0.0,1e-3
 def test_csv_parquet_and_folder(tmp_path):
     (tmp_path / "s.csv").write_text(CSV)
     table = scores.read_scores(tmp_path / "s.csv")
-    assert sorted(set(table["video"])) == ["007", "=x", "NA"]                       # not a number, not missing
+    assert sorted(set(table["video"])) == ["007", "=x", "NA"]  # not a number, not missing
     assert table.set_index("video")["label"].to_dict() == {"007": "REAL", "NA": "FAKE", "=x": "FAKE"}
     assert table.set_index("video")["group"].to_dict() == {"007": "g1", "NA": "g2", "=x": "=x"}
     people = scores.by_person(table)
-    assert list(people) == ["007", "NA"] and people["007"]["p0"].tolist() == [0.9, 0.7] and people["007"]["p1"].tolist() == [0.2]
+    assert (
+        list(people) == ["007", "NA"]
+        and people["007"]["p0"].tolist() == [0.9, 0.7]
+        and people["007"]["p1"].tolist() == [0.2]
+    )
     table.to_parquet(tmp_path / "s.parquet")
     pd.testing.assert_frame_equal(scores.read_scores(tmp_path / "s.parquet"), table)
     folder = tmp_path / "many"
@@ -84,24 +114,27 @@ def test_csv_parquet_and_folder(tmp_path):
     pd.testing.assert_frame_equal(scores.read_scores(folder), table)
 
 
-@pytest.mark.parametrize("name, text, expected", [
-    ("a.json", "[", "not valid JSON"),
-    ("a.json", "{}", "not a list"),
-    ("a.json", "[]", "no rows"),
-    ("a.json", '[["real/a-000-00.png"]]', "row 1 is not a pair"),
-    ("a.json", '[["real/a-000-00.png",0.5],["a",0.5]]', "row 2 does not name a face: 'a'"),
-    ("a.json", '[["real/a-000-00.png",1.5]]', "row 1 has the score 1.5"),
-    ("a.json", '[["real/a-000-00.png",null]]', "row 1 has the score None"),
-    ("a.json", '[["real/a-000-00.png",NaN]]', "row 1 has the score nan"),
-    ("a.json", '[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.5]]', "both REAL and FAKE, e.g. 'a'"),
-    ("a.csv", "video,score\na,1\n", "columns video and p_real are not both there"),
-    ("a.csv", "", "cannot be read"),
-    ("a.csv", "video,label,p_real\na,MAYBE,0.5\n", "row 1 has the label 'MAYBE'"),
-    ("a.csv", "video,p_real\na,0.5\nb,nan\n", "row 2 has the score 'nan'"),
-    ("a.csv", "video,p_real\n,0.5\n", "row 1 names no video"),
-    ("a.parquet", "not parquet", "cannot be read"),
-    ("a.txt", "x", "not a score file"),
-])
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.json", "[", "not valid JSON"),
+        ("a.json", "{}", "not a list"),
+        ("a.json", "[]", "no rows"),
+        ("a.json", '[["real/a-000-00.png"]]', "row 1 is not a pair"),
+        ("a.json", '[["real/a-000-00.png",0.5],["a",0.5]]', "row 2 does not name a face: 'a'"),
+        ("a.json", '[["real/a-000-00.png",1.5]]', "row 1 has the score 1.5"),
+        ("a.json", '[["real/a-000-00.png",null]]', "row 1 has the score None"),
+        ("a.json", '[["real/a-000-00.png",NaN]]', "row 1 has the score nan"),
+        ("a.json", '[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.5]]', "both REAL and FAKE, e.g. 'a'"),
+        ("a.csv", "video,score\na,1\n", "columns video and p_real are not both there"),
+        ("a.csv", "", "cannot be read"),
+        ("a.csv", "video,label,p_real\na,MAYBE,0.5\n", "row 1 has the label 'MAYBE'"),
+        ("a.csv", "video,p_real\na,0.5\nb,nan\n", "row 2 has the score 'nan'"),
+        ("a.csv", "video,p_real\n,0.5\n", "row 1 names no video"),
+        ("a.parquet", "not parquet", "cannot be read"),
+        ("a.txt", "x", "not a score file"),
+    ],
+)
 def test_refusals_name_the_file_and_the_row(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="hint:") as e:

@@ -6,6 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def spark():
     from deepfake_detection.spark.session import session
+
     with session("tests", "local[2]") as spark:
         yield spark
 
@@ -20,4 +21,5 @@ def as_session(spark, monkeypatch):
     @contextlib.contextmanager
     def shared(*_, **__):
         yield spark
+
     monkeypatch.setattr(module, "session", shared)

@@ -14,9 +14,23 @@ from deepfake_detection import scores
 from deepfake_detection.errors import UserError
 from deepfake_detection.spark import video_predictions as stage
 
-ROWS = [["real/a-b-000-00.png", 0.9], ["real/a-b-001-00.png", 0.7], ["real/a-b-001-01.png", 0.5], ["real/c-000-00.png", 0.5],
-        ["fake/d-000-00.png", 0.1], ["fake/d-001-00.png", 0.3], ["fake/e-2-000-00.png", 0.75], ["fake/f-000-00.png", 0.5 - 1e-9]]
-EXPECTED = {"a-b": ("REAL", 0.7, 3), "c": ("REAL", 0.5, 1), "d": ("FAKE", 0.2, 2), "e-2": ("FAKE", 0.75, 1), "f": ("FAKE", 0.5, 1)}
+ROWS = [
+    ["real/a-b-000-00.png", 0.9],
+    ["real/a-b-001-00.png", 0.7],
+    ["real/a-b-001-01.png", 0.5],
+    ["real/c-000-00.png", 0.5],
+    ["fake/d-000-00.png", 0.1],
+    ["fake/d-001-00.png", 0.3],
+    ["fake/e-2-000-00.png", 0.75],
+    ["fake/f-000-00.png", 0.5 - 1e-9],
+]
+EXPECTED = {
+    "a-b": ("REAL", 0.7, 3),
+    "c": ("REAL", 0.5, 1),
+    "d": ("FAKE", 0.2, 2),
+    "e-2": ("FAKE", 0.75, 1),
+    "f": ("FAKE", 0.5, 1),
+}
 
 
 def published(path, rows=ROWS):
@@ -28,14 +42,18 @@ def as_dict(table):
     return {v: (label, round(p, 6), frames) for v, label, p, frames in table.itertuples(index=False)}
 
 
-@pytest.mark.parametrize("write", [
-    lambda p, t: p.write_text(t),
-    lambda p, t: p.write_text(t + "\n"),
-    lambda p, t: p.write_text(json.dumps(json.loads(t))),                       # ", " between records
-    lambda p, t: p.write_text(json.dumps(json.loads(t), indent=2) + "\n\n"),
-    lambda p, t: p.write_bytes(t.replace("],", "],\r\n").encode()),
-    lambda p, t: p.write_bytes(b"\xef\xbb\xbf" + t.encode()),
-], ids=["published", "newline", "spaces", "indented", "crlf", "bom"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda p, t: p.write_text(t),
+        lambda p, t: p.write_text(t + "\n"),
+        lambda p, t: p.write_text(json.dumps(json.loads(t))),  # ", " between records
+        lambda p, t: p.write_text(json.dumps(json.loads(t), indent=2) + "\n\n"),
+        lambda p, t: p.write_bytes(t.replace("],", "],\r\n").encode()),
+        lambda p, t: p.write_bytes(b"\xef\xbb\xbf" + t.encode()),
+    ],
+    ids=["published", "newline", "spaces", "indented", "crlf", "bom"],
+)
 def test_every_way_to_write_the_array_gives_the_same_videos(spark, tmp_path, write):
     text = published(tmp_path / "a.json").read_text()
     write(tmp_path / "a.json", text)
@@ -50,7 +68,7 @@ def test_csv_files_with_different_columns_are_refused_not_mixed(spark, tmp_path)
 
 
 def test_names_with_dashes_quotes_unicode_and_commas(spark, tmp_path):
-    titles = ['my-clip-2', 'été', 'a"b', "x, y", "[1]", "123-000-00", "emoji 🎥", "back\\slash"]
+    titles = ["my-clip-2", "été", 'a"b', "x, y", "[1]", "123-000-00", "emoji 🎥", "back\\slash"]
     rows = [[f"real/{t}-000-00.png", 0.25] for t in titles]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     found = list(stage.video_table(spark, str(tmp_path / "a.json"))["video"])
@@ -74,7 +92,11 @@ def test_csv_parquet_and_a_folder_of_many_agree_with_the_json(spark, tmp_path):
 
 
 def test_one_job_and_every_row_is_read_once(spark, tmp_path):
-    rows = [[f"{'real' if v % 2 else 'fake'}/v{v}-{f:03d}-00.png", (v * 7 + f) % 10 / 10] for v in range(40) for f in range(50)]
+    rows = [
+        [f"{'real' if v % 2 else 'fake'}/v{v}-{f:03d}-00.png", (v * 7 + f) % 10 / 10]
+        for v in range(40)
+        for f in range(50)
+    ]
     path = published(tmp_path / "a.json", rows)
     store = spark.sparkContext._jsc.sc().statusStore()
     before = store.jobsList(None).size()
@@ -94,7 +116,11 @@ def test_one_job_and_every_row_is_read_once(spark, tmp_path):
 
 def test_same_bytes_whatever_the_partitions_and_the_order(spark, tmp_path):
     rng = np.random.default_rng(3)
-    rows = [[f"{'real' if v % 2 else 'fake'}/v{v}-{f:03d}-00.png", float(rng.random())] for v in range(30) for f in range(40)]
+    rows = [
+        [f"{'real' if v % 2 else 'fake'}/v{v}-{f:03d}-00.png", float(rng.random())]
+        for v in range(30)
+        for f in range(40)
+    ]
     outputs = set()
     for split, order in ((2**20, 1), (2**12, 1), (2**14, -1)):
         spark.conf.set("spark.sql.files.maxPartitionBytes", str(split))
@@ -111,21 +137,27 @@ def test_same_bytes_whatever_the_partitions_and_the_order(spark, tmp_path):
     assert len(outputs) == 1
     means = pd.DataFrame(rows, columns=["name", "p"]).groupby(lambda i: f"v{i // 40}")["p"].mean()
     got = pd.read_csv(tmp_path / "out4096" / stage.PREDICTIONS, index_col="video")["p_real"]
-    assert np.abs(got - means).max() < 1e-8   # the JSON keeps ten decimals
+    assert np.abs(got - means).max() < 1e-8  # the JSON keeps ten decimals
 
 
-@pytest.mark.parametrize("text, expected", [
-    ('[["real/a-000-00.png",0.5],["real/b.png",0.5]]', "1 rows are no scores, e.g. '[\"real/b.png\",0.5]]'|1 rows are no scores"),
-    ('[["real/a-000-00.png",0.5],["real/b-000-00.png",1.5]]', "1 rows are no scores"),
-    ('[["real/a-000-00.png",NaN]]', "1 rows are no scores"),
-    ('[["real/a-000-00.png",null]]', "1 rows are no scores"),
-    ('[["real/a-000-00.png","x"]]', "1 rows are no scores"),
-    ('[["real/a-000-00.png",0.5],["real/a-001-00.png",0.98', "cut short"),
-    ('[["real/a-000-00.png",0.5],', "cut short"),
-    ('[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.4]]', "1 video(s) are both real and fake, e.g. 'a'"),
-    ("[]", "no scores here"),
-    ('{"a": 1}', "1 rows are no scores"),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (
+            '[["real/a-000-00.png",0.5],["real/b.png",0.5]]',
+            "1 rows are no scores, e.g. '[\"real/b.png\",0.5]]'|1 rows are no scores",
+        ),
+        ('[["real/a-000-00.png",0.5],["real/b-000-00.png",1.5]]', "1 rows are no scores"),
+        ('[["real/a-000-00.png",NaN]]', "1 rows are no scores"),
+        ('[["real/a-000-00.png",null]]', "1 rows are no scores"),
+        ('[["real/a-000-00.png","x"]]', "1 rows are no scores"),
+        ('[["real/a-000-00.png",0.5],["real/a-001-00.png",0.98', "cut short"),
+        ('[["real/a-000-00.png",0.5],', "cut short"),
+        ('[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.4]]', "1 video(s) are both real and fake, e.g. 'a'"),
+        ("[]", "no scores here"),
+        ('{"a": 1}', "1 rows are no scores"),
+    ],
+)
 def test_what_is_no_score_file_is_refused_in_one_line(spark, as_session, tmp_path, text, expected):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError) as e:
@@ -134,14 +166,20 @@ def test_what_is_no_score_file_is_refused_in_one_line(spark, as_session, tmp_pat
     assert not (tmp_path / "out" / stage.RESULT).exists()
 
 
-@pytest.mark.parametrize("make, expected", [
-    (lambda p: None, "no such score file"),
-    (lambda p: p.mkdir(), "no score file here"),
-    (lambda p: (p.mkdir(), (p / "a.csv").write_text("title,score\nx,1\n")), "columns video and p_real"),
-    (lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,MAYBE,0.5\n")), "1 rows are no scores, e.g. 'x,0.5'"),
-    (lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,REAL,nan\n")), "1 rows are no scores"),
-    (lambda p: (p.mkdir(), (p / "a.parquet").write_text("not parquet at all")), "this is no whole Parquet file"),
-])
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda p: None, "no such score file"),
+        (lambda p: p.mkdir(), "no score file here"),
+        (lambda p: (p.mkdir(), (p / "a.csv").write_text("title,score\nx,1\n")), "columns video and p_real"),
+        (
+            lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,MAYBE,0.5\n")),
+            "1 rows are no scores, e.g. 'x,0.5'",
+        ),
+        (lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,REAL,nan\n")), "1 rows are no scores"),
+        (lambda p: (p.mkdir(), (p / "a.parquet").write_text("not parquet at all")), "this is no whole Parquet file"),
+    ],
+)
 def test_folders_that_hold_no_scores(spark, as_session, tmp_path, make, expected):
     make(tmp_path / "in")
     with pytest.raises(UserError, match="hint:") as e:
@@ -155,12 +193,18 @@ def test_results_of_known_scores(spark, tmp_path):
     written = pd.read_csv(tmp_path / stage.PREDICTIONS)
     assert list(written.columns) == ["video", "label", "p_real", "verdict", "correct", "frames"]
     # c lies on the tie and is REAL; f lies just below it and is FAKE; e-2 is the one mistake.
-    assert dict(zip(written.video, written.verdict)) == {"a-b": "REAL", "c": "REAL", "d": "FAKE", "e-2": "REAL", "f": "FAKE"}
+    assert dict(zip(written.video, written.verdict)) == {
+        "a-b": "REAL",
+        "c": "REAL",
+        "d": "FAKE",
+        "e-2": "REAL",
+        "f": "FAKE",
+    }
     assert dict(zip(written.video, written.correct)) == {"a-b": 1, "c": 1, "d": 1, "e-2": 0, "f": 1}
     text = (tmp_path / stage.RESULT).read_text()
     assert "overall            4 of 5    80.0 %" in text and "real               2 of 2   100.0 %" in text
     assert "Called wrongly: 1" in text and "e-2" in text
-    assert result.metrics["auc"]["value"] == pytest.approx(4 / 6)   # pairs real > fake: a-b over d, f; c over d, f
+    assert result.metrics["auc"]["value"] == pytest.approx(4 / 6)  # pairs real > fake: a-b over d, f; c over d, f
     assert (tmp_path / stage.CONFUSION).stat().st_size > 5000
 
 
@@ -168,7 +212,9 @@ def test_unlabelled_videos_are_judged_but_not_scored(spark, tmp_path):
     path = published(tmp_path / "a.json", [["x-000-00.png", 0.9], ["unlabelled/y-000-00.png", 0.2]])
     (tmp_path / stage.CONFUSION).write_bytes(b"of an earlier run")
     result = stage.write(stage.video_table(spark, str(path)), str(path), tmp_path)
-    assert (tmp_path / stage.PREDICTIONS).read_text() == "video,label,p_real,verdict,correct,frames\nx,,0.9,REAL,,1\ny,,0.2,FAKE,,1\n"
+    assert (
+        tmp_path / stage.PREDICTIONS
+    ).read_text() == "video,label,p_real,verdict,correct,frames\nx,,0.9,REAL,,1\ny,,0.2,FAKE,,1\n"
     assert result.metrics["auc"] == {"refused": "no scores"} and not (tmp_path / stage.CONFUSION).exists()
     assert "AUC       not computed: no scores" in result.text
 
@@ -181,7 +227,9 @@ def test_one_class_and_a_video_without_a_face(spark, tmp_path):
 
 
 def test_no_cell_is_run_by_a_spreadsheet(spark, tmp_path):
-    path = published(tmp_path / "a.json", [["real/=1+1-000-00.png", 0.9], ["fake/@x-000-00.png", 0.1], ["fake/-y-000-00.png", 0.1]])
+    path = published(
+        tmp_path / "a.json", [["real/=1+1-000-00.png", 0.9], ["fake/@x-000-00.png", 0.1], ["fake/-y-000-00.png", 0.1]]
+    )
     stage.write(stage.video_table(spark, str(path)), str(path), tmp_path, resamples=50)
     assert not [line for line in (tmp_path / stage.PREDICTIONS).read_text().splitlines() if line[0] in "=@-+"]
 
@@ -192,36 +240,69 @@ def test_the_published_file(spark, shared, tmp_path):
     videos = result.videos
     assert len(videos) == 39 and sum(videos.correct) == 38
     means = videos.groupby("label")["p_real"].mean()
-    assert means["REAL"] == pytest.approx(0.9092749931654972, abs=1e-10) and means["FAKE"] == pytest.approx(0.1795922879993914, abs=1e-10)
-    assert pd.crosstab(videos.label, videos.verdict).loc[["REAL", "FAKE"], ["REAL", "FAKE"]].to_numpy().tolist() == [[19, 0], [1, 19]]
+    assert means["REAL"] == pytest.approx(0.9092749931654972, abs=1e-10) and means["FAKE"] == pytest.approx(
+        0.1795922879993914, abs=1e-10
+    )
+    assert pd.crosstab(videos.label, videos.verdict).loc[["REAL", "FAKE"], ["REAL", "FAKE"]].to_numpy().tolist() == [
+        [19, 0],
+        [1, 19],
+    ]
     for part in ("38 of 39    97.4 %", "real     0.9093", "fake     0.1796", "AUC       0.995"):
         assert part in result.text
-    reference = dict(re.findall(r"^\d+ +(\w+) +([01]) +[01] *$", path.with_name("mapreduce_res.txt").read_text(), re.MULTILINE))
+    reference = dict(
+        re.findall(r"^\d+ +(\w+) +([01]) +[01] *$", path.with_name("mapreduce_res.txt").read_text(), re.MULTILINE)
+    )
     assert len(reference) == 39
     assert {v: str(int(x == "REAL")) for v, x in zip(videos.video, videos.verdict)} == reference
 
 
 def test_the_script_as_a_user_runs_it(project, tmp_path):
     published(tmp_path / "cnn_preds_values.json")
-    done = subprocess.run([sys.executable, str(project / "04_mapreduce_video_preds.py"), "--out", str(tmp_path), "--master", "local[1]"],
-                          capture_output=True, text=True, cwd=tmp_path, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, str(project / "04_mapreduce_video_preds.py"), "--out", str(tmp_path), "--master", "local[1]"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ},
+    )
     assert done.returncode == 0, done.stderr
     assert "4 of 5" in done.stdout and str(tmp_path / "mapreduce_res.txt") in done.stdout
     assert (tmp_path / "stage_reports" / "04_mapreduce_video_preds_settings.json").exists()
-    for arguments, expected in ((["--preds", "nowhere.json"], "no such score file"), (["--nonsense"], "unrecognized arguments")):
-        done = subprocess.run([sys.executable, str(project / "04_mapreduce_video_preds.py"), *arguments], capture_output=True, text=True, cwd=tmp_path)
+    for arguments, expected in (
+        (["--preds", "nowhere.json"], "no such score file"),
+        (["--nonsense"], "unrecognized arguments"),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(project / "04_mapreduce_video_preds.py"), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
         assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("people, said", [
-    pytest.param(12, "resamples of the 12 groups of people", id="many groups"),
-    pytest.param(2, "No interval: 2 groups of people are too few", id="two groups"),
-    pytest.param(None, "resamples of the videos", id="no table of groups")])
+@pytest.mark.parametrize(
+    "people, said",
+    [
+        pytest.param(12, "resamples of the 12 groups of people", id="many groups"),
+        pytest.param(2, "No interval: 2 groups of people are too few", id="two groups"),
+        pytest.param(None, "resamples of the videos", id="no table of groups"),
+    ],
+)
 def test_intervals_resample_people_where_stage_02_says_who_they_are(tmp_path, people, said):
     titles = [f"v{i}" for i in range(24)]
-    table = pd.DataFrame({"video": titles, "label": ["REAL", "FAKE"] * 12, "p_real": [0.5 + 0.01 * i * (1 if i % 2 else -1) for i in range(24)], "frames": 3})
+    table = pd.DataFrame(
+        {
+            "video": titles,
+            "label": ["REAL", "FAKE"] * 12,
+            "p_real": [0.5 + 0.01 * i * (1 if i % 2 else -1) for i in range(24)],
+            "frames": 3,
+        }
+    )
     if people:
-        pd.DataFrame({"title": titles, "group": [f"g{i % people}" for i in range(24)]}).to_csv(tmp_path / "split_manifest.csv", index=False)
+        pd.DataFrame({"title": titles, "group": [f"g{i % people}" for i in range(24)]}).to_csv(
+            tmp_path / "split_manifest.csv", index=False
+        )
     text = stage.write(table, "x.json", tmp_path).text
     assert said in text
     assert ("0.000 to" in text or " to " in text.split("Metrics")[1].split("Called")[0]) == (people != 2)

@@ -30,7 +30,13 @@ def folder(tmp_path_factory):
     wall = write_video(made / "c.mp4", pattern(60))
     empty = made / "e.mp4"
     empty.touch()
-    clips = {"face.mp4": face, "late.mp4": late, "wall.mp4": wall, "cut.mp4": truncated(face, made / "d.mp4", 0.5), "empty.mp4": empty}
+    clips = {
+        "face.mp4": face,
+        "late.mp4": late,
+        "wall.mp4": wall,
+        "cut.mp4": truncated(face, made / "d.mp4", 0.5),
+        "empty.mp4": empty,
+    }
     data = dfdc_folder(made / "data", clips, {"late.mp4": "face.mp4"})
     metadata = (data / "metadata.json").read_text()
     (data / "metadata.json").write_text(metadata[:-1] + ', "gone.mp4": {"label": "FAKE", "original": "face.mp4"}}')
@@ -54,17 +60,29 @@ def made_here(folder, tmp_path_factory):
 
 def test_rows_are_those_of_the_fused_path(folder, made_here):
     import cv2
+
     from deepfake_detection.faces.extract import faces_of_video
     from deepfake_detection.video import sampling
+
     rows = table(made_here[0])
     assert list(rows.columns) == preprocess.schema().names
     for title in ("face", "late"):
-        wanted = [(f, n) for f in faces_of_video(folder / f"{title}.mp4", sampling=sampling.parse("per-second"), detector="mtcnn_fast").frames
-                  for n in range(len(f.faces))]
+        wanted = [
+            (f, n)
+            for f in faces_of_video(
+                folder / f"{title}.mp4", sampling=sampling.parse("per-second"), detector="mtcnn_fast"
+            ).frames
+            for n in range(len(f.faces))
+        ]
         got = rows[(rows["title"] == title) & (rows["status"] == "ok")]
         assert len(got) == len(wanted) > 0
         for row, (frame, n) in zip(got.itertuples(), wanted, strict=True):
-            assert (row.frame, rows.at[row.Index, "index"], row.face, row.time_s) == (frame.frame, frame.index, n, frame.time_s)
+            assert (row.frame, rows.at[row.Index, "index"], row.face, row.time_s) == (
+                frame.frame,
+                frame.index,
+                n,
+                frame.time_s,
+            )
             assert np.float32(frame.faces[n].x) == row.x and row.person == frame.faces[n].person
             crop = cv2.cvtColor(cv2.imdecode(np.frombuffer(row.image, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             assert np.array_equal(crop, frame.crops[n])
@@ -75,13 +93,17 @@ def test_every_video_has_a_row(folder, made_here):
     rows = table(made_here[0])
     status = rows.groupby("title")["status"].agg(set).map(lambda s: s if len(s) > 1 else s.pop()).to_dict()
     assert status == {"face": "ok", "late": "ok", "wall": "no face", "cut": "ok", "empty": "error", "gone": "error"}
-    assert rows[rows["status"] != "ok"]["image"].isna().all() and (rows[rows["status"] == "error"]["detail"] != "").all()
+    assert (
+        rows[rows["status"] != "ok"]["image"].isna().all() and (rows[rows["status"] == "error"]["detail"] != "").all()
+    )
     assert rows[rows["title"] == "gone"]["detail"].item() == "missing file"
-    assert (rows[rows["title"] == "cut"]["detail"] != "").all()                      # what is wrong is said, what decodes is kept
+    assert (rows[rows["title"] == "cut"]["detail"] != "").all()  # what is wrong is said, what decodes is kept
     assert rows[rows["title"].isin(["face", "late", "gone"])]["group"].unique().tolist() == ["dfdc_face"]
     account = preprocess.account(read_manifest(folder), *made_here).table().set_index("title")
     assert set(account.index) == set(status)
-    assert account.at["late", "frames"] == 3 and account.at["late", "frames_with_face"] == 1 == account.at["late", "faces"]
+    assert (
+        account.at["late", "frames"] == 3 and account.at["late", "frames_with_face"] == 1 == account.at["late", "faces"]
+    )
     assert account.at["empty", "status"] == "error" and account.at["wall", "status"] == "no face"
 
 
@@ -90,13 +112,16 @@ def test_a_died_attempt_is_made_again_in_processes_of_its_own(folder, made_here,
     for bundle in bundles:
         (tmp_path / f".{bundle.file.removesuffix('.parquet')}.started").touch()
         preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
-    assert {p.name for p in tmp_path.iterdir()} == {b.file for b in bundles}          # no marker, no partial file is left
+    assert {p.name for p in tmp_path.iterdir()} == {b.file for b in bundles}  # no marker, no partial file is left
     assert table(tmp_path).equals(table(out))
 
 
 def test_a_video_that_kills_its_process_becomes_a_row(folder, tmp_path, monkeypatch):
     from deepfake_detection.video import workers
-    monkeypatch.setattr(workers, "_parallel", lambda *a: iter([(None, workers.WorkerDied("the worker process was ended by SIGSEGV"))]))
+
+    monkeypatch.setattr(
+        workers, "_parallel", lambda *a: iter([(None, workers.WorkerDied("the worker process was ended by SIGSEGV"))])
+    )
     bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
     (tmp_path / f".{bundle.file.removesuffix('.parquet')}.started").touch()
     preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
@@ -106,6 +131,7 @@ def test_a_video_that_kills_its_process_becomes_a_row(folder, tmp_path, monkeypa
 def test_a_bug_stops_and_leaves_nothing_half(folder, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
+
     monkeypatch.setattr(preprocess, "video_rows", broken)
     bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
     with pytest.raises(ZeroDivisionError):
@@ -124,7 +150,13 @@ def test_plan_changes_with_settings_and_sources(folder, tmp_path):
 
 
 def spark_preprocess(project, *options, **more):
-    return subprocess.run([sys.executable, project / "spark_preprocess.py", *map(str, options)], capture_output=True, text=True, cwd=project, **more)
+    return subprocess.run(
+        [sys.executable, project / "spark_preprocess.py", *map(str, options)],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +170,26 @@ def java():
 def test_job_on_one_and_two_cores_interrupted_and_started_again(project, folder, made_here, tmp_path, java):
     out = tmp_path / "out"
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    job = subprocess.Popen([sys.executable, project / "spark_preprocess.py", "--data", folder, "--out", out, "--bundle", "2", "--master", "local[1]"],
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=project, start_new_session=True, text=True, preexec_fn=heed_interrupts)
+    job = subprocess.Popen(
+        [
+            sys.executable,
+            project / "spark_preprocess.py",
+            "--data",
+            folder,
+            "--out",
+            out,
+            "--bundle",
+            "2",
+            "--master",
+            "local[1]",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=project,
+        start_new_session=True,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
     until = time.monotonic() + 240
     while not list((out / "spark_faces").glob("part-*")) and job.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -147,7 +197,9 @@ def test_job_on_one_and_two_cores_interrupted_and_started_again(project, folder,
     text = job.communicate(timeout=120)[0]
     stand = {p.name: p.stat().st_mtime_ns for p in (out / "spark_faces").glob("part-*")}
     assert job.returncode in (0, 130) and stand, text
-    done = spark_preprocess(project, "--data", folder, "--out", out, "--bundle", "2", "--master", "local[2]", "--to-numpy")
+    done = spark_preprocess(
+        project, "--data", folder, "--out", out, "--bundle", "2", "--master", "local[2]", "--to-numpy"
+    )
     assert done.returncode == 0, done.stderr
     assert table(out / "spark_faces").equals(table(made_here[0]))
     assert all((out / "spark_faces" / name).stat().st_mtime_ns == at for name, at in stand.items())
@@ -169,17 +221,24 @@ def test_to_numpy(made_here, tmp_path):
     assert made["REAL"] == (y == 1).sum() and made["FAKE"] == (y == 0).sum() == 1
     # The picture in the array is the face in the table, as every network sees it.
     import cv2
+
     from deepfake_detection.faces.crops import network_input
+
     faces = table(out).set_index(["title", "frame", "face"])
     for i in (0, len(rows) - 1):
-        image = cv2.imdecode(np.frombuffer(faces.at[tuple(rows.loc[i, ["title", "frame", "face"]]), "image"], np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(
+            np.frombuffer(faces.at[tuple(rows.loc[i, ["title", "frame", "face"]]), "image"], np.uint8), cv2.IMREAD_COLOR
+        )
         assert np.allclose(x[i] * 255, network_input(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), 40), atol=0.01)
 
 
 def test_bad_input_is_one_line(project, tmp_path, folder, java):
-    for options, what in ((["--data", tmp_path / "none"], "no such folder"), (["--data", folder, "--out", tmp_path, "--master", "lokal"], "not a Spark master"),
-                          (["--out", tmp_path, "--only-to-numpy"], "no faces in this folder"),
-                          (["--data", folder, "--environment", tmp_path / "none.tar.gz"], "no such archive")):
+    for options, what in (
+        (["--data", tmp_path / "none"], "no such folder"),
+        (["--data", folder, "--out", tmp_path, "--master", "lokal"], "not a Spark master"),
+        (["--out", tmp_path, "--only-to-numpy"], "no faces in this folder"),
+        (["--data", folder, "--environment", tmp_path / "none.tar.gz"], "no such archive"),
+    ):
         done = spark_preprocess(project, *options)
         assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr, done.stderr
         assert done.stderr.strip().splitlines()[-1].startswith("error: ")
@@ -188,7 +247,7 @@ def test_bad_input_is_one_line(project, tmp_path, folder, java):
 def test_java(tmp_path, monkeypatch):
     old = tmp_path / "old" / "bin"
     old.mkdir(parents=True)
-    (old / "java").write_text('#!/bin/sh\necho \'openjdk version "1.8.0_392"\' >&2\n')
+    (old / "java").write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
     (old / "java").chmod(0o755)
     assert session.java_version(old / "java") == 8 and session.java_version(tmp_path / "none") is None
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))

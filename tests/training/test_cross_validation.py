@@ -24,8 +24,14 @@ def rows(groups=8, videos=3, faces=2, features=12, seed=0, noise=1.0):
     return cross_validation.Rows(np.stack(x)[None], np.array(y), np.array(titles), np.array(group))
 
 
-@pytest.mark.parametrize("groups, k, folds", [pytest.param(8, 10, 8, id="fewer groups than folds"), pytest.param(12, 5, 5, id="more groups"),
-                                              pytest.param(2, 10, 2, id="two groups")])
+@pytest.mark.parametrize(
+    "groups, k, folds",
+    [
+        pytest.param(8, 10, 8, id="fewer groups than folds"),
+        pytest.param(12, 5, 5, id="more groups"),
+        pytest.param(2, 10, 2, id="two groups"),
+    ],
+)
 def test_no_group_is_in_two_folds_and_every_fold_can_be_learnt_from(groups, k, folds):
     made = rows(groups)
     fold = cross_validation.split(made.y, made.groups, k, seed=1)
@@ -35,8 +41,13 @@ def test_no_group_is_in_two_folds_and_every_fold_can_be_learnt_from(groups, k, f
     np.testing.assert_array_equal(fold, cross_validation.split(made.y, made.groups, k, seed=1))
 
 
-@pytest.mark.parametrize("y, groups", [pytest.param([0, 1, 0, 1], ["a"] * 4, id="one group"),
-                                       pytest.param([0, 0, 1, 1], ["a", "a", "b", "b"], id="a class in one group alone")])
+@pytest.mark.parametrize(
+    "y, groups",
+    [
+        pytest.param([0, 1, 0, 1], ["a"] * 4, id="one group"),
+        pytest.param([0, 0, 1, 1], ["a", "a", "b", "b"], id="a class in one group alone"),
+    ],
+)
 def test_what_cannot_be_folded_is_refused(y, groups):
     with pytest.raises(UserError) as refused:
         cross_validation.split(np.array(y), np.array(groups), 5, seed=1)
@@ -48,7 +59,7 @@ def test_every_face_is_judged_by_a_classifier_that_saw_nobody_of_its_group():
     made = rows(groups=10, noise=0.3)
     y = np.array([int(g[1:]) % 2 for g in made.groups])
     views = made.views.copy()
-    views[..., 0] = 0                                       # nothing but the person is left
+    views[..., 0] = 0  # nothing but the person is left
     made = cross_validation.Rows(views, y, made.titles, made.groups)
     fold = cross_validation.split(made.y, made.groups, 10, seed=1)
     p, classifier, _ = cross_validation.cross_validate(made, fold, seed=1)
@@ -89,7 +100,12 @@ def test_the_stage_scores_every_video_once_and_keeps_a_model(folded, tiny_faces)
     videos = pd.read_csv(out / "video_scores.csv")
     assert set(videos.video) == set(faces.titles) and videos["set"].str.startswith("fold ").all()
     assert result["set"] == "out of fold" and results.in_folds(out)
-    assert keras.models.load_model(out / "tmp_checkpoint" / "best_model.keras", compile=False).input_shape == (None, 16, 16, 3)
+    assert keras.models.load_model(out / "tmp_checkpoint" / "best_model.keras", compile=False).input_shape == (
+        None,
+        16,
+        16,
+        3,
+    )
     for name in ("Confusion.png", "history.csv", "scores.csv"):
         assert (out / name).stat().st_size > 0, name
 
@@ -97,7 +113,10 @@ def test_the_stage_scores_every_video_once_and_keeps_a_model(folded, tiny_faces)
 def test_a_finished_run_stands_and_a_forced_one_gives_the_same(folded, tiny_faces):
     result, out, settings = folded
     before = (out / "metrics.json").stat().st_mtime_ns
-    assert cross_validation.run(tiny_faces, out, settings, folds=5) == result and (out / "metrics.json").stat().st_mtime_ns == before
+    assert (
+        cross_validation.run(tiny_faces, out, settings, folds=5) == result
+        and (out / "metrics.json").stat().st_mtime_ns == before
+    )
     scores = (out / "cnn_preds_values.json").read_bytes()
     cross_validation.run(tiny_faces, out, settings, folds=5, force=True)
     assert (out / "cnn_preds_values.json").read_bytes() == scores

@@ -13,7 +13,7 @@ import pytest
 from deepfake_detection.errors import UserError
 from deepfake_detection.training import distributed
 
-WORK = '''
+WORK = """
 import json, os, sys
 from pathlib import Path
 from deepfake_detection.training import distributed, session, train
@@ -35,13 +35,18 @@ for name in strategies:
     if distributed.is_chief():
         history = [{k: r[k] for k in ("loss", "accuracy", "val_loss", "val_auc")} for r in progress.history]
         (folder / "history.json").write_text(json.dumps(history))
-'''
+"""
 
 
 def start(faces, out, names, epochs=2, **environment):
-    return subprocess.Popen([sys.executable, "-c", WORK, str(faces), str(out), names, str(epochs)], cwd=Path(__file__).resolve().parents[2],
-                            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **environment},
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WORK, str(faces), str(out), names, str(epochs)],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def two_ports():
@@ -52,13 +57,16 @@ def two_ports():
 
 def start_workers(faces, out, epochs):
     ports = two_ports()
-    configs = [{"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": i}} for i in (0, 1)]
+    configs = [
+        {"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": i}}
+        for i in (0, 1)
+    ]
     return [start(faces, out, "multi_worker", epochs, TF_CONFIG=json.dumps(config)) for config in configs]
 
 
 def succeed(runs):
     try:
-        said = [run.communicate(timeout=900)[0] for run in runs]     # a guard against a dead lock, not a measurement
+        said = [run.communicate(timeout=900)[0] for run in runs]  # a guard against a dead lock, not a measurement
     finally:
         for run in runs:
             run.kill()
@@ -71,7 +79,10 @@ def test_two_devices_and_two_workers_equal_one_device(tmp_path, tiny_faces):
     succeed(start_workers(tiny_faces, tmp_path, epochs=1))
     assert len(json.loads((tmp_path / "multi_worker" / "history.json").read_text())) == 1
     succeed([one_device, *start_workers(tiny_faces, tmp_path, epochs=2)])
-    histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in ("none", "mirrored", "multi_worker")}
+    histories = {
+        name: json.loads((tmp_path / name / "history.json").read_text())
+        for name in ("none", "mirrored", "multi_worker")
+    }
     for name in ("mirrored", "multi_worker"):
         for one, other in zip(histories["none"], histories[name], strict=True):
             for key in one:
@@ -84,40 +95,63 @@ def test_two_devices_and_two_workers_equal_one_device(tmp_path, tiny_faces):
         assert (tmp_path / name / "best_model.keras").is_file()
 
 
-@pytest.mark.parametrize("text, hosts", [
-    ("n1", ["n1"]), ("n1,n2", ["n1", "n2"]), ("n[1-3]", ["n1", "n2", "n3"]), ("gpu[08-10,20],login", ["gpu08", "gpu09", "gpu10", "gpu20", "login"]),
-    ("r[1-2]c[1-2]-ib", ["r1c1-ib", "r1c2-ib", "r2c1-ib", "r2c2-ib"]),
-])
+@pytest.mark.parametrize(
+    "text, hosts",
+    [
+        ("n1", ["n1"]),
+        ("n1,n2", ["n1", "n2"]),
+        ("n[1-3]", ["n1", "n2", "n3"]),
+        ("gpu[08-10,20],login", ["gpu08", "gpu09", "gpu10", "gpu20", "login"]),
+        ("r[1-2]c[1-2]-ib", ["r1c1-ib", "r1c2-ib", "r2c1-ib", "r2c2-ib"]),
+    ],
+)
 def test_slurm_hosts(text, hosts):
     assert distributed.expand_hosts(text) == hosts
 
 
 def test_cluster_from_slurm():
-    config = distributed.config_from_slurm({"SLURM_JOB_NODELIST": "a[1-2]", "SLURM_TASKS_PER_NODE": "2(x2)", "SLURM_PROCID": "3"})
+    config = distributed.config_from_slurm(
+        {"SLURM_JOB_NODELIST": "a[1-2]", "SLURM_TASKS_PER_NODE": "2(x2)", "SLURM_PROCID": "3"}
+    )
     port = distributed.SLURM_PORT
-    assert config == {"cluster": {"worker": [f"a1:{port}", f"a1:{port + 1}", f"a2:{port}", f"a2:{port + 1}"]}, "task": {"type": "worker", "index": 3}}
+    assert config == {
+        "cluster": {"worker": [f"a1:{port}", f"a1:{port + 1}", f"a2:{port}", f"a2:{port + 1}"]},
+        "task": {"type": "worker", "index": 3},
+    }
     assert distributed.check_config(json.dumps(config)) == config
 
 
-@pytest.mark.parametrize("environment", [{}, {"SLURM_JOB_NODELIST": "a", "SLURM_TASKS_PER_NODE": "x", "SLURM_PROCID": "0"},
-                                         {"SLURM_JOB_NODELIST": "a,b", "SLURM_TASKS_PER_NODE": "1", "SLURM_PROCID": "0"}])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_JOB_NODELIST": "a", "SLURM_TASKS_PER_NODE": "x", "SLURM_PROCID": "0"},
+        {"SLURM_JOB_NODELIST": "a,b", "SLURM_TASKS_PER_NODE": "1", "SLURM_PROCID": "0"},
+    ],
+)
 def test_no_cluster_is_named(environment):
     with pytest.raises(UserError, match="cluster|task counts"):
         distributed.config_from_slurm(environment)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}']
+)
 def test_bad_tf_config_is_named(text):
     with pytest.raises(UserError, match="TF_CONFIG"):
         distributed.check_config(text)
 
 
-@pytest.mark.parametrize("config, chief", [
-    (None, True), ({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}, True),
-    ({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 1}}, False),
-    ({"cluster": {"chief": ["c"], "worker": ["a"]}, "task": {"type": "worker", "index": 0}}, False),
-    ({"cluster": {"chief": ["c"], "worker": ["a"]}, "task": {"type": "chief", "index": 0}}, True),
-])
+@pytest.mark.parametrize(
+    "config, chief",
+    [
+        (None, True),
+        ({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}, True),
+        ({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 1}}, False),
+        ({"cluster": {"chief": ["c"], "worker": ["a"]}, "task": {"type": "worker", "index": 0}}, False),
+        ({"cluster": {"chief": ["c"], "worker": ["a"]}, "task": {"type": "chief", "index": 0}}, True),
+    ],
+)
 def test_who_writes(monkeypatch, config, chief):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config:

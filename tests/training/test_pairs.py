@@ -15,7 +15,13 @@ from deepfake_detection.training import judge, pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "blending"))
 
-TINY = pairs.Settings(architecture="compact_cnn", steps=4, freeze="none", freeze_norms=False, batches=Batches(size=32, copies=2, degrade=False))
+TINY = pairs.Settings(
+    architecture="compact_cnn",
+    steps=4,
+    freeze="none",
+    freeze_norms=False,
+    batches=Batches(size=32, copies=2, degrade=False),
+)
 
 
 class Made:
@@ -54,7 +60,9 @@ def test_a_run_leaves_model_log_and_settings_and_is_not_made_again(feed, tmp_pat
     model = keras.models.load_model(path, compile=False)
     assert model.input_shape == (None, 32, 32, 3) and model.layers[-1].activation.__name__ == "sigmoid"
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in log] == [2, 4] and all(0 <= row["live_auc"] <= 1 and 0 <= row["dfdc_auc"] <= 1 for row in log)
+    assert [row["step"] for row in log] == [2, 4] and all(
+        0 <= row["live_auc"] <= 1 and 0 <= row["dfdc_auc"] <= 1 for row in log
+    )
     before = path.stat().st_mtime_ns
     assert pairs.run(TINY, None, tmp_path) == path and path.stat().st_mtime_ns == before
 
@@ -81,10 +89,14 @@ def test_a_run_does_not_go_on_from_another_ones(feed, tmp_path):
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("logits, better", [
-    pytest.param(([2.0, -2.0], [0.5, -2.0]), 0, id="right and sure beats right"),
-    pytest.param(([1.0, -1.0], [-1.0, 1.0]), 0, id="right order beats wrong order"),
-    pytest.param(([3.0, 1.0], [1.0, 3.0]), 0, id="order counts where both are called real")])
+@pytest.mark.parametrize(
+    "logits, better",
+    [
+        pytest.param(([2.0, -2.0], [0.5, -2.0]), 0, id="right and sure beats right"),
+        pytest.param(([1.0, -1.0], [-1.0, 1.0]), 0, id="right order beats wrong order"),
+        pytest.param(([3.0, 1.0], [1.0, 3.0]), 0, id="order counts where both are called real"),
+    ],
+)
 def test_the_loss_wants_an_untouched_face_above_its_fake(logits, better):
     import keras
 
@@ -118,7 +130,9 @@ def test_frozen_layers_and_norms_stand_still(feed):
     for layer in model.network.layers:
         if layer.weights:
             same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name]))
-            stands = names.index(layer.name) <= names.index("conv2d_2") or isinstance(layer, keras.layers.BatchNormalization)
+            stands = names.index(layer.name) <= names.index("conv2d_2") or isinstance(
+                layer, keras.layers.BatchNormalization
+            )
             assert same or not stands, layer.name
 
 
@@ -157,17 +171,42 @@ def test_a_model_between_two(tmp_path):
 def scored(live, untouched):
     import pandas as pd
 
-    rows = [{"file": f"x/{n}_{label}.mp4", "label": label, "source": "live_swaps", "group": n, "manipulation": "", "split": "unseen", "z": z}
-            for n, (real, fake) in enumerate(live) for label, z in (("real", real), ("fake", fake))]
-    rows += [{"file": f"y/{n}.mp4", "label": "real", "source": "celebv", "group": f"c{n}", "manipulation": "", "split": "unseen", "z": z}
-             for n, z in enumerate(untouched)]
+    rows = [
+        {
+            "file": f"x/{n}_{label}.mp4",
+            "label": label,
+            "source": "live_swaps",
+            "group": n,
+            "manipulation": "",
+            "split": "unseen",
+            "z": z,
+        }
+        for n, (real, fake) in enumerate(live)
+        for label, z in (("real", real), ("fake", fake))
+    ]
+    rows += [
+        {
+            "file": f"y/{n}.mp4",
+            "label": "real",
+            "source": "celebv",
+            "group": f"c{n}",
+            "manipulation": "",
+            "split": "unseen",
+            "z": z,
+        }
+        for n, z in enumerate(untouched)
+    ]
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("live, auc, ordered", [
-    pytest.param([(2, -2), (3, -1)], 1.0, 1.0, id="all told apart"),
-    pytest.param([(1, 0), (-1, -2)], 0.75, 1.0, id="only within a pair"),
-    pytest.param([(-1, 1), (2, -2)], 0.75, 0.5, id="one pair wrong")])
+@pytest.mark.parametrize(
+    "live, auc, ordered",
+    [
+        pytest.param([(2, -2), (3, -1)], 1.0, 1.0, id="all told apart"),
+        pytest.param([(1, 0), (-1, -2)], 0.75, 1.0, id="only within a pair"),
+        pytest.param([(-1, 1), (2, -2)], 0.75, 0.5, id="one pair wrong"),
+    ],
+)
 def test_numbers_of_live_swaps(live, auc, ordered):
     found = judge.numbers(scored(live, [0.5, 1.5]))
     assert (found["live_auc"], found["live_pairs"]) == (auc, ordered)
@@ -190,5 +229,16 @@ def test_where_a_way_begins_is_asked_before_the_training(tmp_path):
     import train_detector
 
     with pytest.raises(UserError, match="begin at"):
-        train_detector.main(["--index", "x.csv", "--interpolate", "0.5", "--weights", str(tmp_path / "gone.keras"), "--work", str(tmp_path / "work")])
+        train_detector.main(
+            [
+                "--index",
+                "x.csv",
+                "--interpolate",
+                "0.5",
+                "--weights",
+                str(tmp_path / "gone.keras"),
+                "--work",
+                str(tmp_path / "work"),
+            ]
+        )
     assert not (tmp_path / "work").exists()

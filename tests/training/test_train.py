@@ -10,7 +10,9 @@ from deepfake_detection.errors import UserError
 from deepfake_detection.training import results, score, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
 
-TINY = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published")
+TINY = train.Settings(
+    model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +36,27 @@ def trained(folder, settings, stores, **options):
     return progress, arrays
 
 
-@pytest.mark.parametrize("change", [
-    {},
-    {"ema": 0.9, "schedule": "cosine", "warmup_epochs": 1.0, "optimizer": "adamw", "balance": "sample", "freeze": "backbone", "unfreeze_after": 2,
-     "label_smoothing": 0.1},
-], ids=["published", "everything"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {
+            "ema": 0.9,
+            "schedule": "cosine",
+            "warmup_epochs": 1.0,
+            "optimizer": "adamw",
+            "balance": "sample",
+            "freeze": "backbone",
+            "unfreeze_after": 2,
+            "label_smoothing": 0.1,
+        },
+    ],
+    ids=["published", "everything"],
+)
 def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, stores, change):
     settings = dataclasses.replace(TINY, **change)
     whole, expected = trained(tmp_path / "whole", settings, stores)
-    trained(tmp_path / "parts", settings, stores, stop_after=2)      # "everything": on the edge between two phases
+    trained(tmp_path / "parts", settings, stores, stop_after=2)  # "everything": on the edge between two phases
     resumed, got = trained(tmp_path / "parts", settings, stores)
     assert [r["val_loss"] for r in resumed.history] == [r["val_loss"] for r in whole.history]
     assert (resumed.best_epoch, resumed.wait, resumed.epoch) == (whole.best_epoch, whole.wait, whole.epoch)
@@ -55,10 +69,12 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, 
     _, expected = trained(tmp_path / "whole", TINY, stores)
     calls = iter(range(10**6))
     get = FaceStore.get
+
     def interrupted(self, indices):
-        if self is stores["train"] and next(calls) == 8:      # six batches an epoch: in the second one
+        if self is stores["train"] and next(calls) == 8:  # six batches an epoch: in the second one
             raise KeyboardInterrupt
         return get(self, indices)
+
     monkeypatch.setattr(FaceStore, "get", interrupted)
     with pytest.raises(BaseException):
         trained(tmp_path / "parts", TINY, stores)
@@ -73,14 +89,18 @@ def test_a_training_of_other_settings_or_a_broken_state_starts_anew(tmp_path, st
     trained(tmp_path, TINY, stores, stop_after=2)
     session.start(seed=1, announce=False)
     model, _ = train.build_model(TINY)
-    progress = train.fit(model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1), tmp_path, mark="other")
+    progress = train.fit(
+        model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1), tmp_path, mark="other"
+    )
     assert progress.epoch == 1 and "starting anew" in capsys.readouterr().err
     (tmp_path / "training_state.npz").write_bytes(b"PK broken")
     assert train.read_progress(tmp_path / "training_state.npz") is None
 
 
 def test_early_stopping_counts_over_a_restart(tmp_path, stores):
-    settings = dataclasses.replace(TINY, epochs=20, patience=2, augment="none", learning_rate=1e-9)     # nothing improves for long
+    settings = dataclasses.replace(
+        TINY, epochs=20, patience=2, augment="none", learning_rate=1e-9
+    )  # nothing improves for long
     whole, _ = trained(tmp_path / "whole", settings, stores)
     assert whole.wait == 2 and whole.epoch < 20
     trained(tmp_path / "parts", settings, stores, stop_after=whole.epoch - 1)
@@ -93,8 +113,18 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
 
     settings = dataclasses.replace(TINY, epochs=8, augment="none", learning_rate=1e-2)
     result = train.run(dataset, tmp_path, settings)
-    for name in ("tmp_checkpoint/best_model.keras", "tmp_checkpoint/best_model.h5", "history.csv", "Loss.png", "Accuracy.png", "Confusion.png",
-                 "ROC.png", "metrics.json", "cnn_preds_values.json", "stage_reports/03_train_cnn_videos.csv"):
+    for name in (
+        "tmp_checkpoint/best_model.keras",
+        "tmp_checkpoint/best_model.h5",
+        "history.csv",
+        "Loss.png",
+        "Accuracy.png",
+        "Confusion.png",
+        "ROC.png",
+        "metrics.json",
+        "cnn_preds_values.json",
+        "stage_reports/03_train_cnn_videos.csv",
+    ):
         assert (tmp_path / name).stat().st_size > 0, name
     assert list((tmp_path / "logs" / "train").glob("events.out.tfevents.*"))
     assert result == json.loads((tmp_path / "metrics.json").read_text())
@@ -107,11 +137,17 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
     test = FaceStore(find_faces(dataset / "test"), 16)
     for name in ("best_model.keras", "best_model.h5"):
         model = keras.models.load_model(tmp_path / "tmp_checkpoint" / name)
-        np.testing.assert_allclose(model.predict(test.get(np.arange(24)), verbose=0)[:, 0], [p for _, p in rows], atol=1e-6)
+        np.testing.assert_allclose(
+            model.predict(test.get(np.arange(24)), verbose=0)[:, 0], [p for _, p in rows], atol=1e-6
+        )
 
     # 03a: the same numbers from the file, whatever the batch size.
     again = score.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
-    np.testing.assert_allclose([p for _, p in json.loads((tmp_path / "a" / "cnn_preds_values.json").read_text())], [p for _, p in rows], atol=1e-6)
+    np.testing.assert_allclose(
+        [p for _, p in json.loads((tmp_path / "a" / "cnn_preds_values.json").read_text())],
+        [p for _, p in rows],
+        atol=1e-6,
+    )
     assert again["faces"]["auc"] == result["faces"]["auc"]
 
     # A finished run is not repeated; a result that was removed is made again without training.
@@ -135,8 +171,29 @@ def script(project, name):
 
 def test_the_scripts(project, tmp_path, dataset, capsys):
     common = ["--out", str(tmp_path), "--workers", "1"]
-    script(project, "03_train_cnn").main([*common, "--dataset", str(dataset), "--architecture", "compact_cnn", "--weights", "none", "--image-size", "16", "--epochs", "1",
-                                          "--batch-size", "8", "--augment", "none", "--max-steps", "2", "--seeds", "2"])
+    script(project, "03_train_cnn").main(
+        [
+            *common,
+            "--dataset",
+            str(dataset),
+            "--architecture",
+            "compact_cnn",
+            "--weights",
+            "none",
+            "--image-size",
+            "16",
+            "--epochs",
+            "1",
+            "--batch-size",
+            "8",
+            "--augment",
+            "none",
+            "--max-steps",
+            "2",
+            "--seeds",
+            "2",
+        ]
+    )
     said = capsys.readouterr().out
     assert "faces_auc" in said and "learning_rate" in said
     rows = (tmp_path / "seeds.csv").read_text().splitlines()
@@ -147,7 +204,14 @@ def test_the_scripts(project, tmp_path, dataset, capsys):
     assert (tmp_path / "stage_reports" / "03a_load_model_videos.csv").is_file()
 
 
-@pytest.mark.parametrize("name, arguments", [("03_train_cnn", ["--epochs", "0"]), ("03_train_cnn", ["--epoch", "3"]), ("03a_load_model", ["--faces-margin", "x"])])
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("03_train_cnn", ["--epochs", "0"]),
+        ("03_train_cnn", ["--epoch", "3"]),
+        ("03a_load_model", ["--faces-margin", "x"]),
+    ],
+)
 def test_bad_options_are_refused(project, name, arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         script(project, name).main(arguments)
@@ -170,10 +234,15 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     assert names == ["holiday-001-00.png", "holiday-002-00.png", "holiday-000-00.png"]
 
 
-@pytest.mark.parametrize("broken, message", [
-    ("no folder", "no such folder of faces"), ("no class", "class folder fake is missing"), ("empty class", "the class 'fake' has no face"),
-    ("no face decodes", "no face of the class 'fake' can be decoded"),
-])
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        ("no folder", "no such folder of faces"),
+        ("no class", "class folder fake is missing"),
+        ("empty class", "the class 'fake' has no face"),
+        ("no face decodes", "no face of the class 'fake' can be decoded"),
+    ],
+)
 def test_bad_datasets_are_named(tmp_path, draw_faces, broken, message):
     import shutil
 
@@ -202,15 +271,27 @@ def test_an_unreadable_face_is_named_and_left_out(dataset, tmp_path, capsys):
         store = FaceStore(find_faces(tmp_path / "val"), 16, cache_bytes=cache)
         assert store.unreadable == [f"real/{broken.name}"] and len(store) == 23
         assert broken.name in capsys.readouterr().err
-        np.testing.assert_array_equal(store.get(np.array([2]))[0], FaceStore(find_faces(dataset / "val"), 16).get(np.array([3]))[0])
+        np.testing.assert_array_equal(
+            store.get(np.array([2]))[0], FaceStore(find_faces(dataset / "val"), 16).get(np.array([3]))[0]
+        )
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"model": "vgg"}, "no model named"), ({"weights": "/nowhere.h5"}, "no such weights file"), ({"optimizer": "rmsprop"}, "--optimizer"),
-    ({"unfreeze_after": 2}, "none are frozen"), ({"image_size": 8}, "at least 16 pixels"),
-    ({"ema": 1.0}, "--ema"), ({"weight_decay": -1.0}, "--weight-decay"), ({"replicas": 2}, "--replicas"), ({"features": "mesonet"}, "no feature extractor"),
-    ({"sequence_length": 3}, "no sequence model"), ({"freeze": "conv9"}, "no layer named 'conv9'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": "vgg"}, "no model named"),
+        ({"weights": "/nowhere.h5"}, "no such weights file"),
+        ({"optimizer": "rmsprop"}, "--optimizer"),
+        ({"unfreeze_after": 2}, "none are frozen"),
+        ({"image_size": 8}, "at least 16 pixels"),
+        ({"ema": 1.0}, "--ema"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"replicas": 2}, "--replicas"),
+        ({"features": "mesonet"}, "no feature extractor"),
+        ({"sequence_length": 3}, "no sequence model"),
+        ({"freeze": "conv9"}, "no layer named 'conv9'"),
+    ],
+)
 def test_bad_settings_are_named(tmp_path, dataset, change, message):
     with pytest.raises(UserError, match=message):
         train.run(dataset, tmp_path, dataclasses.replace(TINY, **change))
@@ -218,7 +299,7 @@ def test_bad_settings_are_named(tmp_path, dataset, change, message):
 
 def test_the_architecture_is_drawn(tmp_path, monkeypatch):
     pytest.importorskip("pydot")
-    monkeypatch.setenv("PATH", "")                                  # without Graphviz: the drawing's source, which is there in any case
+    monkeypatch.setenv("PATH", "")  # without Graphviz: the drawing's source, which is there in any case
     path = train.plot_model(TINY, tmp_path)
     assert path.name == "architecture.dot" and "conv2d_4" in path.read_text()
 
@@ -233,25 +314,37 @@ def test_order_of_an_epoch():
     assert set(counts[:10]) == {2} and set(counts[10:]) <= {0, 1}
 
 
-@pytest.mark.parametrize("name, title", [
-    ("real/abc-004-01.png", "abc"), ("fake/my-clip-2-010-00.png", "my-clip-2"), ("x/aabq.jpg", "aabq"), ("a-1.png", "a-1"), ("fake/id0_id1_0000-003-00.jpg", "id0_id1_0000"),
-])
+@pytest.mark.parametrize(
+    "name, title",
+    [
+        ("real/abc-004-01.png", "abc"),
+        ("fake/my-clip-2-010-00.png", "my-clip-2"),
+        ("x/aabq.jpg", "aabq"),
+        ("a-1.png", "a-1"),
+        ("fake/id0_id1_0000-003-00.jpg", "id0_id1_0000"),
+    ],
+)
 def test_title_of_a_face(name, title):
     assert title_of(name) == title
 
 
 def test_metrics_refuse_what_the_data_does_not_support(dataset):
-    faces = find_faces(dataset / "test" )
+    faces = find_faces(dataset / "test")
     reals = faces.take(np.flatnonzero(faces.y == 1))
     result = results.metrics_of(reals, np.full(len(reals), 0.7))
     assert "refused" in result["faces"]["auc"] and result["faces"]["accuracy"]["value"] == 1.0
     assert any("not computed" in line for line in results.summary(result))
 
 
-@pytest.mark.parametrize("faces_margin, model_margin, trim, part", [
-    (0.3, 0.3, {}, (0, 0, 1, 1)), (0.3, 0.1, {}, (0.125, 0.125, 0.875, 0.875)), (0.1, 0.3, None, (0, 0, 1, 1)),
-    (0.3, 0.0, {"top": 0.2, "bottom": 0.1}, (0.1875, 0.3125, 0.8125, 0.75)),
-])
+@pytest.mark.parametrize(
+    "faces_margin, model_margin, trim, part",
+    [
+        (0.3, 0.3, {}, (0, 0, 1, 1)),
+        (0.3, 0.1, {}, (0.125, 0.125, 0.875, 0.875)),
+        (0.1, 0.3, None, (0, 0, 1, 1)),
+        (0.3, 0.0, {"top": 0.2, "bottom": 0.1}, (0.1875, 0.3125, 0.8125, 0.75)),
+    ],
+)
 def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin, trim, part):
     assert score.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
 
@@ -261,7 +354,12 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
     session.start(seed=1, announce=False)
     model, _ = train.build_model(TINY)
     model.save(tmp_path / "m.keras")
-    card = {"margin": 0.0, "trim": {"top": 0.2, "bottom": 0.1}, "calibration": {"temperature": 2.0, "bias": 0.5}, "flip": flip}
+    card = {
+        "margin": 0.0,
+        "trim": {"top": 0.2, "bottom": 0.1},
+        "calibration": {"temperature": 2.0, "bias": 0.5},
+        "flip": flip,
+    }
     (tmp_path / "m.json").write_text(json.dumps(card))
     score.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
     got = [p for _, p in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]

@@ -19,12 +19,14 @@ sys.path.insert(0, str(PROJECT / "tests" / "predict"))
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     import tiny_model
+
     return tiny_model.build(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> dict:
     import prediction_clips
+
     return prediction_clips.make_all(tmp_path_factory.mktemp("clips"))
 
 
@@ -34,8 +36,25 @@ class Server:
     def __init__(self, store, model, *arguments, secret=None):
         environment = {**os.environ, **({"DEEPFAKE_CALLBACK_SECRET": secret} if secret else {})}
         self.store = Path(store)
-        self.process = subprocess.Popen([sys.executable, str(PROJECT / "serve.py"), "--port", "0", "--store", str(store), "--model", str(model),
-                                         "--frames", "4", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                str(PROJECT / "serve.py"),
+                "--port",
+                "0",
+                "--store",
+                str(store),
+                "--model",
+                str(model),
+                "--frames",
+                "4",
+                *map(str, arguments),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         line = self.process.stdout.readline()
         found = re.search(r"http://([\d.]+):(\d+)", line)
         assert found, line + self.process.stderr.read()
@@ -57,7 +76,12 @@ class Server:
         return status, json.loads(data) if data else None
 
     def upload(self, path, name=None, query=""):
-        return self.json("POST", f"/api/videos?name={name or Path(path).name}{query}", Path(path).read_bytes(), {"Content-Type": "application/octet-stream"})
+        return self.json(
+            "POST",
+            f"/api/videos?name={name or Path(path).name}{query}",
+            Path(path).read_bytes(),
+            {"Content-Type": "application/octet-stream"},
+        )
 
     def wait(self, video, seconds=90):
         """The video's object once it is done or failed."""
@@ -84,6 +108,7 @@ def start():
     def one(*arguments, **options):
         servers.append(Server(*arguments, **options))
         return servers[-1]
+
     yield one
     for server in servers:
         if server.process.poll() is None:

@@ -21,6 +21,7 @@ def refused(*arguments, store):
     """What serve.py says, which must not start."""
     sys.path.insert(0, str(PROJECT))
     import serve
+
     mask = os.umask(0o077)
     try:
         with pytest.raises(UserError) as e:
@@ -42,8 +43,16 @@ def test_a_name_is_a_host(tmp_path, name):
     assert "no host name" in refused("--host", "0.0.0.0", "--name", name, store=tmp_path / "store")
 
 
-@pytest.mark.parametrize("text", [pytest.param("", id="empty"), pytest.param("short", id="short"), pytest.param("a" * 20 + "\n" + "b" * 20, id="two lines"),
-                                  pytest.param("pässword-pässword-pässword", id="not ASCII"), pytest.param("x" * 5000, id="endless")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("short", id="short"),
+        pytest.param("a" * 20 + "\n" + "b" * 20, id="two lines"),
+        pytest.param("pässword-pässword-pässword", id="not ASCII"),
+        pytest.param("x" * 5000, id="endless"),
+    ],
+)
 def test_tokens_that_are_none(tmp_path, text):
     (tmp_path / "token").write_text(text)
     assert "access token" in refused("--token-file", str(tmp_path / "token"), store=tmp_path / "store")
@@ -58,28 +67,78 @@ def test_a_token_file_that_cannot_be_read(tmp_path, path):
 def guarded(start, tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "token").write_text(TOKEN + "\n")
-    return start(folder / "store", tiny_model, "--workers", 1, "--host", "0.0.0.0", "--name", "deepfake.example.org", "--token-file", folder / "token")
+    return start(
+        folder / "store",
+        tiny_model,
+        "--workers",
+        1,
+        "--host",
+        "0.0.0.0",
+        "--name",
+        "deepfake.example.org",
+        "--token-file",
+        folder / "token",
+    )
 
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@pytest.mark.parametrize("headers, status", [
-    pytest.param({}, 401, id="nothing"), pytest.param(BEARER, 200, id="token"), pytest.param({"Authorization": f"bearer  {TOKEN} "}, 200, id="small letters"),
-    pytest.param({"Authorization": "Bearer " + TOKEN[:-1]}, 401, id="nearly"), pytest.param({"Authorization": "Bearer "}, 401, id="empty"), pytest.param({"Authorization": TOKEN}, 401, id="no Bearer"),
-    pytest.param({"Authorization": "Basic " + TOKEN}, 401, id="Basic"), pytest.param({"Authorization": b"Bearer \xff\xfe"}, 401, id="no text"),
-    pytest.param({"Cookie": f"{access.COOKIE}={TOKEN}"}, 401, id="token as a cookie"), pytest.param({"Cookie": f"{access.COOKIE}=99999999999.{'0' * 64}"}, 401, id="made up session"),
-    pytest.param({"Cookie": f"{access.COOKIE}={access.Token('another-token-of-some-length').session()}"}, 401, id="session of another token"),
-    pytest.param({"Cookie": f"{access.COOKIE}={access.Token(TOKEN).session(now=1)}"}, 401, id="session of long ago"),
-    pytest.param({"Cookie": f"a=b; {access.COOKIE}={access.Token(TOKEN).session()}"}, 200, id="session"),
-    pytest.param({**BEARER, "Host": "evil.example"}, 421, id="foreign name"), pytest.param({**BEARER, "Host": "deepfake.example.org:8000"}, 200, id="our name"), pytest.param({**BEARER, "Host": ""}, 421, id="no name")])
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        pytest.param({}, 401, id="nothing"),
+        pytest.param(BEARER, 200, id="token"),
+        pytest.param({"Authorization": f"bearer  {TOKEN} "}, 200, id="small letters"),
+        pytest.param({"Authorization": "Bearer " + TOKEN[:-1]}, 401, id="nearly"),
+        pytest.param({"Authorization": "Bearer "}, 401, id="empty"),
+        pytest.param({"Authorization": TOKEN}, 401, id="no Bearer"),
+        pytest.param({"Authorization": "Basic " + TOKEN}, 401, id="Basic"),
+        pytest.param({"Authorization": b"Bearer \xff\xfe"}, 401, id="no text"),
+        pytest.param({"Cookie": f"{access.COOKIE}={TOKEN}"}, 401, id="token as a cookie"),
+        pytest.param({"Cookie": f"{access.COOKIE}=99999999999.{'0' * 64}"}, 401, id="made up session"),
+        pytest.param(
+            {"Cookie": f"{access.COOKIE}={access.Token('another-token-of-some-length').session()}"},
+            401,
+            id="session of another token",
+        ),
+        pytest.param(
+            {"Cookie": f"{access.COOKIE}={access.Token(TOKEN).session(now=1)}"}, 401, id="session of long ago"
+        ),
+        pytest.param({"Cookie": f"a=b; {access.COOKIE}={access.Token(TOKEN).session()}"}, 200, id="session"),
+        pytest.param({**BEARER, "Host": "evil.example"}, 421, id="foreign name"),
+        pytest.param({**BEARER, "Host": "deepfake.example.org:8000"}, 200, id="our name"),
+        pytest.param({**BEARER, "Host": ""}, 421, id="no name"),
+    ],
+)
 def test_what_opens(guarded, headers, status):
-    for path in ("/api/v1/videos", "/api/videos", "/api/v1/health", "/docs", "/", "/api/v1/openapi.json", "/static/app.js"):
+    for path in (
+        "/api/v1/videos",
+        "/api/videos",
+        "/api/v1/health",
+        "/docs",
+        "/",
+        "/api/v1/openapi.json",
+        "/static/app.js",
+    ):
         assert guarded.call("GET", path, headers=headers)[0] == status, path
 
 
-@pytest.mark.parametrize("method, path", [("POST", "/api/v1/videos"), ("DELETE", "/api/v1/videos/" + "0" * 32), ("HEAD", "/api/v1/videos"), ("GET", "/nothing"), ("OPTIONS", "/api/v1/videos"),
-                                          ("GET", "//login"), ("GET", "/login/"), ("GET", "/static/../api/v1/videos"), ("GET", "/%6cogin/../api/v1/videos"), ("POST", "/logout")])
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("POST", "/api/v1/videos"),
+        ("DELETE", "/api/v1/videos/" + "0" * 32),
+        ("HEAD", "/api/v1/videos"),
+        ("GET", "/nothing"),
+        ("OPTIONS", "/api/v1/videos"),
+        ("GET", "//login"),
+        ("GET", "/login/"),
+        ("GET", "/static/../api/v1/videos"),
+        ("GET", "/%6cogin/../api/v1/videos"),
+        ("POST", "/logout"),
+    ],
+)
 def test_nothing_else_is_open(guarded, method, path):
     assert guarded.call(method, path)[0] == 401
 
@@ -91,7 +150,12 @@ def show(server, token, headers=None, wanted="/"):
 
 def test_the_form_on_the_page_gives_a_session(guarded):
     status, headers, page = guarded.call("GET", "/docs", headers={"Accept": "text/html"})
-    assert status == 401 and b'action="/login"' in page and b'name="next" value="/docs"' in page and "form-action 'self'" in headers["content-security-policy"]
+    assert (
+        status == 401
+        and b'action="/login"' in page
+        and b'name="next" value="/docs"' in page
+        and "form-action 'self'" in headers["content-security-policy"]
+    )
     status, headers, _ = show(guarded, TOKEN, wanted="/docs")
     assert status == 303 and headers["location"] == "/docs"
     cookie = headers["set-cookie"]
@@ -107,12 +171,26 @@ def test_a_wrong_token_gives_none(guarded):
     assert status == 403 and "set-cookie" not in headers and b"not the token" in page
 
 
-@pytest.mark.parametrize("wanted", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/\r\nSet-Cookie: a=b", "", "/ü"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/\r\nSet-Cookie: a=b",
+        "",
+        "/ü",
+    ],
+)
 def test_the_form_leads_nowhere_else(guarded, wanted):
     assert show(guarded, TOKEN, wanted=wanted)[1]["location"] == "/"
 
 
-@pytest.mark.parametrize("headers, status", [({"Origin": "http://evil.example"}, 403), ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Origin": "null"}, 403)])
+@pytest.mark.parametrize(
+    "headers, status",
+    [({"Origin": "http://evil.example"}, 403), ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Origin": "null"}, 403)],
+)
 def test_no_other_site_shows_the_token(guarded, headers, status):
     assert show(guarded, TOKEN, headers)[0] == status
 
@@ -128,10 +206,27 @@ def test_without_a_token_there_is_no_form(server):
     assert server.call("GET", "/login")[0] == 303 and show(server, "x")[0] == 303
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/api/v1/health", "/api/v1/videos", "/static/app.css", "/api/v1/openapi.json", "/favicon.ico", "/api/health"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/docs",
+        "/api/v1/health",
+        "/api/v1/videos",
+        "/static/app.css",
+        "/api/v1/openapi.json",
+        "/favicon.ico",
+        "/api/health",
+    ],
+)
 def test_head_is_get_without_the_body(server, path):
     get, head = server.call("GET", path), server.call("HEAD", path)
-    assert head[0] == get[0] == 200 and head[2] == b"" and head[1]["content-length"] == get[1]["content-length"] and head[1]["content-type"] == get[1]["content-type"]
+    assert (
+        head[0] == get[0] == 200
+        and head[2] == b""
+        and head[1]["content-length"] == get[1]["content-length"]
+        and head[1]["content-type"] == get[1]["content-type"]
+    )
 
 
 def test_head_of_nothing(server):
@@ -146,7 +241,7 @@ def test_docs_show_the_address(server):
 
 
 def test_docs_show_the_token(guarded):
-    assert 'Authorization: Bearer $TOKEN' in guarded.call("GET", "/docs", headers=BEARER)[2].decode()
+    assert "Authorization: Bearer $TOKEN" in guarded.call("GET", "/docs", headers=BEARER)[2].decode()
 
 
 @pytest.mark.parametrize("how", ["environment", "file", "descriptor"])
@@ -157,10 +252,34 @@ def test_the_callback_secret_is_not_in_the_environment(tmp_path, tiny_model, how
     read, write = os.pipe()
     os.write(write, secret.encode())
     os.close(write)
-    more = {"environment": [], "file": ["--callback-secret-file", str(tmp_path / "secret")], "descriptor": ["--callback-secret-file", f"/dev/fd/{read}"]}[how]
+    more = {
+        "environment": [],
+        "file": ["--callback-secret-file", str(tmp_path / "secret")],
+        "descriptor": ["--callback-secret-file", f"/dev/fd/{read}"],
+    }[how]
     environment = {**os.environ, **({"DEEPFAKE_CALLBACK_SECRET": secret} if how == "environment" else {})}
-    process = subprocess.Popen([sys.executable, str(PROJECT / "serve.py"), "--port", "0", "--store", str(tmp_path / "store"), "--model", str(tiny_model), "--workers", "1",
-                                "--callback-host", "127.0.0.1:9", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=[read])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(PROJECT / "serve.py"),
+            "--port",
+            "0",
+            "--store",
+            str(tmp_path / "store"),
+            "--model",
+            str(tiny_model),
+            "--workers",
+            "1",
+            "--callback-host",
+            "127.0.0.1:9",
+            *more,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        pass_fds=[read],
+    )
     try:
         port = int(re.search(r":(\d+) ", process.stdout.readline())[1])
         for name in ("environ", "cmdline"):

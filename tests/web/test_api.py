@@ -12,18 +12,28 @@ import pytest
 def form(name: str, data: bytes, field="file") -> tuple[bytes, dict]:
     boundary = "----b0undary"
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\nContent-Type: video/mp4\r\n\r\n'
-    return head.encode() + data + f"\r\n--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return head.encode() + data + f"\r\n--{boundary}--\r\n".encode(), {
+        "Content-Type": f"multipart/form-data; boundary={boundary}"
+    }
 
 
 def test_a_video_from_upload_to_report_to_deletion(server, clips):
     status, made = server.json("POST", "/api/videos", *form("../../etc/my clip.mp4", clips["fake"].read_bytes()))
-    assert status == 202 and made["name"] == "my clip.mp4" and made["bytes"] == clips["fake"].stat().st_size and made["state"] in ("queued", "running")
+    assert (
+        status == 202
+        and made["name"] == "my clip.mp4"
+        and made["bytes"] == clips["fake"].stat().st_size
+        and made["state"] in ("queued", "running")
+    )
     done = server.wait(made["id"])
     assert done["state"] == "done" and done["result"]["verdict"] == "FAKE" and done["result"]["video"] == "my clip.mp4"
     assert done["expires"] == pytest.approx(done["finished"] + 24 * 3600)
     status, headers, page = server.call("GET", done["report"])
     assert status == 200 and b"FAKE" in page and b"my clip.mp4" in page
-    assert "default-src 'none'" in headers["content-security-policy"] and "script-src" not in headers["content-security-policy"]
+    assert (
+        "default-src 'none'" in headers["content-security-policy"]
+        and "script-src" not in headers["content-security-policy"]
+    )
     assert str(server.store).encode() not in page
     assert server.json("GET", done["report"] + ".json")[1]["verdict"] == "FAKE"
     assert "attachment" in server.call("GET", done["report"] + "?download=true")[1]["content-disposition"]
@@ -41,21 +51,39 @@ def test_a_raw_body_and_a_video_that_cannot_be_judged(server, clips):
     assert str(server.store) not in json.dumps(done), "no path of the server is told"
 
 
-@pytest.mark.parametrize("data, status, words", [
-    (b"", 400, "empty"), (b"hello", 415, "video"), (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415, "playlist"), (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "list of files"),
-    (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", 415, "SDP"), (b"\x89PNG\r\n\x1a\n" + b"\0" * 5000, 415, "picture"), (b"\0" * 5_200_000, 413, "larger than 5 MB")])
+@pytest.mark.parametrize(
+    "data, status, words",
+    [
+        (b"", 400, "empty"),
+        (b"hello", 415, "video"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415, "playlist"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "list of files"),
+        (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", 415, "SDP"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 5000, 415, "picture"),
+        (b"\0" * 5_200_000, 413, "larger than 5 MB"),
+    ],
+)
 def test_what_is_not_taken_leaves_nothing(server, data, status, words):
     before = sorted(p.name for p in (server.store / "uploads").iterdir())
     try:
         got, answer = server.json("POST", "/api/videos?name=x.mp4", data, {"Content-Type": "application/octet-stream"})
         assert got == status and words in answer["detail"] and str(server.store) not in answer["detail"]
     except (BrokenPipeError, ConnectionResetError):
-        assert status == 413       # refused before the body was sent to its end
+        assert status == 413  # refused before the body was sent to its end
     assert sorted(p.name for p in (server.store / "uploads").iterdir()) == before
 
 
-@pytest.mark.parametrize("body, headers", [(b"nonsense", {"Content-Type": "multipart/form-data; boundary=x"}), (b"x", {"Content-Type": "multipart/form-data"}),
-                                           (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n', {"Content-Type": "multipart/form-data; boundary=x"})])
+@pytest.mark.parametrize(
+    "body, headers",
+    [
+        (b"nonsense", {"Content-Type": "multipart/form-data; boundary=x"}),
+        (b"x", {"Content-Type": "multipart/form-data"}),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        ),
+    ],
+)
 def test_broken_forms(server, body, headers):
     assert server.json("POST", "/api/videos", body, headers)[0] == 400
 
@@ -63,7 +91,10 @@ def test_broken_forms(server, body, headers):
 def test_an_upload_that_breaks_off_leaves_nothing(server, clips):
     head = clips["real"].read_bytes()[:8000]
     with socket.create_connection((server.host, server.port)) as s:
-        s.sendall(f"POST /api/videos?name=x.mp4 HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 900000\r\n\r\n".encode() + head)
+        s.sendall(
+            f"POST /api/videos?name=x.mp4 HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 900000\r\n\r\n".encode()
+            + head
+        )
         time.sleep(0.3)
     for _ in range(50):
         if not list((server.store / "uploads").glob(".*")):
@@ -73,21 +104,43 @@ def test_an_upload_that_breaks_off_leaves_nothing(server, clips):
     assert "x.mp4" not in [v["name"] for v in server.json("GET", "/api/videos")[1]]
 
 
-@pytest.mark.parametrize("method, path, headers, status", [
-    ("GET", "/api/health", {"Host": "evil.example"}, 421), ("POST", "/api/videos", {"Origin": "http://evil.example"}, 403),
-    ("DELETE", "/api/videos/" + "0" * 32, {"Sec-Fetch-Site": "cross-site"}, 403), ("POST", "/api/videos", {"Origin": "null"}, 403),
-    ("GET", "/api/videos/..%2f..%2fetc%2fpasswd", {}, 404), ("GET", "/api/videos/" + "g" * 32, {}, 404), ("GET", "/static/../app.py", {}, 404),
-    ("GET", "/api/videos?limit=0", {}, 422), ("POST", "/api/videos?callback=https://evil.example/", {}, 403), ("PUT", "/api/videos", {}, 405)])
+@pytest.mark.parametrize(
+    "method, path, headers, status",
+    [
+        ("GET", "/api/health", {"Host": "evil.example"}, 421),
+        ("POST", "/api/videos", {"Origin": "http://evil.example"}, 403),
+        ("DELETE", "/api/videos/" + "0" * 32, {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", "/api/videos", {"Origin": "null"}, 403),
+        ("GET", "/api/videos/..%2f..%2fetc%2fpasswd", {}, 404),
+        ("GET", "/api/videos/" + "g" * 32, {}, 404),
+        ("GET", "/static/../app.py", {}, 404),
+        ("GET", "/api/videos?limit=0", {}, 422),
+        ("POST", "/api/videos?callback=https://evil.example/", {}, 403),
+        ("PUT", "/api/videos", {}, 405),
+    ],
+)
 def test_callers_that_are_refused(server, method, path, headers, status):
     assert server.call(method, path, b"x" if method != "GET" else None, headers)[0] == status
 
 
 def test_everything_comes_from_this_machine(server):
     """Pages name no other host, and the policy would not let them."""
-    for path in ("/", "/docs", "/static/app.css", "/static/app.js", "/static/icon.svg", "/favicon.ico", "/api/openapi.json", "/api/health"):
+    for path in (
+        "/",
+        "/docs",
+        "/static/app.css",
+        "/static/app.js",
+        "/static/icon.svg",
+        "/favicon.ico",
+        "/api/openapi.json",
+        "/api/health",
+    ):
         status, headers, body = server.call("GET", path)
         assert status == 200, path
-        assert "default-src 'none'" in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
+        assert (
+            "default-src 'none'" in headers["content-security-policy"]
+            and headers["x-content-type-options"] == "nosniff"
+        )
         foreign = set(re.findall(rb"(?:https?:)?//[\w.-]+\.\w+", body)) - {b"http://www.w3.org", b"http://127.0.0.1"}
         assert not foreign, (path, foreign)
         if path.startswith(("/static", "/api")):
@@ -97,23 +150,37 @@ def test_everything_comes_from_this_machine(server):
 
 def test_openapi_names_what_there_is(server):
     schema = server.json("GET", "/api/openapi.json")[1]
-    assert {(m, p) for p, ms in schema["paths"].items() for m in ms} >= {("post", "/api/videos"), ("get", "/api/videos/{id}"), ("delete", "/api/videos/{id}"), ("get", "/api/health")}
+    assert {(m, p) for p, ms in schema["paths"].items() for m in ms} >= {
+        ("post", "/api/videos"),
+        ("get", "/api/videos/{id}"),
+        ("delete", "/api/videos/{id}"),
+        ("get", "/api/health"),
+    }
     page = server.call("GET", "/docs")[2].decode()
     assert all(p in page for p in schema["paths"])
 
 
 def test_health(server):
     status, health = server.json("GET", "/api/health")
-    assert status == 200 and health["status"] == "ok" and health["model"].startswith("tiny 0") and health["limit_bytes"] == 5_000_000
+    assert (
+        status == 200
+        and health["status"] == "ok"
+        and health["model"].startswith("tiny 0")
+        and health["limit_bytes"] == 5_000_000
+    )
 
 
 def test_parallel_uploads_are_all_judged(server, clips):
     names = ["real", "fake", "no_face", "two"] * 3
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        made = list(pool.map(lambda at: server.upload(clips[names[at]], name=f"{names[at]}-{at}.mp4"), range(len(names))))
+        made = list(
+            pool.map(lambda at: server.upload(clips[names[at]], name=f"{names[at]}-{at}.mp4"), range(len(names)))
+        )
     assert [status for status, _ in made] == [202] * len(names)
     got = [server.wait(video["id"])["result"]["verdict"] for _, video in made]
-    assert got == ["REAL", "FAKE", "NO FACE", "UNSURE"] * 3        # of two people the smaller one looks altered: doubt, no verdict
+    assert (
+        got == ["REAL", "FAKE", "NO FACE", "UNSURE"] * 3
+    )  # of two people the smaller one looks altered: doubt, no verdict
 
 
 def test_a_full_queue_says_so_and_takes_more_later(start, tmp_path, tiny_model, clips):
@@ -154,10 +221,39 @@ def test_a_second_server_on_one_store_is_refused(server, tiny_model):
     import subprocess
     import sys
     from pathlib import Path
+
     project = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, str(project / "serve.py"), "--port", "0", "--store", str(server.store), "--model", str(tiny_model)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(project / "serve.py"),
+            "--port",
+            "0",
+            "--store",
+            str(server.store),
+            "--model",
+            str(tiny_model),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2 and "another server" in done.stderr and "Traceback" not in done.stderr
-    taken = subprocess.run([sys.executable, str(project / "serve.py"), "--port", str(server.port), "--store", str(server.store) + "2", "--model", str(tiny_model)], capture_output=True, text=True, timeout=60)
+    taken = subprocess.run(
+        [
+            sys.executable,
+            str(project / "serve.py"),
+            "--port",
+            str(server.port),
+            "--store",
+            str(server.store) + "2",
+            "--model",
+            str(tiny_model),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert taken.returncode == 2 and "cannot listen" in taken.stderr and "Traceback" not in taken.stderr
 
 
@@ -165,7 +261,9 @@ def test_callbacks_end_to_end(start, tmp_path, tiny_model, clips):
     """Signed, retried after a failure, and only to the host that was named."""
     import http.server
     import threading
+
     from deepfake_detection.web.callbacks import signature
+
     secret, got = "0123456789abcdef", []
 
     class Platform(http.server.BaseHTTPRequestHandler):
@@ -181,7 +279,17 @@ def test_callbacks_end_to_end(start, tmp_path, tiny_model, clips):
     threading.Thread(target=platform.serve_forever, daemon=True).start()
     try:
         host = f"127.0.0.1:{platform.server_port}"
-        server = start(tmp_path / "store", tiny_model, "--workers", 1, "--callback-host", host, "--keep-hours", 20 / 3600, secret=secret)
+        server = start(
+            tmp_path / "store",
+            tiny_model,
+            "--workers",
+            1,
+            "--callback-host",
+            host,
+            "--keep-hours",
+            20 / 3600,
+            secret=secret,
+        )
         status, made = server.upload(clips["fake"], query=f"&callback=http://{host}/hook")
         assert status == 202
         assert server.upload(clips["fake"], query="&callback=http://127.0.0.1:1/hook")[0] == 403
@@ -201,18 +309,29 @@ def test_callbacks_end_to_end(start, tmp_path, tiny_model, clips):
 
 def test_version_1_has_rfc_3339_times_and_the_old_addresses_keep_theirs(server, clips):
     import datetime
-    status, made = server.json("POST", "/api/v1/videos?name=one.mp4&explain=none", clips["fake"].read_bytes(), {"Content-Type": "application/octet-stream"})
+
+    status, made = server.json(
+        "POST",
+        "/api/v1/videos?name=one.mp4&explain=none",
+        clips["fake"].read_bytes(),
+        {"Content-Type": "application/octet-stream"},
+    )
     assert status == 202
     old = server.wait(made["id"])
     new = server.json("GET", f"/api/v1/videos/{made['id']}")[1]
     for name in ("created", "finished", "expires"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", new[name])
         assert datetime.datetime.fromisoformat(new[name]).timestamp() == pytest.approx(old[name], abs=1e-3)
-    assert new["report"] == f"/api/v1/videos/{made['id']}/report" and old["report"] == f"/api/videos/{made['id']}/report"
+    assert (
+        new["report"] == f"/api/v1/videos/{made['id']}/report" and old["report"] == f"/api/videos/{made['id']}/report"
+    )
     from deepfake_detection.web.schema import Report
+
     numbers = Report.model_validate(server.json("GET", new["report"] + ".json")[1], strict=True)
     assert numbers.verdict == "FAKE" and numbers.faces and numbers.faces[0].box[2] > 0
-    assert {v["id"] for v in server.json("GET", "/api/v1/videos")[1]} == {v["id"] for v in server.json("GET", "/api/videos")[1]}
+    assert {v["id"] for v in server.json("GET", "/api/v1/videos")[1]} == {
+        v["id"] for v in server.json("GET", "/api/videos")[1]
+    }
     assert server.call("DELETE", f"/api/v1/videos/{made['id']}")[0] == 204
 
 
@@ -225,7 +344,12 @@ def test_a_report_without_explanation_is_asked_for_by_upload(server, clips):
     """explain=none: no heat map is drawn, the report is there."""
     sizes = {}
     for explain in ("none", "occlusion"):
-        video = server.json("POST", f"/api/v1/videos?name=x.mp4&explain={explain}", clips["fake"].read_bytes(), {"Content-Type": "application/octet-stream"})[1]["id"]
+        video = server.json(
+            "POST",
+            f"/api/v1/videos?name=x.mp4&explain={explain}",
+            clips["fake"].read_bytes(),
+            {"Content-Type": "application/octet-stream"},
+        )[1]["id"]
         server.wait(video)
         sizes[explain] = len(server.call("GET", f"/api/v1/videos/{video}/report")[2])
     assert 0 < sizes["none"] < sizes["occlusion"]
@@ -234,12 +358,22 @@ def test_a_report_without_explanation_is_asked_for_by_upload(server, clips):
 def test_the_table_of_all_videos(server, clips):
     import csv
     import io
+
     video = server.upload(clips["fake"], name="%3Dcmd%7C'a,b.mp4")[1]["id"]
     server.wait(video)
     status, headers, body = server.call("GET", "/api/v1/videos.csv")
     row = next(r for r in csv.DictReader(io.StringIO(body.decode())) if r["id"] == video)
-    assert status == 200 and headers["content-type"].startswith("text/csv") and "attachment" in headers["content-disposition"]
-    assert row["name"] == "./=cmd|'a,b.mp4" and row["verdict"] == "FAKE" and row["state"] == "done" and row["finished"].endswith("+00:00")
+    assert (
+        status == 200
+        and headers["content-type"].startswith("text/csv")
+        and "attachment" in headers["content-disposition"]
+    )
+    assert (
+        row["name"] == "./=cmd|'a,b.mp4"
+        and row["verdict"] == "FAKE"
+        and row["state"] == "done"
+        and row["finished"].endswith("+00:00")
+    )
     assert float(row["p_fake"]) > 0.5
 
 
@@ -247,6 +381,12 @@ def test_the_table_of_all_videos(server, clips):
 def test_the_schema_states_units(server, address):
     schema = server.json("GET", address)[1]
     models = schema["components"]["schemas"]
-    assert "pixels" in models["Face"]["properties"]["box"]["description"] and "seconds" in models["Person"]["properties"]["first_s"]["description"]
-    assert models["Video"]["properties"]["created"]["format"] == "date-time" and schema["paths"]["/api/videos"]["get"]["deprecated"]
+    assert (
+        "pixels" in models["Face"]["properties"]["box"]["description"]
+        and "seconds" in models["Person"]["properties"]["first_s"]["description"]
+    )
+    assert (
+        models["Video"]["properties"]["created"]["format"] == "date-time"
+        and schema["paths"]["/api/videos"]["get"]["deprecated"]
+    )
     assert not schema["paths"]["/api/v1/videos"]["get"].get("deprecated")

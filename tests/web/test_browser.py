@@ -9,8 +9,18 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
 WIDE, PHONE = (1100, 900), (390, 844)
 
 
@@ -22,6 +32,7 @@ def browser(tmp_path_factory):
         pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
@@ -34,8 +45,13 @@ def browser(tmp_path_factory):
 
 
 def look(browser, size, scheme):
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE},
+    )
 
 
 def picture(browser, name, size):
@@ -43,7 +59,10 @@ def picture(browser, name, size):
     folder = os.environ.get("DEEPFAKE_SCREENSHOTS")
     if folder:
         height = browser.execute_script("return document.documentElement.scrollHeight")
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": size[0], "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE})
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": size[0], "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE},
+        )
         Path(folder).mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))
 
@@ -51,18 +70,23 @@ def picture(browser, name, size):
 def wait(browser, condition, what, seconds=90):
     from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
+
     return WebDriverWait(browser, seconds, ignored_exceptions=[StaleElementReferenceException]).until(condition, what)
 
 
 def card(browser, name):
     """The list item of a video."""
     # In one call: the list changes under our hands.
-    return browser.execute_script('return [...document.querySelectorAll("li.video")].find((e) => e.querySelector("h3").textContent === arguments[0])', name)
+    return browser.execute_script(
+        'return [...document.querySelectorAll("li.video")].find((e) => e.querySelector("h3").textContent === arguments[0])',
+        name,
+    )
 
 
 def contrast(browser, selector):
     """WCAG contrast of an element's text against the nearest opaque ground behind it."""
-    return browser.execute_script("""
+    return browser.execute_script(
+        """
         const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
         const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number); return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b); };
         return [...document.querySelectorAll(arguments[0])].filter((e) => e.offsetParent && e.textContent.trim()).map((e) => {
@@ -70,7 +94,9 @@ def contrast(browser, selector):
             while (ground.parentElement && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
             const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(ground).backgroundColor)].sort();
             return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        });""", selector)
+        });""",
+        selector,
+    )
 
 
 def complaints(browser):
@@ -80,6 +106,7 @@ def complaints(browser):
 def foreign_requests(browser, address):
     """Addresses outside the server that pages asked for."""
     import json
+
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
     return [u for u in urls if not u.startswith((address, "data:", "chrome:", "about:", "blob:"))]
@@ -95,6 +122,7 @@ def server(start, tmp_path_factory, tiny_model):
 def judged(browser, server, clips):
     """Uploads the two-person clip through the page, as a person does, and waits for the verdict."""
     from selenium.webdriver.common.by import By
+
     look(browser, WIDE, "light")
     # Between a verdict and its report lies a moment that a page which asks once a second may miss. So the first answer in which
     # a video is done is shown as it stood a moment before: the same verdict, its report still being made.
@@ -112,8 +140,16 @@ def judged(browser, server, clips):
     browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
     wait(browser, lambda b: "5 MB" in b.find_element(By.ID, "terms").text, "the page states its limit")
     browser.find_element(By.ID, "file").send_keys(f"{clips['two']}\n{clips['no_face']}")
-    found = wait(browser, lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state") == "done" and c, "a verdict on two.mp4")
-    wait(browser, lambda b: (c := card(b, "no_face.mp4")) and c.get_attribute("data-state") == "done", "a verdict on no_face.mp4")
+    found = wait(
+        browser,
+        lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state") == "done" and c,
+        "a verdict on two.mp4",
+    )
+    wait(
+        browser,
+        lambda b: (c := card(b, "no_face.mp4")) and c.get_attribute("data-state") == "done",
+        "a verdict on no_face.mp4",
+    )
     return found
 
 
@@ -130,6 +166,7 @@ def test_the_verdict_is_there_before_its_report(browser, judged):
 
 def test_the_report_opens(browser, server, judged):
     from selenium.webdriver.common.by import By
+
     judged.find_element(By.PARTIAL_LINK_TEXT, "Report").click()
     wait(browser, lambda b: len(b.window_handles) == 2, "the report's window")
     page = browser.window_handles[0]
@@ -139,12 +176,16 @@ def test_the_report_opens(browser, server, judged):
         assert browser.find_element(By.CSS_SELECTOR, ".verdict .badge").text == "UNSURE"
         assert [e.text for e in browser.find_elements(By.CSS_SELECTOR, "h3 .badge")] == ["REAL", "FAKE"]
         # Styles and pictures came through the strict policy.
-        assert browser.execute_script("return [...document.images].every((i) => i.naturalWidth > 0) && document.images.length > 4")
+        assert browser.execute_script(
+            "return [...document.images].every((i) => i.naturalWidth > 0) && document.images.length > 4"
+        )
         assert browser.execute_script("return getComputedStyle(document.querySelector('.card')).borderRadius") == "12px"
         for size, width in ((WIDE, "wide"), (PHONE, "phone")):
             for scheme in ("light", "dark"):
                 look(browser, size, scheme)
-                assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0], "nothing sticks out"
+                assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0], (
+                    "nothing sticks out"
+                )
                 assert min(contrast(browser, "p, h1, h2, h3, li, td, th, figcaption, .badge, summary")) >= 4.5
                 picture(browser, f"report-{width}-{scheme}", size)
         assert complaints(browser) == [] and foreign_requests(browser, server.address) == []
@@ -172,10 +213,15 @@ def test_the_page_fits_and_is_readable(browser, server, judged, size, width, sch
 def test_the_list_is_narrowed_and_saved(browser, server, judged):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select
+
     look(browser, WIDE, "light")
     browser.get(server.address)
     wait(browser, lambda b: card(b, "no_face.mp4") and card(b, "two.mp4"), "the list")
-    shown = lambda: sorted(e.find_element(By.TAG_NAME, "h3").text for e in browser.find_elements(By.CSS_SELECTOR, "#list > li") if e.is_displayed())
+    shown = lambda: sorted(
+        e.find_element(By.TAG_NAME, "h3").text
+        for e in browser.find_elements(By.CSS_SELECTOR, "#list > li")
+        if e.is_displayed()
+    )
     wait(browser, lambda b: shown() == ["no_face.mp4", "two.mp4"], "both")
     browser.find_element(By.ID, "find").send_keys("TWO")
     assert shown() == ["two.mp4"] and "1 of 2" in browser.find_element(By.ID, "count").text
@@ -184,13 +230,13 @@ def test_the_list_is_narrowed_and_saved(browser, server, judged):
     Select(browser.find_element(By.ID, "which")).select_by_value("no-face")
     assert shown() == ["no_face.mp4"]
     href = browser.find_element(By.PARTIAL_LINK_TEXT, "CSV").get_attribute("href")
-    assert "two.mp4" in server.call("GET", href[len(server.address):])[2].decode()
+    assert "two.mp4" in server.call("GET", href[len(server.address) :])[2].decode()
 
 
 def test_by_keyboard_alone(browser, server, judged):
     """Tab reaches everything in order, with a visible focus; Enter deletes after asking."""
-    from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+
     look(browser, WIDE, "light")
     browser.get(server.address)
     wait(browser, lambda b: card(b, "no_face.mp4"), "the list")
@@ -204,7 +250,11 @@ def test_by_keyboard_alone(browser, server, judged):
             assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active) == "solid"
         if label == "Delete: no_face.mp4":
             break
-    assert reached[:2] == ["API", "Choose videos"] and "Report: no_face.mp4" in reached and reached[-1] == "Delete: no_face.mp4"
+    assert (
+        reached[:2] == ["API", "Choose videos"]
+        and "Report: no_face.mp4" in reached
+        and reached[-1] == "Delete: no_face.mp4"
+    )
     active.send_keys(Keys.ENTER)
     assert active.text == "Really delete?" and card(browser, "no_face.mp4")
     active.send_keys(Keys.ENTER)
@@ -229,6 +279,7 @@ def test_a_dropped_file_and_a_refused_one(browser, server, clips, judged):
 
 def test_the_token_is_asked_for_on_the_page(browser, start, tmp_path_factory, tiny_model):
     from selenium.webdriver.common.by import By
+
     folder = tmp_path_factory.mktemp("token")
     (folder / "token").write_text("correct-horse-battery")
     server = start(folder / "store", tiny_model, "--workers", 1, "--token-file", folder / "token")
@@ -246,12 +297,13 @@ def test_the_token_is_asked_for_on_the_page(browser, start, tmp_path_factory, ti
     assert browser.execute_script("return document.cookie") == "", "scripts do not see the session"
     browser.find_element(By.CSS_SELECTOR, "#logout button").click()
     wait(browser, lambda b: b.find_elements(By.ID, "token"), "asked again")
-    complaints(browser)         # the refusals themselves are told there
+    complaints(browser)  # the refusals themselves are told there
 
 
 def test_a_server_killed_in_mid_work_and_started_again(browser, start, tmp_path_factory, tiny_model, clips):
     """The page says that nobody answers, tries again by itself, and shows the verdict; nothing is uploaded twice."""
     from selenium.webdriver.common.by import By
+
     store = tmp_path_factory.mktemp("restart") / "store"
     server = start(store, tiny_model, "--workers", 1)
     look(browser, WIDE, "light")
@@ -263,5 +315,7 @@ def test_a_server_killed_in_mid_work_and_started_again(browser, start, tmp_path_
     picture(browser, "page-offline", WIDE)
     again = start(store, tiny_model, "--workers", 1, "--port", server.port)
     wait(browser, lambda b: (c := card(b, "two.mp4")) and c.get_attribute("data-state") == "done", "the verdict")
-    assert not browser.find_element(By.ID, "offline").is_displayed() and len(again.json("GET", "/api/v1/videos")[1]) == 1
-    complaints(browser), foreign_requests(browser, server.address)      # what failed while nobody answered
+    assert (
+        not browser.find_element(By.ID, "offline").is_displayed() and len(again.json("GET", "/api/v1/videos")[1]) == 1
+    )
+    complaints(browser), foreign_requests(browser, server.address)  # what failed while nobody answered

@@ -13,9 +13,23 @@ from deepfake_detection.errors import UserError
 from deepfake_detection.web import callbacks, store, uploads
 
 
-@pytest.mark.parametrize("given, shown", [
-    ("clip.mp4", "clip.mp4"), ("../../etc/passwd", "passwd"), ("C:\\Users\\me\\clip.mp4", "clip.mp4"), ("a\nb\x00c.mp4", "abc.mp4"), ("", "video"), (None, "video"),
-    ("x" * 500, "x" * 160), ("\u202egpj.exe", "gpj.exe"), ("Ünïcode 🎬.mp4", "Ünïcode 🎬.mp4"), ("..", ".."), ("/", "video"), ("<b>.mp4", "<b>.mp4")])
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        ("clip.mp4", "clip.mp4"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\clip.mp4", "clip.mp4"),
+        ("a\nb\x00c.mp4", "abc.mp4"),
+        ("", "video"),
+        (None, "video"),
+        ("x" * 500, "x" * 160),
+        ("\u202egpj.exe", "gpj.exe"),
+        ("Ünïcode 🎬.mp4", "Ünïcode 🎬.mp4"),
+        ("..", ".."),
+        ("/", "video"),
+        ("<b>.mp4", "<b>.mp4"),
+    ],
+)
 def test_shown_name(given, shown):
     assert uploads.shown_name(given) == shown
 
@@ -23,15 +37,32 @@ def test_shown_name(given, shown):
 SECRET, ALLOWED = "0123456789abcdef", ("hooks.example.org", "127.0.0.1:9000")
 
 
-@pytest.mark.parametrize("url", ["https://hooks.example.org/a?b=c", "https://HOOKS.example.org:8443/", "http://127.0.0.1:9000/x"])
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.org/a?b=c", "https://HOOKS.example.org:8443/", "http://127.0.0.1:9000/x"]
+)
 def test_callbacks_that_are_taken(url):
     assert callbacks.checked(url, ALLOWED, SECRET) == url
 
 
-@pytest.mark.parametrize("url", [
-    "http://hooks.example.org/", "https://evil.example/", "https://hooks.example.org.evil.example/", "https://hooks.example.org@evil.example/", "https://user:pw@hooks.example.org/",
-    "file:///etc/passwd", "https://127.0.0.1:9001/", "ftp://hooks.example.org/", "https://hooks.example.org\\@evil.example/", "https://hooks.example.org/\r\nX: y", "//hooks.example.org/",
-    "https://hooks.example.org:99999/", "", "https://" + "a" * 3000])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.org/",
+        "https://evil.example/",
+        "https://hooks.example.org.evil.example/",
+        "https://hooks.example.org@evil.example/",
+        "https://user:pw@hooks.example.org/",
+        "file:///etc/passwd",
+        "https://127.0.0.1:9001/",
+        "ftp://hooks.example.org/",
+        "https://hooks.example.org\\@evil.example/",
+        "https://hooks.example.org/\r\nX: y",
+        "//hooks.example.org/",
+        "https://hooks.example.org:99999/",
+        "",
+        "https://" + "a" * 3000,
+    ],
+)
 def test_callbacks_that_are_refused(url):
     with pytest.raises(callbacks.Refused):
         callbacks.checked(url, ALLOWED, SECRET)
@@ -72,12 +103,19 @@ def test_redirects_are_not_followed_and_failures_are_retried_then_given_up(tmp_p
         late = 4e9
         tries = [callbacks.send_due(table, SECRET, late) for _ in range(len(callbacks.WAITS) + 3)]
         assert tries == [1] * (len(callbacks.WAITS) + 1) + [0, 0] and set(hits) == {"/hook"}
-        assert table.callback_of(video) == {"state": "given up", "tries": len(callbacks.WAITS) + 1, "answer": "status 302"}
+        assert table.callback_of(video) == {
+            "state": "given up",
+            "tries": len(callbacks.WAITS) + 1,
+            "answer": "status 302",
+        }
     finally:
         server.shutdown()
         server.server_close()
         table.close()
-    assert callbacks.deliver(f"http://127.0.0.1:{server.server_port}/", "{}", SECRET, "1", timeout_s=1) == (False, "ConnectionRefusedError")
+    assert callbacks.deliver(f"http://127.0.0.1:{server.server_port}/", "{}", SECRET, "1", timeout_s=1) == (
+        False,
+        "ConnectionRefusedError",
+    )
 
 
 def test_the_queue_keeps_its_order_and_survives(tmp_path):
@@ -122,13 +160,22 @@ def test_an_upload_that_stalls_is_given_up(tmp_path):
     assert e.value.status == 408
 
 
-@pytest.mark.parametrize("pieces, limit, status", [([b"\0\0\0\x18ftypmp42" + b"\0" * 50] * 3, 100, 413), ([b"\0\0\0\x18ftypmp42", b"x" * 80], 100, None), ([b"\0\0\0", b"\x18ftypmp42"], 100, None)])
+@pytest.mark.parametrize(
+    "pieces, limit, status",
+    [
+        ([b"\0\0\0\x18ftypmp42" + b"\0" * 50] * 3, 100, 413),
+        ([b"\0\0\0\x18ftypmp42", b"x" * 80], 100, None),
+        ([b"\0\0\0", b"\x18ftypmp42"], 100, None),
+    ],
+)
 def test_the_limit_counts_what_arrives(tmp_path, pieces, limit, status):
     async def body():
         for piece in pieces:
             yield piece
 
-    run = lambda: asyncio.run(uploads.receive(body(), tmp_path / "x", content_type="video/mp4", length=None, limit=limit))
+    run = lambda: asyncio.run(
+        uploads.receive(body(), tmp_path / "x", content_type="video/mp4", length=None, limit=limit)
+    )
     if status is None:
         assert run() == (sum(map(len, pieces)), None) and (tmp_path / "x").read_bytes() == b"".join(pieces)
     else:

@@ -7,17 +7,40 @@ import time
 
 import pytest
 
-from deepfake_detection.prediction import pool
 from deepfake_detection.errors import UserError
+from deepfake_detection.prediction import pool
 from deepfake_detection.web import service, store
 
-GOOD = {"video": "a.mp4", "verdict": "REAL", "p_real": 0.9, "p_fake": 0.1, "interval": [0.05, 0.2], "frames_decoded": 4, "frames_with_face": 4,
-        "people": [{"id": "1", "p_real": 0.9, "verdict": "REAL", "first_s": 0.0, "last_s": 1.5, "frames": 4, "interval": None, "well_seen": True}],
-        "seconds": 0.5, "model": "tiny 0", "error": None, "note": ""}
+GOOD = {
+    "video": "a.mp4",
+    "verdict": "REAL",
+    "p_real": 0.9,
+    "p_fake": 0.1,
+    "interval": [0.05, 0.2],
+    "frames_decoded": 4,
+    "frames_with_face": 4,
+    "people": [
+        {
+            "id": "1",
+            "p_real": 0.9,
+            "verdict": "REAL",
+            "first_s": 0.0,
+            "last_s": 1.5,
+            "frames": 4,
+            "interval": None,
+            "well_seen": True,
+        }
+    ],
+    "seconds": 0.5,
+    "model": "tiny 0",
+    "error": None,
+    "note": "",
+}
 
 
 class Fake:
     """A worker whose next answers are in `answers`: objects, or functions of the job and the callbacks."""
+
     answers, starts = [], []
 
     def __init__(self, *args, **kwargs):
@@ -57,6 +80,7 @@ def run(tmp_path, monkeypatch):
         running.append(service.Service(service.Config(store=tmp_path / "store", **options)))
         running[-1].start()
         return running[-1]
+
     yield start
     for one in running:
         if not one._stopping.is_set():
@@ -92,12 +116,29 @@ class Odd(Exception):
 
 
 WRONG = {
-    "list": [], "text": "REAL", "nothing": None, "empty": {}, "number": 7, "verdict of another kind": {**GOOD, "verdict": "MAYBE"},
-    "NaN": {**GOOD, "p_real": float("nan")}, "infinite": {**GOOD, "seconds": float("inf")}, "p over 1": {**GOOD, "p_fake": 1.5}, "p as text": {**GOOD, "p_real": "0.9"},
-    "people no list": {**GOOD, "people": {"a": 1}}, "a person is a number": {**GOOD, "people": [1]}, "ten thousand people": {**GOOD, "people": GOOD["people"] * 10_000},
-    "interval of three": {**GOOD, "interval": [0, 0.5, 1]}, "endless name": {**GOOD, "video": "x" * 10_000}, "endless extra": {**GOOD, "more": "x" * 10**6},
-    "NaN in an extra": {**GOOD, "more": [float("nan")]}, "verdict and error": {**GOOD, "error": "both"}, "neither": {**GOOD, "verdict": None}, "frames negative": {**GOOD, "frames_decoded": -1},
-    "frames huge": {**GOOD, "frames_decoded": 10**30}, "model a list": {**GOOD, "model": ["x"]}, "deep": {**GOOD, "more": eval("[" * 90 + "]" * 90)},
+    "list": [],
+    "text": "REAL",
+    "nothing": None,
+    "empty": {},
+    "number": 7,
+    "verdict of another kind": {**GOOD, "verdict": "MAYBE"},
+    "NaN": {**GOOD, "p_real": float("nan")},
+    "infinite": {**GOOD, "seconds": float("inf")},
+    "p over 1": {**GOOD, "p_fake": 1.5},
+    "p as text": {**GOOD, "p_real": "0.9"},
+    "people no list": {**GOOD, "people": {"a": 1}},
+    "a person is a number": {**GOOD, "people": [1]},
+    "ten thousand people": {**GOOD, "people": GOOD["people"] * 10_000},
+    "interval of three": {**GOOD, "interval": [0, 0.5, 1]},
+    "endless name": {**GOOD, "video": "x" * 10_000},
+    "endless extra": {**GOOD, "more": "x" * 10**6},
+    "NaN in an extra": {**GOOD, "more": [float("nan")]},
+    "verdict and error": {**GOOD, "error": "both"},
+    "neither": {**GOOD, "verdict": None},
+    "frames negative": {**GOOD, "frames_decoded": -1},
+    "frames huge": {**GOOD, "frames_decoded": 10**30},
+    "model a list": {**GOOD, "model": ["x"]},
+    "deep": {**GOOD, "more": eval("[" * 90 + "]" * 90)},
     "lone surrogate": {**GOOD, "note": "\ud800"},
 }
 
@@ -110,14 +151,27 @@ def test_a_wrong_answer_is_one_videos_failure(run, answer):
     row = finished(running, first)
     assert finished(running, second)["result"] == GOOD and running.problems() == [] and running.store.list()
     from deepfake_detection.web import app
+
     for one in running.store.list():
         app._result(one).model_dump_json()
     if answer is not WRONG["deep"]:
         assert row["state"] == "failed" and "hint:" in row["result"]["error"]
 
 
-@pytest.mark.parametrize("error", [pool.Died("the decoder crashed (hint: x)"), UserError("no", hint="x"), OSError(11, "Resource temporarily unavailable"), Odd("a bug"),
-                                   MemoryError(), KeyError("share"), UnicodeDecodeError("utf-8", b"", 0, 1, "x"), RecursionError()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pool.Died("the decoder crashed (hint: x)"),
+        UserError("no", hint="x"),
+        OSError(11, "Resource temporarily unavailable"),
+        Odd("a bug"),
+        MemoryError(),
+        KeyError("share"),
+        UnicodeDecodeError("utf-8", b"", 0, 1, "x"),
+        RecursionError(),
+    ],
+    ids=lambda e: type(e).__name__,
+)
 def test_whatever_a_worker_raises_the_queue_goes_on(run, error):
     running = run()
     Fake.answers[:] = [error]
@@ -145,11 +199,16 @@ def test_a_verdict_comes_before_its_report_and_outlives_it(run):
         early(GOOD)
         seen.append(running.store.get(first))
         return pool.Died("took longer than 1 s")
+
     Fake.answers[:] = [answer]
     first = add(running)
     row = finished(running, first)
     assert seen[0]["state"] == "running" and seen[0]["result"] == GOOD
-    assert row["state"] == "done" and row["result"]["verdict"] == "REAL" and "report could not be made" in row["result"]["note"]
+    assert (
+        row["state"] == "done"
+        and row["result"]["verdict"] == "REAL"
+        and "report could not be made" in row["result"]["note"]
+    )
 
 
 def test_a_locked_table_costs_nothing(run, tmp_path):
@@ -166,7 +225,10 @@ def test_a_locked_table_costs_nothing(run, tmp_path):
     other.execute("ROLLBACK")
     other.close()
     assert finished(running, first)["result"] == GOOD and finished(running, second)["result"] == GOOD
-    until(lambda: running.problems() == [] and not list((tmp_path / "store" / "uploads").iterdir()), "well again, no upload left")
+    until(
+        lambda: running.problems() == [] and not list((tmp_path / "store" / "uploads").iterdir()),
+        "well again, no upload left",
+    )
 
 
 def test_a_full_disk_costs_nothing(run, tmp_path):
@@ -208,6 +270,7 @@ def test_retention_and_callbacks_do_not_end_each_other(run, monkeypatch, broken)
 
     def odd(*args, **kwargs):
         raise Odd("whatever")
+
     with monkeypatch.context() as patch:
         patch.setattr(running.store, broken, odd)
         until(lambda: any("Odd" in p for p in running.problems()), "reported")
@@ -228,8 +291,14 @@ def test_health_counts_living_threads(run):
 def test_an_upload_that_cannot_be_removed_is_removed_later(run, monkeypatch):
     running = run()
     real, fail = os.unlink, [True]
-    monkeypatch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(OSError(5, "Input/output error"))
-                        if fail and self.suffix == ".video" else (real(self) if self.exists() else None))
+    monkeypatch.setattr(
+        "pathlib.Path.unlink",
+        lambda self, missing_ok=False: (
+            (_ for _ in ()).throw(OSError(5, "Input/output error"))
+            if fail and self.suffix == ".video"
+            else (real(self) if self.exists() else None)
+        ),
+    )
     video = add(running)
     until(lambda: any("Input/output" in p for p in running.problems()), "reported")
     fail.clear()

@@ -30,7 +30,9 @@ async def bytes_now_and_then(wait=0.01, piece=b"x"):
 
 def test_an_upload_at_a_byte_now_and_then_is_given_up(tmp_path):
     """It never stalls, and would take for ever."""
-    status, words = refusal(tmp_path, bytes_now_and_then(), pace=uploads.Pace(grace_s=0.3, least_rate=16_000, deadline_s=60))
+    status, words = refusal(
+        tmp_path, bytes_now_and_then(), pace=uploads.Pace(grace_s=0.3, least_rate=16_000, deadline_s=60)
+    )
     assert status == 408 and "too slow" in words
 
 
@@ -39,11 +41,16 @@ def test_a_fast_start_buys_no_more_than_its_share(tmp_path):
         yield HEAD + b"x" * 4000
         async for piece in bytes_now_and_then():
             yield piece
+
     assert refusal(tmp_path, pieces(), pace=uploads.Pace(grace_s=0.1, least_rate=16_000, deadline_s=60))[0] == 408
 
 
 def test_every_upload_has_a_deadline(tmp_path):
-    status, words = refusal(tmp_path, bytes_now_and_then(0.001, b"x" * 1000), pace=uploads.Pace(grace_s=0.1, least_rate=1000, deadline_s=0.5))
+    status, words = refusal(
+        tmp_path,
+        bytes_now_and_then(0.001, b"x" * 1000),
+        pace=uploads.Pace(grace_s=0.1, least_rate=1000, deadline_s=0.5),
+    )
     assert status == 408 and "longer than 0.5 s" in words
 
 
@@ -52,9 +59,18 @@ def test_a_form_that_drips_is_no_exception(tmp_path):
         yield b"--x\r\n"
         async for _ in bytes_now_and_then():
             yield b"A: b\r\n"[:1]
+
     with pytest.raises(uploads.Refused) as e:
-        asyncio.run(uploads.receive(pieces(), tmp_path / "x", content_type="multipart/form-data; boundary=x", length=None, limit=10**9,
-                                    pace=uploads.Pace(grace_s=0.2, least_rate=16_000)))
+        asyncio.run(
+            uploads.receive(
+                pieces(),
+                tmp_path / "x",
+                content_type="multipart/form-data; boundary=x",
+                length=None,
+                limit=10**9,
+                pace=uploads.Pace(grace_s=0.2, least_rate=16_000),
+            )
+        )
     assert e.value.status in (400, 408)
 
 
@@ -71,14 +87,22 @@ def fill(folder, room, count, size, declared):
 
     async def one(number):
         try:
-            await uploads.receive(pieces(), folder / f"{number}", content_type="", length=str(size + 70_000) if declared else None, limit=10**9, room=room)
+            await uploads.receive(
+                pieces(),
+                folder / f"{number}",
+                content_type="",
+                length=str(size + 70_000) if declared else None,
+                limit=10**9,
+                room=room,
+            )
             return 202
         except uploads.Refused as e:
-            (folder / f"{number}").unlink(missing_ok=True)      # as the API does
+            (folder / f"{number}").unlink(missing_ok=True)  # as the API does
             return e.status
 
     async def together():
         return await asyncio.gather(*(one(n) for n in range(count)))
+
     return asyncio.run(together()), min(least)
 
 
@@ -95,7 +119,10 @@ def test_the_reserve_of_a_real_disk_stays(tmp_path, monkeypatch):
     """A file system of its own: free room is measured at every step."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True).returncode
+    ):
         pytest.skip("only root may mount")
     try:
         monkeypatch.setattr(uploads, "SPARE_BYTES", 12 << 20)
@@ -119,7 +146,10 @@ def test_a_disk_that_fills_up_meanwhile_is_507(tmp_path, monkeypatch):
     """By somebody else, between the look and the write."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
+    ):
         pytest.skip("only root may mount")
     try:
         room = uploads.Room(disk)
@@ -134,6 +164,7 @@ def test_a_disk_that_fills_up_meanwhile_is_507(tmp_path, monkeypatch):
 def small(monkeypatch):
     """A server in this process with room for eight connections and little patience; its port."""
     import uvicorn
+
     monkeypatch.setattr(connections, "HEAD_S", 0.6)
     monkeypatch.setattr(connections, "ANSWER_S", 0.6)
     monkeypatch.setattr(connections, "MOST", 8)
@@ -152,7 +183,9 @@ def small(monkeypatch):
         await send({"type": "http.response.body", "body": b""})
 
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", http=connections.Protocol, ws="none", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", http=connections.Protocol, ws="none", lifespan="off")
+    )
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()
     yield listening.getsockname()[1]
@@ -187,11 +220,20 @@ def closed(connection, feed=b"", seconds=30):
     return False
 
 
-@pytest.mark.parametrize("start, feed", [
-    pytest.param(b"", b"", id="silent"), pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n", b"", id="half a head"), pytest.param(b"GET / HTTP/1.1\r\n", b"X: y\r\n", id="a header now and then"),
-    pytest.param(b"G", b"E", id="a letter now and then"), pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"", id="kept alive, silent"),
-    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"G", id="kept alive, half a head"),
-    pytest.param(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", b"x", id="a body that nobody reads")])
+@pytest.mark.parametrize(
+    "start, feed",
+    [
+        pytest.param(b"", b"", id="silent"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n", b"", id="half a head"),
+        pytest.param(b"GET / HTTP/1.1\r\n", b"X: y\r\n", id="a header now and then"),
+        pytest.param(b"G", b"E", id="a letter now and then"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"", id="kept alive, silent"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"G", id="kept alive, half a head"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", b"x", id="a body that nobody reads"
+        ),
+    ],
+)
 def test_connections_that_bring_nothing_are_closed(small, start, feed):
     with socket.create_connection(("127.0.0.1", small)) as s:
         s.sendall(start)
@@ -249,7 +291,9 @@ def test_slow_uploads_take_no_place_in_the_queue(start, tmp_path, tiny_model, cl
     try:
         for _ in range(6):
             slow.append(socket.create_connection((server.host, server.port)))
-            slow[-1].sendall(f"POST /api/v1/videos HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 900000\r\n\r\n".encode() + HEAD)
+            slow[-1].sendall(
+                f"POST /api/v1/videos HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 900000\r\n\r\n".encode() + HEAD
+            )
         for _ in range(600):
             slow.append(socket.create_connection((server.host, server.port)))
             slow[-1].sendall(b"GET / HTTP/1.1\r\n")

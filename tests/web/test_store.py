@@ -19,8 +19,10 @@ SERVE = Path(__file__).resolve().parents[2] / "serve.py"
 
 
 def tree(folder: Path) -> dict:
-    return {str(p.relative_to(folder)): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None
-            for p in sorted(folder.rglob("*"))}
+    return {
+        str(p.relative_to(folder)): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 def reports_of_the_readme(d):
@@ -60,10 +62,25 @@ def linked_table(d):
     (d / "queue.sqlite3").symlink_to(d.parent / "other" / "queue.sqlite3")
 
 
-@pytest.mark.parametrize("fill", [
-    pytest.param(f, id=f.__name__) for f in (reports_of_the_readme, uploads_of_mine, hidden_only, other_table, linked_uploads, linked_lock, linked_table)]
-    + [pytest.param(lambda d: (d / "notes.txt").write_text("mine"), id="any_other_file"),
-       pytest.param(lambda d: (d / "uploads").write_text("mine"), id="a_file_named_uploads")])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        pytest.param(f, id=f.__name__)
+        for f in (
+            reports_of_the_readme,
+            uploads_of_mine,
+            hidden_only,
+            other_table,
+            linked_uploads,
+            linked_lock,
+            linked_table,
+        )
+    ]
+    + [
+        pytest.param(lambda d: (d / "notes.txt").write_text("mine"), id="any_other_file"),
+        pytest.param(lambda d: (d / "uploads").write_text("mine"), id="a_file_named_uploads"),
+    ],
+)
 def test_a_folder_that_is_not_a_store_is_refused_untouched(tmp_path, fill):
     folder = tmp_path / "dir"
     folder.mkdir(mode=0o755)
@@ -76,9 +93,18 @@ def test_a_folder_that_is_not_a_store_is_refused_untouched(tmp_path, fill):
 
 def test_serve_says_so_in_one_line(tmp_path, tiny_model):
     reports_of_the_readme(tmp_path)
-    done = subprocess.run([sys.executable, str(SERVE), "--port", "0", "--store", str(tmp_path), "--model", str(tiny_model)],
-                          capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "not a folder of this server" in done.stderr and "hint:" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, str(SERVE), "--port", "0", "--store", str(tmp_path), "--model", str(tiny_model)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        done.returncode == 2
+        and "not a folder of this server" in done.stderr
+        and "hint:" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert (tmp_path / "reports" / "clip.html").read_text() == "mine"
 
 
@@ -93,8 +119,17 @@ def test_files_of_others_in_a_store_stay(tmp_path):
     table.report(gone).write_text("written by a worker after its video was deleted")
     table.partial(ours).write_bytes(b"half an upload")
     table.close()
-    mine = ["reports/clip.html", "reports/.hidden", f"reports/{'d' * 32}.html", "reports/d41d8cd98f00b204e9800998ecf8427e.json",
-            "uploads/holiday.mp4", "uploads/.notes.partial", f"uploads/{'A' * 32}.video", f"uploads/{'a' * 32}.video.bak", "notes.txt"]
+    mine = [
+        "reports/clip.html",
+        "reports/.hidden",
+        f"reports/{'d' * 32}.html",
+        "reports/d41d8cd98f00b204e9800998ecf8427e.json",
+        "uploads/holiday.mp4",
+        "uploads/.notes.partial",
+        f"uploads/{'A' * 32}.video",
+        f"uploads/{'a' * 32}.video.bak",
+        "notes.txt",
+    ]
     for name in mine:
         (tmp_path / name).write_text("mine")
     (tmp_path / "uploads" / "folder.video").mkdir()
@@ -111,7 +146,9 @@ def test_an_older_store_is_taken(tmp_path):
         (tmp_path / sub).mkdir()
     with sqlite3.connect(tmp_path / "queue.sqlite3") as db:
         db.executescript(store._SCHEMA.split("CREATE TABLE IF NOT EXISTS files")[0])
-        db.execute("INSERT INTO videos (id, name, bytes, state, created) VALUES (?, 'old.mp4', 1, 'done', 1)", ("a" * 32,))
+        db.execute(
+            "INSERT INTO videos (id, name, bytes, state, created) VALUES (?, 'old.mp4', 1, 'done', 1)", ("a" * 32,)
+        )
     db.close()
     table = store.Store(tmp_path)
     table.report("a" * 32).write_text("old report")
@@ -130,12 +167,18 @@ def test_deleted_names_are_nowhere_in_the_folder(tmp_path, seed):
         table.add(video, name, 1, f"https://h/{name}" if number % 3 == 0 else None)
         kept.append((video, number))
         if random.random() < 0.7:
-            table.finish(video, {"video": name, "people": ["p" * random.randint(0, 6000)], "error": None}, lambda row: json.dumps(row["name"]))
+            table.finish(
+                video,
+                {"video": name, "people": ["p" * random.randint(0, 6000)], "error": None},
+                lambda row: json.dumps(row["name"]),
+            )
         if random.random() < 0.4:
             video, at = kept.pop(random.randrange(len(kept)))
             table.delete(video)
             gone.add(at)
-    written = {int(n) for path in tmp_path.iterdir() if path.is_file() for n in re.findall(rb"NAME(\d{5})", path.read_bytes())}
+    written = {
+        int(n) for path in tmp_path.iterdir() if path.is_file() for n in re.findall(rb"NAME(\d{5})", path.read_bytes())
+    }
     assert gone and written & gone == set()
     table.close()
 
@@ -149,8 +192,14 @@ def test_only_the_owner_reads_a_store(tmp_path, there):
         table = store.Store(folder)
         table.add(store.new_id(), "a.mp4", 1, None)
         assert {p.name: oct(stat.S_IMODE(p.stat().st_mode)) for p in (folder, *folder.iterdir())} == {
-            "store": "0o700", "uploads": "0o700", "reports": "0o700", "queue.sqlite3": "0o600", "queue.sqlite3-wal": "0o600",
-            "queue.sqlite3-shm": "0o600", ".serve.lock": "0o600"}
+            "store": "0o700",
+            "uploads": "0o700",
+            "reports": "0o700",
+            "queue.sqlite3": "0o600",
+            "queue.sqlite3-wal": "0o600",
+            "queue.sqlite3-shm": "0o600",
+            ".serve.lock": "0o600",
+        }
         table.close()
     finally:
         os.umask(old)
@@ -161,7 +210,11 @@ def test_a_locked_table_is_unavailable_for_a_while(tmp_path):
     other = sqlite3.connect(tmp_path / "queue.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     video = store.new_id()
-    for call in (lambda: table.add(video, "a.mp4", 1, None), lambda: table.finish(video, {"error": None}), lambda: table.delete(video)):
+    for call in (
+        lambda: table.add(video, "a.mp4", 1, None),
+        lambda: table.finish(video, {"error": None}),
+        lambda: table.delete(video),
+    ):
         with pytest.raises(store.Unavailable, match="locked"):
             call()
     other.execute("ROLLBACK")

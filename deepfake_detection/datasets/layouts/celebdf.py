@@ -37,7 +37,12 @@ def rows(data: Path) -> list[Row]:
         row.split = "train" if listed else ""
     for video, (label, line) in listed.items():
         if unsafe(video) or PurePosixPath(video).parts[0] not in _LABELS:
-            found[f"{_LIST}:{line}"] = Row(video="", name=video, dataset=NAME, error=f"{_LIST} line {line}: no video of this data set: {video[:80]!r}")
+            found[f"{_LIST}:{line}"] = Row(
+                video="",
+                name=video,
+                dataset=NAME,
+                error=f"{_LIST} line {line}: no video of this data set: {video[:80]!r}",
+            )
             continue
         row = found.setdefault(video, None) or _row(video, _LABELS[PurePosixPath(video).parts[0]])
         found[video] = row
@@ -46,7 +51,9 @@ def rows(data: Path) -> list[Row]:
             row.error = f"{_LIST} line {line} says {label or 'neither 0 nor 1'}, the folder says {row.label}"
         check_present(data, row)
     if not found:
-        raise UserError("no videos in this Celeb-DF folder", file=data, hint="expected Celeb-real/*.mp4, Celeb-synthesis/*.mp4")
+        raise UserError(
+            "no videos in this Celeb-DF folder", file=data, hint="expected Celeb-real/*.mp4, Celeb-synthesis/*.mp4"
+        )
     return list(found.values())
 
 
@@ -67,14 +74,19 @@ def _test_list(data: Path) -> dict[str, tuple[str, int]]:
         return {}
     found = {}
     raw = path.read_bytes()
-    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))                  # as Windows' editors may save it
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Windows' editors may save it
     for number, line in enumerate(raw.decode("utf-16" if wide else "utf-8-sig", "replace").splitlines(), 1):
         if line.strip():
             # One space as published; tabs, several spaces or commas where the list went through a spreadsheet.
             label, _, video = re.sub(r"[\s,;]+", " ", line.strip(), count=1).partition(" ")
             video = video.strip().strip('"').replace("\\", "/").removeprefix("./")
             found[video] = ({"1": "REAL", "0": "FAKE"}.get(label, ""), number)
-    if found and not any(PurePosixPath(video).parts[:1] and PurePosixPath(video).parts[0] in _LABELS for video in found):
-        raise UserError("no line of this list names a video of this data set", file=path,
-                        hint="a line is `<1 real|0 fake> <folder/name.mp4>`; without the list all videos are of no set")
+    if found and not any(
+        PurePosixPath(video).parts[:1] and PurePosixPath(video).parts[0] in _LABELS for video in found
+    ):
+        raise UserError(
+            "no line of this list names a video of this data set",
+            file=path,
+            hint="a line is `<1 real|0 fake> <folder/name.mp4>`; without the list all videos are of no set",
+        )
     return found

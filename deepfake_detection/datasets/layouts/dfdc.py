@@ -35,7 +35,9 @@ def _parts(data: Path) -> list[str]:
         if (data / name / _FILE).is_file():
             found.append(name)
         else:
-            found += [f"{name}/{inner}" for inner in scan.subfolders(data / name) if (data / name / inner / _FILE).is_file()]
+            found += [
+                f"{name}/{inner}" for inner in scan.subfolders(data / name) if (data / name / inner / _FILE).is_file()
+            ]
     return found
 
 
@@ -68,13 +70,18 @@ def read_metadata(path: Path) -> tuple[dict, str]:
     except OSError as e:
         raise UserError(f"cannot read {_FILE} ({e.strerror})", file=path, hint="check its permissions") from None
     except UnicodeDecodeError as e:
-        raise UserError(f"{_FILE} is not UTF-8 text (byte {e.start})", file=path, hint="copy or download it again") from None
+        raise UserError(
+            f"{_FILE} is not UTF-8 text (byte {e.start})", file=path, hint="copy or download it again"
+        ) from None
     except json.JSONDecodeError as e:
-        raise UserError(f"{_FILE} is not valid JSON (line {e.lineno}, column {e.colno}: {e.msg})", file=path,
-                        hint="correct it there, or download it again") from None
+        raise UserError(
+            f"{_FILE} is not valid JSON (line {e.lineno}, column {e.colno}: {e.msg})",
+            file=path,
+            hint="correct it there, or download it again",
+        ) from None
     except RecursionError:
         raise UserError(f"{_FILE} is nested too deep", file=path, hint=_FORMAT_HINT) from None
-    except ValueError:      # Python reads no integer of more than 4300 digits
+    except ValueError:  # Python reads no integer of more than 4300 digits
         raise UserError(f"{_FILE} holds a number with thousands of digits", file=path, hint=_FORMAT_HINT) from None
     if not isinstance(content, dict):
         raise UserError(f"{_FILE} holds a {type(content).__name__}, not an object", file=path, hint=_FORMAT_HINT)
@@ -84,7 +91,11 @@ def read_metadata(path: Path) -> tuple[dict, str]:
 def by_video(content: _Object) -> _Object:
     """The entries by video, of a table that was written by columns as pandas does: {"label": {"a.mp4": "FAKE"}, "original": {...}}."""
     columns = {key for key, value in content.items() if isinstance(value, dict)}
-    if not columns & {"label", "is_fake"} or len(columns) != len(content) or any(isinstance(v, dict) for c in content.values() for v in c.values()):
+    if (
+        not columns & {"label", "is_fake"}
+        or len(columns) != len(content)
+        or any(isinstance(v, dict) for c in content.values() for v in c.values())
+    ):
         return content
     table = _Object()
     table.repeated = [key for column in content.values() for key in column.repeated]
@@ -94,7 +105,7 @@ def by_video(content: _Object) -> _Object:
                 table[key] = _Object()
             table[key][column] = value
     name = next((c for c in ("file", "filename", "name", "video", "index") if c in columns), None)
-    if name is not None:                              # numbered rows, with the file's name in a column
+    if name is not None:  # numbered rows, with the file's name in a column
         named = _Object((str(entry.get(name, key)), entry) for key, entry in table.items())
         named.repeated = [key for key, n in Counter(str(e.get(name)) for e in table.values()).items() if n > 1]
         return named
@@ -124,7 +135,9 @@ def _files_of(content: _Object, present: list[str]) -> _Object:
         if name in exact or unsafe(name.strip()):
             return name
         for found in (by_name[_folded(name)], by_stem[_stem(name)]):
-            found = [n for n in found if not (free and n in content)]       # a file that has an entry of its own is not meant
+            found = [
+                n for n in found if not (free and n in content)
+            ]  # a file that has an entry of its own is not meant
             if found:
                 return found[0] if len(found) == 1 else name
         return name
@@ -153,29 +166,51 @@ def rows(data: Path) -> list[Row]:
         except UserError as e:
             if len(parts) == 1:
                 raise
-            content, text, broken = _Object(), "", f"{folder / _FILE}: {e.what}"     # the other parts are unharmed
+            content, text, broken = _Object(), "", f"{folder / _FILE}: {e.what}"  # the other parts are unharmed
         present = scan.videos_in(data / folder)
         content = _files_of(by_video(content), present)
         for key, entry in content.items():
             found.append(_row(data, folder, key, entry, content, text))
         for name in present:
             if name not in content:
-                found.append(check_present(data, Row(video=str(folder / name), dataset=NAME, error=broken,
-                                                     identities=[f"dfdc_{PurePosixPath(name).stem}"])))
+                found.append(
+                    check_present(
+                        data,
+                        Row(
+                            video=str(folder / name),
+                            dataset=NAME,
+                            error=broken,
+                            identities=[f"dfdc_{PurePosixPath(name).stem}"],
+                        ),
+                    )
+                )
     return found
 
 
 def _missing(value) -> bool:
     """Whether a value says that there is none: null, or what pandas and spreadsheets write for it."""
-    return value is None or value != value or isinstance(value, str) and value.strip().lower() in ("", "nan", "none", "null", "<na>", "n/a", "na", "nat")
+    return (
+        value is None
+        or value != value
+        or isinstance(value, str)
+        and value.strip().lower() in ("", "nan", "none", "null", "<na>", "n/a", "na", "nat")
+    )
 
 
 def unsafe(name: str) -> bool:
     """Whether a file name from a metadata file leads out of its folder or cannot be a file's name at all."""
     path = PurePosixPath(name)
-    return (not name or not name.isprintable() or "\\" in name or path.is_absolute() or re.match(r"[A-Za-z]:/", name) is not None
-            or ".." in path.parts or path.name in ("", ".") or len(path.name.encode("utf-8", "replace")) > 255
-            or name != str(path))
+    return (
+        not name
+        or not name.isprintable()
+        or "\\" in name
+        or path.is_absolute()
+        or re.match(r"[A-Za-z]:/", name) is not None
+        or ".." in path.parts
+        or path.name in ("", ".")
+        or len(path.name.encode("utf-8", "replace")) > 255
+        or name != str(path)
+    )
 
 
 def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, text: str) -> Row:
@@ -185,8 +220,16 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
     row = Row(video=str(folder / key), dataset=NAME, identities=[f"dfdc_{own}"])
     if key in content.repeated:
         # Each search reads the whole text: with thousands of them the line numbers are not worth the hours.
-        lines = [] if len(content.repeated) > _MOST_SEARCHED else [text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)]
-        row.error = f"listed more than once in {_FILE}" + (f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else "")
+        lines = (
+            []
+            if len(content.repeated) > _MOST_SEARCHED
+            else [
+                text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)
+            ]
+        )
+        row.error = f"listed more than once in {_FILE}" + (
+            f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else ""
+        )
         return row
     if not isinstance(entry, dict):
         row.error = f"entry in {_FILE} is not an object"
@@ -196,7 +239,7 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
         return row
     entry = {key: None if _missing(value) else value for key, value in entry.items()}
     label = entry.get("label")
-    if label is None and entry.get("is_fake") in (0, 1):           # the public test set's form
+    if label is None and entry.get("is_fake") in (0, 1):  # the public test set's form
         label = "FAKE" if entry["is_fake"] else "REAL"
     if isinstance(label, str) and label.strip().upper() in ("REAL", "FAKE"):
         row.label = label.strip().upper()
@@ -204,7 +247,9 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
         row.error = f"unknown label in {_FILE}: {str(label)[:40]!r}"
     split = entry.get("split")
     if isinstance(split, str):
-        row.split = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}.get(split.strip().lower(), "")
+        row.split = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}.get(
+            split.strip().lower(), ""
+        )
     original = entry.get("original")
     if original is not None and original != "":
         if not isinstance(original, str) or unsafe(original):
@@ -215,7 +260,10 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
             row.links, row.identities = row.identities, [f"dfdc_{PurePosixPath(original).stem}"]
     identity = entry.get("identity")
     if isinstance(identity, str) and identity.strip():
-        row.links = [*row.links, f"identity {identity.strip()}"]      # no file's stem can clash with it: those begin with dfdc_
+        row.links = [
+            *row.links,
+            f"identity {identity.strip()}",
+        ]  # no file's stem can clash with it: those begin with dfdc_
     elif identity is not None and identity != "":
         row.error = row.error or f"identity in {_FILE} is not a name"
     return check_present(data, row)

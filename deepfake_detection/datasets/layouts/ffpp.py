@@ -19,7 +19,7 @@ from . import Row, check_present
 NAME = "ffpp"
 EXPECTS = "original_sequences/ and manipulated_sequences/"
 _TOPS = {"original_sequences": "REAL", "manipulated_sequences": "FAKE"}
-_COMPRESSION = re.compile(r"raw|c\d{1,2}")        # not `masks`, which hold no faces
+_COMPRESSION = re.compile(r"raw|c\d{1,2}")  # not `masks`, which hold no faces
 
 
 def matches(data: Path) -> bool:
@@ -38,18 +38,28 @@ def rows(data: Path) -> list[Row]:
                     continue
                 # As published in `videos`; copies of the set have them beside it, or in folders of their own.
                 for video in scan.videos_under(data, f"{top}/{method}/{compression}"):
-                    found.append(check_present(data, _row(str(video.parent), video.name, method, compression, label, split)))
+                    found.append(
+                        check_present(data, _row(str(video.parent), video.name, method, compression, label, split))
+                    )
     if not found:
-        raise UserError("no videos in this FaceForensics++ tree", file=data,
-                        hint="expected <original_sequences|manipulated_sequences>/<method>/<c23>/videos/*.mp4")
+        raise UserError(
+            "no videos in this FaceForensics++ tree",
+            file=data,
+            hint="expected <original_sequences|manipulated_sequences>/<method>/<c23>/videos/*.mp4",
+        )
     return found
 
 
 def _row(folder: str, name: str, method: str, compression: str, label: str, split: dict[str, str]) -> Row:
     stem, suffix = name.rsplit(".", 1)
     dfd = method in ("actors", "DeepFakeDetection")
-    row = Row(video=f"{folder}/{name}", dataset="dfd" if dfd else "ffpp", label=label, manipulation=method if label == "FAKE" else "",
-              compression=compression)
+    row = Row(
+        video=f"{folder}/{name}",
+        dataset="dfd" if dfd else "ffpp",
+        label=label,
+        manipulation=method if label == "FAKE" else "",
+        compression=compression,
+    )
     row.identities = identities_of_name(stem, dataset=row.dataset) or [f"{row.dataset}_{stem}"]
     if label == "FAKE" and dfd and (m := re.match(r"(\d+)_\d+__(.+)__\w+$", stem)):
         row.original = f"original_sequences/actors/{compression}/videos/{m[1]}__{m[2]}.{suffix}"
@@ -71,6 +81,9 @@ def _official_split(data: Path) -> dict[str, str]:
             pairs = json.loads(path.read_text(encoding="utf-8"))
             found.update({str(video): name for pair in pairs for video in ([pair] if isinstance(pair, str) else pair)})
         except (ValueError, TypeError, RecursionError):
-            raise UserError("this file of the official split cannot be read", file=path,
-                            hint='expected [["071", "054"], ...]; take it anew or remove the folder splits') from None
+            raise UserError(
+                "this file of the official split cannot be read",
+                file=path,
+                hint='expected [["071", "054"], ...]; take it anew or remove the folder splits',
+            ) from None
     return found

@@ -15,11 +15,40 @@ from . import Row, check_present
 
 NAME = "folders"
 EXPECTS = "real/ and fake/ with videos"
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 #: Words for each label, in the singular.
 WORDS = {
-    "REAL": ("real", "original", "genuine", "authentic", "pristine", "untouched", "unaltered", "unmanipulated", "bonafide"),
-    "FAKE": ("fake", "deepfake", "manipulated", "altered", "forged", "forgery", "synthetic", "tampered", "swapped", "faceswap"),
+    "REAL": (
+        "real",
+        "original",
+        "genuine",
+        "authentic",
+        "pristine",
+        "untouched",
+        "unaltered",
+        "unmanipulated",
+        "bonafide",
+    ),
+    "FAKE": (
+        "fake",
+        "deepfake",
+        "manipulated",
+        "altered",
+        "forged",
+        "forgery",
+        "synthetic",
+        "tampered",
+        "swapped",
+        "faceswap",
+    ),
 }
 _LABELS = {word: label for label, words in WORDS.items() for word in words}
 
@@ -41,8 +70,11 @@ def _class_folders(data: Path) -> list[tuple[str, str, str]]:
         if label_of(name):
             found.append((name, label_of(name), ""))
         elif name.lower() in SPLITS:
-            found += [(f"{name}/{inner}", label_of(inner), SPLITS[name.lower()])
-                      for inner in scan.subfolders(data / name) if label_of(inner)]
+            found += [
+                (f"{name}/{inner}", label_of(inner), SPLITS[name.lower()])
+                for inner in scan.subfolders(data / name)
+                if label_of(inner)
+            ]
     return [f for f in found if scan.has_video(data, f[0])]
 
 
@@ -57,7 +89,9 @@ def rows(data: Path) -> list[Row]:
     found = {}
     for folder, label, split in classes:
         for video in scan.videos_under(data, folder):
-            found[str(video)] = Row(video=str(video), dataset=NAME, label=label, manipulation="fake" if label == "FAKE" else "", split=split)
+            found[str(video)] = Row(
+                video=str(video), dataset=NAME, label=label, manipulation="fake" if label == "FAKE" else "", split=split
+            )
     for video in scan.videos_under(data):
         # One file may be reached twice through a link; the labelled path is the one that counts.
         found.setdefault(str(video), Row(video=str(video), dataset=NAME))

@@ -63,8 +63,17 @@ def rows(data: Path, file: Path | None = None) -> list[Row]:
     found = dict(videos)
     for (number, cells), path in zip(lines, paths):
         if not path or unsafe(path):
-            why = "no path" if not cells["path"] else f"no path inside the data folder, or several videos have this name: {cells['path'][:80]!r}"
-            found[f"line {number}"] = Row(video="", name=cells["path"] or f"line {number}", dataset=NAME, error=f"{file.name} line {number}: {why}")
+            why = (
+                "no path"
+                if not cells["path"]
+                else f"no path inside the data folder, or several videos have this name: {cells['path'][:80]!r}"
+            )
+            found[f"line {number}"] = Row(
+                video="",
+                name=cells["path"] or f"line {number}",
+                dataset=NAME,
+                error=f"{file.name} line {number}: {why}",
+            )
             continue
         row = found.setdefault(path, Row(video=path, dataset=NAME))
         if len(numbers[path]) > 1:
@@ -83,9 +92,13 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
             raise UserError("this is no list of labels (more than 256 MiB)", file=file, hint=_HINT)
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as e:
-        raise UserError(f"cannot read the labels ({e.strerror})", file=file, hint="name a CSV file with --labels FILE") from None
+        raise UserError(
+            f"cannot read the labels ({e.strerror})", file=file, hint="name a CSV file with --labels FILE"
+        ) from None
     except UnicodeDecodeError as e:
-        raise UserError(f"the labels are not UTF-8 text (byte {e.start})", file=file, hint="save the table as CSV, UTF-8") from None
+        raise UserError(
+            f"the labels are not UTF-8 text (byte {e.start})", file=file, hint="save the table as CSV, UTF-8"
+        ) from None
     first, _, _ = text.partition("\n")
     columns = _columns(first)
     if missing := [name for name in ("path", "label") if name not in columns]:
@@ -96,9 +109,13 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
         next(reader)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                found.append((reader.line_num, {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}))
+                found.append(
+                    (reader.line_num, {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()})
+                )
     except csv.Error as e:
-        raise UserError(f"the labels are not a CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT) from None
+        raise UserError(
+            f"the labels are not a CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT
+        ) from None
     if not found:
         raise UserError("the labels list no video", file=file, hint=_HINT)
     return [(number, {name: cells.get(name, "") for name in _COLUMNS}) for number, cells in found]
@@ -112,7 +129,11 @@ def _delimiter(first: str) -> str:
 def _columns(first: str) -> dict[str, int]:
     """Our name of each known column: its place. The first of two columns that mean the same counts."""
     given = [c.strip().strip('"').strip().lower() for c in first.strip().split(_delimiter(first))]
-    return {name: next(given.index(a) for a in also if a in given) for name, also in _COLUMNS.items() if any(a in given for a in also)}
+    return {
+        name: next(given.index(a) for a in also if a in given)
+        for name, also in _COLUMNS.items()
+        if any(a in given for a in also)
+    }
 
 
 class _Finder:
@@ -159,9 +180,13 @@ def _tie(found: dict[str, Row], listed: dict[str, dict[str, str]], find: _Finder
         if cells["original"]:
             original = find(cells["original"]) or cells["original"]
             row.original = original
-            row.identities = found[original].identities if original in found else [f"labels_{PurePosixPath(original).stem}"]
+            row.identities = (
+                found[original].identities if original in found else [f"labels_{PurePosixPath(original).stem}"]
+            )
             row.links = [*row.links, f"video {original}"]
         row.links = [*row.links, f"video {path}"]
-        people = [f"{kind}_{name.strip()}" for kind in ("person", "group") for name in cells[kind].split("|") if name.strip()]
+        people = [
+            f"{kind}_{name.strip()}" for kind in ("person", "group") for name in cells[kind].split("|") if name.strip()
+        ]
         if people:
             row.links, row.identities = [*row.links, *(row.identities if cells["original"] else [])], people

@@ -37,16 +37,20 @@ def rows(data: Path) -> list[Row]:
             row.identities = [f"timit_{s}" for s in subjects] or [f"timit_{video.stem}"]
             found.append(check_present(data, row))
     if not found:
-        raise UserError("no videos in this DeepFake-TIMIT folder", file=data, hint="expected higher_quality/fadg0/*.avi")
+        raise UserError(
+            "no videos in this DeepFake-TIMIT folder", file=data, hint="expected higher_quality/fadg0/*.avi"
+        )
     _find_originals(found)
     return found
 
 
 def _find_originals(found: list[Row]) -> None:
     """The real video of the same subject and sentence, where it is there."""
+
     def key(row):
         sentence = re.search(r"(?<![a-z0-9])(s[aix]\d+)(?![a-z0-9])", row.video.lower())
         return (row.identities[0], sentence[1]) if sentence else None
+
     reals = {key(r): r.video for r in found if r.label == "REAL" and key(r)}
     for row in found:
         if row.label == "FAKE" and key(row) in reals:

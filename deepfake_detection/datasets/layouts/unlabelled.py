@@ -18,8 +18,12 @@ def matches(data: Path) -> bool:
 
 
 def rows(data: Path) -> list[Row]:
-    found = [check_present(data, Row(video=str(v), dataset=NAME, identities=identities_of_name(v.stem) or [f"unlabelled_{v.stem}"]))
-             for v in scan.videos_under(data)]
+    found = [
+        check_present(
+            data, Row(video=str(v), dataset=NAME, identities=identities_of_name(v.stem) or [f"unlabelled_{v.stem}"])
+        )
+        for v in scan.videos_under(data)
+    ]
     if not found:
         raise UserError("no videos in this folder", file=data, hint="name the folder of your videos with --data DIR")
     return found

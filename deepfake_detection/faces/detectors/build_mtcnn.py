@@ -52,11 +52,19 @@ class _Graph:
         for public, (inner, _) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [inner], [public]))
         graph = helper.make_graph(
-            self.nodes, name, [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", *size, 3])],
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", *size, 3])],
             [helper.make_tensor_value_info(public, TensorProto.FLOAT, shape) for public, (_, shape) in outputs.items()],
-            self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-                                  producer_name="deepfake_detection", doc_string="weights of the mtcnn package 1.0.0, MIT licence")
+            self.constants,
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+            producer_name="deepfake_detection",
+            doc_string="weights of the mtcnn package 1.0.0, MIT licence",
+        )
         checker.check_model(model)
         return model
 
@@ -106,7 +114,7 @@ def build(net: str):
     x = g.add("Transpose", "images", perm=[0, 3, 1, 2])
 
     def conv(x, first=False):
-        kernel, bias = next(w), next(w)                     # (h, w, in, out)
+        kernel, bias = next(w), next(w)  # (h, w, in, out)
         kernel = kernel.transpose(3, 2, 0, 1)
         if first:
             kernel, bias = _from_bytes(kernel, bias)
@@ -117,7 +125,13 @@ def build(net: str):
         return g.add("PRelu", x, slope.reshape(-1, 1, 1) if slope.ndim == 3 else slope)
 
     def pool(x, size, stride, same):
-        return g.add("MaxPool", x, kernel_shape=[size, size], strides=[stride, stride], auto_pad="SAME_UPPER" if same else "VALID")
+        return g.add(
+            "MaxPool",
+            x,
+            kernel_shape=[size, size],
+            strides=[stride, stride],
+            auto_pad="SAME_UPPER" if same else "VALID",
+        )
 
     def dense(x):
         kernel, bias = next(w), next(w)
@@ -142,7 +156,7 @@ def build(net: str):
     x = prelu(conv(x))
     if net == "onet":
         x = prelu(conv(pool(x, 2, 2, True)))
-    x = g.add("Transpose", x, perm=[0, 3, 2, 1])            # the package flattens by width, height, channel
+    x = g.add("Transpose", x, perm=[0, 3, 2, 1])  # the package flattens by width, height, channel
     x = prelu(dense(g.add("Flatten", x)))
     outputs = {"box": (dense(x), ["n", 4])}
     if net == "onet":

@@ -32,14 +32,18 @@ class MtcnnDetector:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         except RuntimeError:
-            pass            # TensorFlow is already in use in this process
+            pass  # TensorFlow is already in use in this process
         from mtcnn.stages import StageONet, StageRNet
 
         self._tf, self._min_face_px = tf, min_face_px
         self._proposals, self._refine, self._output = _guarded_pnet()(), StageRNet(), StageONet()
 
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        return [faces for same in runs_of_one_size(frames) for faces in self._detect_same_size(same, min_face_px or self._min_face_px)]
+        return [
+            faces
+            for same in runs_of_one_size(frames)
+            for faces in self._detect_same_size(same, min_face_px or self._min_face_px)
+        ]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         from mtcnn.utils.images import standarize_batch

@@ -46,11 +46,16 @@ class MtcnnFastDetector:
         options.enable_mem_pattern = False
         self._pnet, self._rnet, self._onet = (
             onnxruntime.InferenceSession(str(DATA / f"mtcnn_{net}.onnx"), options, providers=["CPUExecutionProvider"])
-            for net in ("pnet", "rnet", "onet"))
+            for net in ("pnet", "rnet", "onet")
+        )
         self._min_face_px = min_face_px
 
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        return [faces for same in runs_of_one_size(frames) for faces in self._detect_same_size(same, min_face_px or self._min_face_px)]
+        return [
+            faces
+            for same in runs_of_one_size(frames)
+            for faces in self._detect_same_size(same, min_face_px or self._min_face_px)
+        ]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         height, width = frames[0].shape[:2]
@@ -75,18 +80,18 @@ class MtcnnFastDetector:
             batch = np.empty((len(frames), size[1], size[0], 3), np.float32)
             for frame, picture in zip(frames, batch):
                 cv2.resize(frame, size, dst=picture, interpolation=interpolation)
-            maps = self._pnet.run(None, {"images": batch})[0]               # (N, 5, h, w)
+            maps = self._pnet.run(None, {"images": batch})[0]  # (N, 5, h, w)
             image, y, x = np.nonzero(maps[:, 0] > _logit(PNET_THRESHOLD))
             if not len(image):
                 continue
-            values = maps[image, :, y, x].astype(np.float64)                # (n, 5)
+            values = maps[image, :, y, x].astype(np.float64)  # (n, 5)
             boxes = np.empty((len(image), 6))
             boxes[:, 0] = image
             boxes[:, 1] = (x * STRIDE + 1 + values[:, 1] * (CELL - 1)) / scale
             boxes[:, 2] = (y * STRIDE + 1 + values[:, 2] * (CELL - 1)) / scale
             boxes[:, 3] = (x * STRIDE + CELL + values[:, 3] * (CELL - 1)) / scale
             boxes[:, 4] = (y * STRIDE + CELL + values[:, 4] * (CELL - 1)) / scale
-            boxes[:, 5] = values[:, 0]                                      # the logit orders as the probability does
+            boxes[:, 5] = values[:, 0]  # the logit orders as the probability does
             kept.append(_suppress(boxes, PNET_NMS_SCALE))
         if not kept:
             return np.empty((0, 6))
@@ -104,7 +109,9 @@ class MtcnnFastDetector:
             return np.empty((0, 16))
         logits, offsets, points = _in_batches(self._onet, ["logit", "box", "points"], _patches(frames, boxes, 48))
         sides = boxes[:, 3:5] - boxes[:, 1:3] + 1
-        points = np.concatenate([points[:, :5] * sides[:, :1] + boxes[:, 1:2] - 1, points[:, 5:] * sides[:, 1:] + boxes[:, 2:3] - 1], 1)
+        points = np.concatenate(
+            [points[:, :5] * sides[:, :1] + boxes[:, 1:2] - 1, points[:, 5:] * sides[:, 1:] + boxes[:, 2:3] - 1], 1
+        )
         boxes = np.concatenate([_adjust(boxes, offsets, logits[:, 0]), points], 1)
         boxes = _suppress(boxes[boxes[:, 5] > _logit(ONET_THRESHOLD)], ONET_NMS, of_smaller=True)
         boxes[:, 5] = 1 / (1 + np.exp(-boxes[:, 5]))
@@ -112,7 +119,7 @@ class MtcnnFastDetector:
 
 
 def _in_batches(network, outputs: list[str], patches: np.ndarray) -> list[np.ndarray]:
-    parts = [network.run(outputs, {"images": patches[i:i + BATCH]}) for i in range(0, len(patches), BATCH)]
+    parts = [network.run(outputs, {"images": patches[i : i + BATCH]}) for i in range(0, len(patches), BATCH)]
     return [np.concatenate(p).astype(np.float64) for p in zip(*parts)]
 
 
@@ -160,7 +167,7 @@ def _suppress(boxes: np.ndarray, threshold: float, of_smaller: bool = False) -> 
         inner *= tall
         if of_smaller:
             limit = np.minimum(area[:, None], area) * np.float32(threshold)
-        else:       # i / (a + b - i) > t  is  i (1 + t) > t (a + b)
+        else:  # i / (a + b - i) > t  is  i (1 + t) > t (a + b)
             limit = (area[:, None] + area) * np.float32(threshold / (1 + threshold))
         overlaps = np.triu(inner > limit, k=1)
         stays[start:end] = ~overlaps.any(0)
@@ -176,10 +183,10 @@ def _patches(frames: list[np.ndarray], boxes: np.ndarray, size: int) -> np.ndarr
     patches = np.empty((len(boxes), size, size, 3), np.float32)
     height, width = frames[0].shape[:2]
     steps = np.arange(size) / (size - 1)
-    rows = max(1, 32000 // size)            # OpenCV maps at most 32767 rows at once
+    rows = max(1, 32000 // size)  # OpenCV maps at most 32767 rows at once
     for image in np.unique(boxes[:, 0]).astype(int):
         of_image = np.flatnonzero(boxes[:, 0] == image)
-        for part in (of_image[i:i + rows] for i in range(0, len(of_image), rows)):
+        for part in (of_image[i : i + rows] for i in range(0, len(of_image), rows)):
             b = boxes[part]
             xs = (b[:, 1:2] + (b[:, 3:4] - b[:, 1:2]) * steps) * ((width - 1) / width)
             ys = (b[:, 2:3] + (b[:, 4:5] - b[:, 2:3]) * steps) * ((height - 1) / height)
@@ -189,6 +196,12 @@ def _patches(frames: list[np.ndarray], boxes: np.ndarray, size: int) -> np.ndarr
             shape = (len(part), size, size)
             map_x = np.broadcast_to(xs[:, None, :], shape).astype(np.float32).reshape(-1, size)
             map_y = np.broadcast_to(ys[:, :, None], shape).astype(np.float32).reshape(-1, size)
-            patches[part] = cv2.remap(frames[image], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-                                      borderValue=(OUTSIDE,) * 3).reshape(*shape, 3)
+            patches[part] = cv2.remap(
+                frames[image],
+                map_x,
+                map_y,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=(OUTSIDE,) * 3,
+            ).reshape(*shape, 3)
     return patches

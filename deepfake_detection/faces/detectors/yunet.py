@@ -24,7 +24,9 @@ class YunetDetector:
     def __init__(self, *, min_face_px: float, threads: int):
         if not hasattr(cv2, "FaceDetectorYN"):
             raise RuntimeError("this OpenCV has no FaceDetectorYN")
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)     # OpenCV 5 warns of a setting that it makes itself
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_ERROR
+        )  # OpenCV 5 warns of a setting that it makes itself
         self._network = cv2.FaceDetectorYN.create(str(MODEL), "", (320, 320), SCORE_THRESHOLD, NMS_THRESHOLD, TOP_K)
         self._min_face_px = min_face_px
 
@@ -42,7 +44,7 @@ class YunetDetector:
         self._network.setInputSize(size)
         _, rows = self._network.detect(picture)
         faces = []
-        for row in (rows if rows is not None else ()):
+        for row in rows if rows is not None else ():
             x, y, w, h, *points = (float(v) / (size[i % 2] / (width, height)[i % 2]) for i, v in enumerate(row[:14]))
             if max(w, h) < min_face_px:
                 continue
