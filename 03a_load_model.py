@@ -67,7 +67,7 @@ def parse(argv=None):
 
 def main(argv=None):
     options = parse(argv)
-    from deepfake_detection.training import results, score
+    from deepfake_detection.training import results, scoring
 
     own = options.model_file is None and options.faces is None
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"
@@ -82,7 +82,7 @@ def main(argv=None):
             "note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; the out-of-fold scores stand, "
             f"what follows is in {out}"
         )
-    result = score.run(
+    result = scoring.run(
         options.model_file,
         options.faces,
         out,

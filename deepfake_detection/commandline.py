@@ -22,7 +22,7 @@ COMMANDS = {
     "serve": ("serve", "the same as a web page and JSON API on this machine", "web"),
     "evaluate": ("evaluate", "metrics with intervals of a file of scores", "evaluate"),
     "leaks": ("deepfake_detection.leaks", "people and videos on two sides of a split", "evaluate"),
-    "export": ("deepfake_detection.export", "a trained model as ONNX, OpenVINO or TFLite", "export"),
+    "export": ("deepfake_detection.export.formats", "a trained model as ONNX, OpenVINO or TFLite", "export"),
 }
 
 

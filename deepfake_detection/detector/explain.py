@@ -360,9 +360,9 @@ def data_uri(image: np.ndarray) -> str:
 def report_data(prediction, detector, *, name: str, method: str = "auto", progress=None) -> dict:
     """Everything the report says, as JSON values; pictures are data URIs in `evidence` and `frame`."""
     from .. import __version__
-    from ..prediction.annotate import frame_picture
-    from ..prediction.outputs import file_name
+    from ..names import file_name
     from ..reports import track_record
+    from .annotate import frame_picture
 
     source = Path(prediction.video)
     about = dict(prediction.file) or {"bytes": source.stat().st_size, "duration_s": prediction.duration_s}

@@ -15,7 +15,7 @@ import numpy as np
 from .. import labels
 from ..aggregation import RULES, Thresholds, person_scores
 from ..faces import quality
-from .prediction import FaceScore, Person, Stretch, fake_interval, frame_range
+from .verdict import FaceScore, Person, Stretch, fake_interval, frame_range
 
 
 @dataclass(frozen=True)

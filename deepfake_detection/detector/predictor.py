@@ -18,7 +18,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..places import MODEL_FOLDER
 from . import material
-from .prediction import FaceScore, Person, Prediction, Stretch, failed, fake_interval
+from .verdict import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
 __all__ = ["Detector", "FaceScore", "Person", "Prediction", "Settings", "Stretch", "failed", "fake_interval"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import files
 from ..errors import UserError
+from ..names import file_name
 
 #: The page over all reports of a folder.
 INDEX = "index.html"
@@ -18,15 +18,6 @@ INDEX = "index.html"
 LONGEST_NAME = 160
 #: What an annotated video may be written as.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-
-
-def file_name(name: str) -> str:
-    """What a video is called before others: its file's name without the folders of this machine, or its address without what may be
-    secret in it (user, password, query)."""
-    if "://" in name:
-        parts = urllib.parse.urlsplit(name)
-        return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return Path(name).name or name
 
 
 def report_names(videos: Sequence[str]) -> list[str]:

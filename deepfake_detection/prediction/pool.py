@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from ..detector import messages
 from ..errors import UserError
 from ..video import sandbox
 from ..video.workers import MEMORY_BYTES as WORKER_MEMORY_BYTES
+from . import messages
 
 COMMAND = [sys.executable, "-P", "-m", "deepfake_detection.prediction.worker"]
 #: Limits of a worker, the page's and predict.py's: address space, bytes of a file it writes, open files.

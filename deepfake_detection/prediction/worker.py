@@ -129,8 +129,8 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
     """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict stands without."""
     import cv2
 
+    from ..detector.annotate import write_annotated
     from ..detector.explain import write_report
-    from .annotate import write_annotated
 
     made = {
         "report": lambda tell: write_report(

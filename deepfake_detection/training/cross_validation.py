@@ -16,7 +16,7 @@ from pathlib import Path
 from .. import files, labels
 from ..errors import UserError
 from ..models import registry
-from . import features, results, score, score_tables, session, shipped, train
+from . import features, results, score_tables, scoring, session, shipped, train
 from .input_pipeline import WHOLE, Faces, FaceStore, find_faces
 from .known import known_videos
 
@@ -227,7 +227,7 @@ def run(
     workers: int = 1,
     force: bool = False,
     cache_mb: int | None = None,
-    faces_margin: float = score.PUBLISHED_MARGIN,
+    faces_margin: float = scoring.PUBLISHED_MARGIN,
 ) -> dict:
     """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes everything into `out`.
 
@@ -313,8 +313,8 @@ def _run(
         f"{model.name}: {model.count_params():,} parameters, {origin}; all but the classifier stays as it is",
         file=sys.stderr,
     )
-    card = score.card_of(path) if path is not None else {}
-    part = score.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
+    card = scoring.card_of(path) if path is not None else {}
+    part = scoring.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     store = FaceStore(
         faces,
         train.face_size(model),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..aggregation import Calibration, Thresholds
-from . import score, train
+from . import scoring, train
 from .input_pipeline import FaceStore
 
 
@@ -49,9 +49,9 @@ def scores(faces, faces_margin: float, workers: int = 1):
     """Calibrated P(real) (N,) of faces (`Faces`, all of which can be decoded); None when the shipped detector is not there."""
     if thresholds() is None or not train.SHIPPED_DETECTOR.is_file():
         return None
-    card = score.card_of(train.SHIPPED_DETECTOR)
+    card = scoring.card_of(train.SHIPPED_DETECTOR)
     model = train.keras_model(train.SHIPPED_DETECTOR)
-    part = score.part_of(faces_margin, card["margin"], card["trim"])
+    part = scoring.part_of(faces_margin, card["margin"], card["trim"])
     store = FaceStore(faces, train.face_size(model), workers=workers, part=part)
     raw = train.predict(model, store, 32, "shipped detector", flip=card["flip"])
     return Calibration.from_dict(card["calibration"]).apply(raw)

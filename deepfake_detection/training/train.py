@@ -772,7 +772,7 @@ def _run(
     cache_mb: int | None,
     faces_margin: float,
 ) -> dict:
-    from . import score
+    from . import scoring
 
     folder = out / "tmp_checkpoint"
     arch = registry.module(settings.model)
@@ -814,8 +814,8 @@ def _run(
             model, origin, start = build_started(settings)
         print(f"{model.name}: {model.count_params():,} parameters, starts from {origin}", file=sys.stderr)
 
-    card = score.card_of(folder / "best_model.keras" if done else start) if done or start else {}
-    part = score.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
+    card = scoring.card_of(folder / "best_model.keras" if done else start) if done or start else {}
+    part = scoring.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     unreadable: dict[str, list[str]] = {}
 
     def store(split: str):

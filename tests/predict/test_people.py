@@ -4,7 +4,7 @@ import pytest
 
 from deepfake_detection.aggregation import Thresholds
 from deepfake_detection.detector.people import Decision, judge
-from deepfake_detection.detector.prediction import FaceScore
+from deepfake_detection.detector.verdict import FaceScore
 
 THRESHOLDS = Thresholds(0.32, 0.70)
 

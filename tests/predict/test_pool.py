@@ -9,8 +9,7 @@ import threading
 
 import pytest
 
-from deepfake_detection.detector import messages
-from deepfake_detection.prediction import many, pool
+from deepfake_detection.prediction import many, messages, pool
 
 GOOD = {
     "video": "x",

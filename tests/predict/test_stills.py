@@ -141,8 +141,8 @@ def test_a_folder_s_pictures_are_judged_when_asked_only(tmp_path):
 
 
 def test_a_picture_has_a_report_and_no_annotated_copy(tmp_path, detector):
+    from deepfake_detection.detector.annotate import write_annotated
     from deepfake_detection.detector.explain import write_report
-    from deepfake_detection.prediction.annotate import write_annotated
 
     result = detector.predict(saved(tmp_path / "a.jpg", photo(clips_of.FAKE_TINT)))
     write_report(result, detector, tmp_path / "a.html", name="a.jpg")

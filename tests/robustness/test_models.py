@@ -112,12 +112,12 @@ HOSTILE = {"lambda.keras": _lambda_keras, "lambda.h5": _lambda_h5, "function.ker
 def test_code_in_a_model_is_refused(tmp_path, name):
     """By stage 03a, and as starting weights by stage 03 (which reads the numbers of an .h5 and nothing else)."""
     from deepfake_detection.models import weights
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     path, canary = tmp_path / name, tmp_path / "canary"
     HOSTILE[name](path, canary)
     canary.unlink(missing_ok=True)              # building the model called it
     with pytest.raises(UserError) as caught:
-        score.load(path)
+        scoring.load(path)
     assert str(caught.value).isprintable() and "hint:" in str(caught.value)
     assert "lambda" not in name or re.search("(?i)code|lambda", caught.value.what), caught.value.what
     if name == "lambda.h5":
@@ -129,11 +129,11 @@ def test_code_in_a_model_is_refused(tmp_path, name):
 
 
 def test_nothing_climbs_out_of_a_model_file(tmp_path):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     path, canary = tmp_path / "climbing.keras", tmp_path / "canary"
     _climbing_zip(path, canary)
     try:
-        score.load(path)
+        scoring.load(path)
     except UserError:
         pass
     assert not canary.exists()
@@ -162,7 +162,7 @@ def test_a_model_that_points_into_another_file_is_refused(tmp_path, name, way):
 
     from deepfake_detection.export import formats
     from deepfake_detection.models import weights
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     path, secret = tmp_path / name, tmp_path / "secret.h5"
     (plain().save_weights if "weights" in name else plain().save)(path)
     if name == "m.keras":
@@ -178,27 +178,27 @@ def test_a_model_that_points_into_another_file_is_refused(tmp_path, name, way):
     else:
         with h5py.File(path, "r+") as f:
             _elsewhere(f, secret)[way]()
-    for read in (lambda: score.load(path), lambda: weights.load_into(plain(), path), lambda: formats.export(path, "onnx", tmp_path / "out")):
+    for read in (lambda: scoring.load(path), lambda: weights.load_into(plain(), path), lambda: formats.export(path, "onnx", tmp_path / "out")):
         with pytest.raises(UserError, match="another"):
             read()
 
 
 def test_plain_models_are_taken(tmp_path):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     for name in ("plain.keras", "plain.h5"):
         plain().save(tmp_path / name)
-        assert score.load(tmp_path / name).output_shape == (None, 1)
+        assert scoring.load(tmp_path / name).output_shape == (None, 1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_damaged_model_is_one_line(tmp_path, share):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     for name in ("plain.keras", "plain.h5"):
         plain().save(tmp_path / name)
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[:int(len(data) * share)])
         with pytest.raises(UserError) as caught:
-            score.load(tmp_path / name)
+            scoring.load(tmp_path / name)
         assert str(caught.value).isprintable()
 
 
@@ -309,16 +309,16 @@ BOMBS = {"architecture.h5": _bomb_architecture_h5, "architecture.keras": _bomb_a
 def test_a_bomb_is_one_line_and_takes_no_memory(tmp_path, name):
     import resource
 
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     path = tmp_path / name
     BOMBS[name](path)
     assert path.stat().st_size < 4 << 20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError) as caught:
-        score.load(path)
+        scoring.load(path)
     # Nor does what is loaded next: Keras keeps a list of variables that wait for their values.
     plain().save(tmp_path / "plain.keras")
-    assert score.load(tmp_path / "plain.keras").count_params() == 193
+    assert scoring.load(tmp_path / "plain.keras").count_params() == 193
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10, caught.value
     assert str(caught.value).isprintable() and "hint:" in str(caught.value)
 
@@ -338,7 +338,7 @@ def test_a_zip_behind_an_hdf5_hides_nothing(tmp_path, name, behind):
     import h5py
 
     from deepfake_detection.models import weights
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     (plain().save_weights if "weights" in name else plain().save)(tmp_path / name)
     if behind == "zip":
         plain().save(tmp_path / "other.keras")
@@ -347,19 +347,19 @@ def test_a_zip_behind_an_hdf5_hides_nothing(tmp_path, name, behind):
         f["x"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "secret")
     with open(tmp_path / name, "ab") as f:
         f.write(behind)
-    for read in (lambda: score.load(tmp_path / name), lambda: weights.load_into(plain(), tmp_path / name)):
+    for read in (lambda: scoring.load(tmp_path / name), lambda: weights.load_into(plain(), tmp_path / name)):
         with pytest.raises(UserError, match="another"):
             read()
 
 
 def test_an_hdf5_behind_other_bytes_is_refused(tmp_path):
     """HDF5 may begin at byte 512; what stands before it is for other readers."""
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     plain().save(tmp_path / "plain.h5")
     for name, before in (("zip.h5", b"PK\x03\x04"), ("text.h5", b"text")):
         (tmp_path / name).write_bytes(before.ljust(512, b"\0") + (tmp_path / "plain.h5").read_bytes())
         with pytest.raises(UserError):
-            score.load(tmp_path / name)
+            scoring.load(tmp_path / name)
 
 
 def _class(home, name, registered=None, **options):
@@ -389,20 +389,20 @@ FOREIGN = {
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_what_is_not_keras_own_is_refused(tmp_path, foreign):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     plain().save(tmp_path / "m.keras")
     edited(tmp_path / "m.keras", FOREIGN[foreign])
     with pytest.raises(UserError, match="code|another file"):
-        score.load(tmp_path / "m.keras")
+        scoring.load(tmp_path / "m.keras")
 
 
 @pytest.mark.parametrize("layer", [("TorchModuleWrapper", {"module": "gASV"}), ("TFSMLayer", {"filepath": "/x"}), ("Thing", {}), ("TFOpLambda", {"function": "io.read_file"}),
                                    ("StringLookup", {"vocabulary": "/etc/passwd"})], ids=lambda layer: layer[0])
 def test_what_is_not_keras_own_is_refused_in_hdf5(tmp_path, layer):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
     _h5(tmp_path / "m.h5", [layer, ("Flatten", {}), ("Dense", {"units": 1})])
     with pytest.raises(UserError, match="code|another file"):
-        score.load(tmp_path / "m.h5")
+        scoring.load(tmp_path / "m.h5")
 
 
 @pytest.mark.parametrize("name, given", [("m.h5", "m.keras"), ("m.keras", "m.h5")])

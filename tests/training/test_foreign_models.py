@@ -138,12 +138,12 @@ def faces(tmp_path):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_a_model_of_any_size_works_with_a_size_and_says_so_without(tmp_path, faces, name):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
 
     any_size().save(tmp_path / name)
     with pytest.raises(UserError, match="--image-size"):
-        score.run(tmp_path / name, faces, tmp_path / "out")
-    score.run(tmp_path / name, faces, tmp_path / "out", image_size=40)
+        scoring.run(tmp_path / name, faces, tmp_path / "out")
+    scoring.run(tmp_path / name, faces, tmp_path / "out", image_size=40)
     scores = json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())
     import cv2
 
@@ -218,14 +218,14 @@ def test_a_model_of_any_size_works_with_a_size_and_says_so_without(tmp_path, fac
     ],
 )
 def test_other_shapes_are_one_line_or_work(tmp_path, faces, make, words):
-    from deepfake_detection.training import score
+    from deepfake_detection.training import scoring
 
     make().save(tmp_path / "m.keras")
     if not words:
-        score.run(tmp_path / "m.keras", faces, tmp_path / "out")
+        scoring.run(tmp_path / "m.keras", faces, tmp_path / "out")
         return
     with pytest.raises(UserError, match=words):
-        score.run(tmp_path / "m.keras", faces, tmp_path / "out", image_size=32)
+        scoring.run(tmp_path / "m.keras", faces, tmp_path / "out", image_size=32)
 
 
 def _masked(shape):

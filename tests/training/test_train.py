@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import results, score, session, train
+from deepfake_detection.training import results, scoring, session, train
 from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
 
 TINY = train.Settings(
@@ -142,7 +142,7 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
         )
 
     # 03a: the same numbers from the file, whatever the batch size.
-    again = score.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
+    again = scoring.run(tmp_path / "tmp_checkpoint" / "best_model.h5", dataset / "test", tmp_path / "a", batch_size=5)
     np.testing.assert_allclose(
         [p for _, p in json.loads((tmp_path / "a" / "cnn_preds_values.json").read_text())],
         [p for _, p in rows],
@@ -228,7 +228,7 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     session.start(seed=1, announce=False)
     model, _ = train.build_model(TINY)
     model.save(tmp_path / "m.keras")
-    result = score.run(tmp_path / "m.keras", faces, tmp_path / "out")
+    result = scoring.run(tmp_path / "m.keras", faces, tmp_path / "out")
     assert "faces" not in result and not (tmp_path / "out" / "ROC.png").exists()
     names = [name for name, _ in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
     assert names == ["holiday-001-00.png", "holiday-002-00.png", "holiday-000-00.png"]
@@ -346,7 +346,7 @@ def test_metrics_refuse_what_the_data_does_not_support(dataset):
     ],
 )
 def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin, trim, part):
-    assert score.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
+    assert scoring.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -361,7 +361,7 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
         "flip": flip,
     }
     (tmp_path / "m.json").write_text(json.dumps(card))
-    score.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
+    scoring.run(tmp_path / "m.keras", dataset / "test", tmp_path / "out")
     got = [p for _, p in json.loads((tmp_path / "out" / "cnn_preds_values.json").read_text())]
     store = FaceStore(find_faces(dataset / "test"), 16, part=(0.1875, 0.3125, 0.8125, 0.75))
     faces = store.get(np.arange(24))
@@ -370,7 +370,7 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
         mirrored = model.predict(faces[:, :, ::-1], verbose=0)[:, 0]
         assert np.abs(raw - mirrored).max() > 1e-5
         raw = (raw + mirrored) / 2
-    np.testing.assert_allclose(got, score.calibrated(raw, card["calibration"]), atol=1e-6)
+    np.testing.assert_allclose(got, scoring.calibrated(raw, card["calibration"]), atol=1e-6)
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(UserError, match="description"):
-        score.card_of(tmp_path / "m.keras")
+        scoring.card_of(tmp_path / "m.keras")

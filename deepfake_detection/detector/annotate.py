@@ -193,9 +193,9 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
 def frame_picture(prediction, detector) -> dict | None:
     """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index", "people": names}; None
     without a face, or where it cannot be decoded a second time."""
-    from ..detector import stills
-    from ..detector.explain import data_uri
     from ..video.decode import FrameReader
+    from . import stills
+    from .explain import data_uri
 
     if not prediction.faces:
         return None
