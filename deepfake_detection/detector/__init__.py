@@ -1,4 +1,4 @@
-"""The shipped detector: its training by self-blending, its runtime without TensorFlow, and video -> verdict.
+"""The shipped detector: its runtime without TensorFlow, and video -> verdict.
 
 `Detector` and its result types are imported on first use, so that `import deepfake_detection` stays light.
 """
