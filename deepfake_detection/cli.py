@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
-from .errors import UserError, of_the_disk
+from .errors import UserError, of_the_system
 from .files import remove_dead_partials, write_json
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -253,7 +253,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_SOME_FAILED)
     except OSError as e:
-        known = of_the_disk(e)
+        known = of_the_system(e)
         if known is None:
             raise
         print(f"error: {known}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 
@@ -43,6 +44,28 @@ def of_the_disk(error: OSError) -> UserError | None:
     if error.errno == errno.EROFS:
         return UserError("cannot write here (read-only file system)", file=error.filename, hint="choose another folder")
     return None
+
+
+#: What the system says of a named file, and what to do. Without a name such an error is a bug until it is understood.
+_OF_A_FILE = {
+    errno.EACCES: "check its permissions and those of the folders above it",
+    errno.EPERM: "check its permissions and who owns it",
+    errno.ELOOP: "a link leads back to itself: remove it",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EIO: "the disk or the network share fails: copy the file elsewhere",
+    errno.ESTALE: "the network share was mounted anew: try again",
+    errno.ENOTDIR: "a file stands where a folder should be",
+}
+
+
+def of_the_system(error: OSError) -> UserError | None:
+    """As `of_the_disk`, and for a named file that the system does not let us have."""
+    if error.filename is not None and error.errno in _OF_A_FILE:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else str(error.filename)
+        return UserError(
+            f"the system refuses this file ({error.strerror})", file=name, hint=_OF_A_FILE[error.errno]
+        )
+    return of_the_disk(error)
 
 
 def printable(text: str) -> str:

@@ -16,11 +16,12 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import UserError
+from .errors import UserError, printable
 
 _PARTIAL = ".partial-"
 
@@ -273,3 +274,66 @@ def odd_lock(error: OSError, lock: Path) -> UserError | None:
         file=lock,
         hint="it is not ours: look at it, then remove it",
     )
+
+
+def walk(
+    folder: str | Path, *, skip: Callable[[str], bool] = lambda folder: False
+) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of what is no folder in it, sorted) of a folder and of all below it, hidden ones left out.
+
+    Links to folders are followed after all that needs no link, each real folder once: loops end, nothing comes twice, and a link that is
+    laid beside a file does not rename it. A folder that cannot be read or entered, and a link to a folder above `folder`, is said and left out.
+
+    Args:
+        skip: of a folder's path: leave it out with all that is below it.
+
+    Raises:
+        UserError: `folder` itself cannot be read.
+    """
+    start, seen = os.fspath(folder), set()
+    above = set()
+    for parent in Path(os.path.realpath(start)).parents:
+        with contextlib.suppress(OSError):  # one that may not be entered is not entered through a link either
+            above.add(_identity(parent))
+    folders, links = [start], []
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)
+        try:
+            identity = _identity(os.path.join(here, "."))  # through it: a folder may be listed and yet not be entered
+            if identity in seen:
+                continue
+            if identity in above:
+                raise OSError(errno.ELOOP, "a link to a folder above")
+            seen.add(identity)
+            with os.scandir(here) as found:
+                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as e:
+            if here == start:
+                raise UserError(
+                    f"cannot read this folder ({e.strerror})", file=folder, hint="check the path and its permissions"
+                ) from None
+            note_skipped(here, e)
+            continue
+        # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
+        inner = [e for e in entries if os.path.isdir(e.path)]
+        yield here, [e.name for e in entries if e not in inner]
+        wanted = [e for e in inner if not skip(e.path)]
+        folders += [e.path for e in reversed(wanted) if not e.is_symlink()]
+        links += [e.path for e in wanted if e.is_symlink()]
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    info = os.stat(folder)
+    return info.st_dev, info.st_ino
+
+
+_told: set[str] = set()
+
+
+def note_skipped(folder: str | Path, error: OSError) -> None:
+    """Once a run, on stderr: `lost+found`, or a folder of another user, is no reason to stop, and none to be silent."""
+    if str(folder) not in _told:
+        _told.add(str(folder))
+        print(
+            f"note: skipped, this folder cannot be read ({error.strerror}): {printable(str(folder))}", file=sys.stderr
+        )

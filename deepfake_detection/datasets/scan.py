@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..errors import UserError, printable
+from ..errors import UserError
+from ..files import note_skipped, walk
 from ..video import is_video_name
 
 #: What the stages write into a folder of results. A dataset may lie in the same folder (`--out` = `--data`).
@@ -46,29 +46,20 @@ def subfolders(folder: Path) -> list[str]:
 
 def videos_in(folder: Path) -> list[str]:
     """Names of the video files in a folder, not below it. A link that leads nowhere counts: it is reported as missing later."""
-    return [
-        e.name
-        for e in entries(folder)
-        if is_video_name(e.name) and (os.path.isfile(e.path) or e.is_symlink() and not os.path.isdir(e.path))
-    ]
+    return [e.name for e in entries(folder) if _is_video(e.path)]
+
+
+def _is_video(path: str) -> bool:
+    return is_video_name(os.path.basename(path)) and (
+        os.path.isfile(path) or os.path.islink(path) and not os.path.isdir(path)
+    )
 
 
 def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
-    """Paths, relative to `data`, of the videos in `data/start` and below it, in sorted order.
-
-    Links to folders are followed (data sets often lie elsewhere), each real folder once, so loops end and nothing comes twice.
-    """
-    seen = set()
-    pending = [PurePosixPath(start)]
-    while pending:
-        here = pending.pop()
-        stat = os.stat(data / here)
-        if (stat.st_dev, stat.st_ino) in seen:
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        for name in videos_in(data / here):
-            yield here / name
-        pending += [here / name for name in reversed(subfolders(data / here))]
+    """Paths, relative to `data`, of the videos in `data/start` and below it: real folders in sorted order, then links (`files.walk`)."""
+    for here, names in walk(data / start, skip=is_output):
+        below = PurePosixPath(os.path.relpath(here, data))
+        yield from (below / name for name in names if _is_video(os.path.join(here, name)))
 
 
 def _readable(folder: Path) -> bool:
@@ -76,21 +67,9 @@ def _readable(folder: Path) -> bool:
         os.scandir(folder).close()
         os.stat(folder / ".")  # listed, but not to be entered
     except OSError as e:
-        _say_skipped(folder, e)
+        note_skipped(folder, e)
         return False
     return True
-
-
-_told: set[str] = set()
-
-
-def _say_skipped(folder: Path, error: OSError) -> None:
-    """Once a run, on stderr: `lost+found`, or a folder of another user, is no reason to stop, and none to be silent."""
-    if str(folder) not in _told:
-        _told.add(str(folder))
-        print(
-            f"note: skipped, this folder cannot be read ({error.strerror}): {printable(str(folder))}", file=sys.stderr
-        )
 
 
 def has_video(data: Path, start: str = ".") -> bool:

@@ -92,20 +92,10 @@ def read_split(folder: Path) -> list[Item]:
             file=folder,
             hint="give the folder that holds train, val and test",
         )
-    paths, seen = [], set()
-    for here, inner, names in os.walk(folder, followlinks=True):
-        stat = os.stat(here)
-        if (stat.st_dev, stat.st_ino) in seen:  # a loop of links
-            inner[:] = []
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        inner[:] = sorted(n for n in inner if not n.startswith("."))
+    paths = []
+    for here, names in files.walk(folder):
         below = PurePosixPath(os.path.relpath(here, folder))
-        paths += [
-            below / n
-            for n in sorted(names)
-            if not n.startswith(".") and PurePosixPath(n).suffix.lower() in PICTURES | VIDEOS
-        ]
+        paths += [below / n for n in names if PurePosixPath(n).suffix.lower() in PICTURES | VIDEOS]
     if not paths:
         raise UserError(
             "no pictures or videos in this folder", file=folder, hint="give the folder that holds train, val and test"

@@ -59,13 +59,14 @@ CSV_COLUMNS = (
 
 def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[str]:
     """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is searched with
-    its subfolders for files with a video's suffix, in alphabetical order. Hidden files and links to folders are left out.
+    its subfolders for files with a video's suffix, in alphabetical order. Hidden ones are left out (`files.walk` on links and folders
+    that cannot be read).
 
     Args:
         pictures: take the still pictures of a folder too: not unasked, since folders of faces are full of them.
 
     Raises:
-        UserError: when a path does not exist, or a folder holds no video.
+        UserError: when a path does not exist, a folder holds no video or cannot be read.
     """
     from .. import video
     from ..detector.stills import is_picture_name
@@ -73,10 +74,9 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
     found: list[str] = []
     for given in paths:
         path = Path(given)
-        if path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir() raises where a folder above may not be entered
             inside, left = [], 0
-            for folder, subfolders, names in os.walk(path):
-                subfolders[:] = [s for s in subfolders if not s.startswith(".")]
+            for folder, names in files.walk(path):
                 still = [n for n in names if is_picture_name(n)]
                 left += len(still)
                 names = [*filter(video.is_video_name, names), *(still if pictures else ())]
@@ -92,10 +92,14 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
                     "no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}"
                 )
             found += sorted(inside)
-        elif path.exists() or path.is_symlink():
-            found.append(str(given))
         else:
-            raise UserError("no such file or folder", file=path, hint="check the path")
+            try:
+                os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                raise UserError("no such file or folder", file=path, hint="check the path") from None
+            except OSError:
+                pass  # its folder is not to be entered, or the name is too long: its row says so
+            found.append(str(given))
     return list(dict.fromkeys(found))
 
 

@@ -13,7 +13,7 @@ import traceback
 from multiprocessing.connection import wait
 from typing import Any, Callable, Iterable, Iterator
 
-from ..errors import UserError, of_the_disk
+from ..errors import UserError, of_the_system
 from .sandbox import limit_self, out_of_memory
 
 #: Address space of a worker process. The file is one that the user chose, but who made it?
@@ -135,7 +135,7 @@ def _of_the_input(error: Exception) -> UserError | None:
         return error
     if out_of_memory(error):
         return UserError("needs more memory than there is", hint="is it a real video? give a smaller one, or fewer --workers")
-    return of_the_disk(error) if isinstance(error, OSError) else None
+    return of_the_system(error) if isinstance(error, OSError) else None
 
 
 def _how(exit_code: int | None) -> str:

@@ -1,6 +1,8 @@
 """One way to fail: a line, a hint and an exit code; bugs still raise."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def test_exit_codes(main, code, line, capsys):
         cli.run(main)
     assert stop.value.code == code
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE])
+def test_a_file_that_the_system_refuses_is_one_line(capsys, number):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(raises(OSError(number, os.strerror(number), "some/where")))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "some/where" in error and "hint" in error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), OSError(errno.EBADF, "no", "file"), OSError("odd")])
+def test_system_errors_that_nobody_understands_are_bugs(error):
+    with pytest.raises(OSError):
+        cli.run(raises(error))
 
 
 def test_bugs_still_raise():

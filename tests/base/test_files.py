@@ -314,3 +314,60 @@ def test_a_pipe_is_no_source(tmp_path):
     os.mkfifo(tmp_path / "p")
     with pytest.raises(OSError):
         files.source_stamp(tmp_path / "p")
+
+
+def plant(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def walked(folder):
+    return [os.path.join(here, n) for here, inner in files.walk(folder) for n in inner]
+
+
+@pytest.mark.parametrize(
+    "link, target, expected",
+    [
+        pytest.param("b/loop", "..", [], id="to-the-folder-itself"),
+        pytest.param("b/loop", ".", [], id="to-its-own-folder"),
+        pytest.param("a0", "b", [], id="to-a-folder-that-is-there-anyway"),
+        pytest.param("self", "self", ["self"], id="to-itself"),
+        pytest.param("gone", "nowhere", ["gone"], id="to-nothing"),
+        pytest.param("far", "../far", ["far/f", "far/in/g"], id="to-another-place"),
+        pytest.param("up", "../..", [], id="to-a-folder-above"),
+        pytest.param("root", "/", [], id="to-all-of-the-disk"),
+    ],
+)
+def test_walk_follows_links_once_and_after_what_needs_none(tmp_path, monkeypatch, capsys, link, target, expected):
+    plant(tmp_path / "up" / "data", "a", "b/c", "b/d/e", ".hidden/h")
+    plant(tmp_path / "up" / "far", "f", "in/g")
+    monkeypatch.chdir(tmp_path / "up" / "data")
+    os.symlink(target, link)
+    at_top = [link] if expected == [link] else []
+    assert walked(".") == [f"./{n}" for n in sorted(["a", *at_top]) + ["b/c", "b/d/e"] + (expected if not at_top else [])]
+    assert ("folder above" in capsys.readouterr().err) == (link in ("up", "root"))
+
+
+@pytest.mark.parametrize(
+    "mode, found",
+    [
+        pytest.param(0o000, ["./a"], id="nothing-allowed"),
+        pytest.param(0o444, ["./a"], id="listed-but-not-entered"),
+        pytest.param(0o111, ["./a"], id="entered-but-not-listed"),
+        pytest.param(0o555, ["./a", "./secret/b", "./secret/in/c"], id="read-only"),
+    ],
+)
+def test_walk_says_what_it_may_not_read(somebody, monkeypatch, capsys, mode, found):
+    monkeypatch.setattr(files, "_told", set())
+    plant(somebody, "a", "secret/b", "secret/in/c")
+    os.chmod("secret", mode)
+    assert walked(".") == found
+    assert capsys.readouterr().err.count("secret") == (len(found) == 1)
+
+
+def test_walk_of_a_folder_that_may_not_be_read(somebody):
+    os.mkdir("secret", 0)
+    with pytest.raises(UserError, match="cannot read this folder .Permission denied.: secret"):
+        walked("secret")

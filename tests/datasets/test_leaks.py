@@ -1,6 +1,7 @@
 """The leak check on splits of many tools: it finds what is planted, and nothing in a clean split."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -200,6 +201,13 @@ def test_loop_of_links_and_known_titles(tmp_path):
     (tmp_path / "train" / "loop").symlink_to(tmp_path)
     found = split_check.find(tmp_path, groups={"video_1": "g", "video_2": "h", "video": "z"})
     assert found.titles == 2 and not found
+
+
+def test_a_folder_of_a_split_that_may_not_be_read(somebody, capsys):
+    plant(somebody, "train/real/ab_1.png", "test/real/ab_2.png", "test/lost+found/in/cd_3.png")
+    os.chmod("test/lost+found", 0o444)
+    assert [str(i.path) for i in split_check.read_split(somebody)] == ["test/real/ab_2.png", "train/real/ab_1.png"]
+    assert "lost+found" in capsys.readouterr().err
 
 
 def test_development_faces_are_clean(shared):

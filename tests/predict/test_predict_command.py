@@ -382,6 +382,20 @@ def test_find_videos(tmp_path, folder):
         many.find_videos([tmp_path])
 
 
+def test_find_videos_by_links_and_past_what_may_not_be_read(somebody, capsys):
+    for name in ("data/sub/a.mp4", "data/secret/b.mp4", "far/c.mp4", "locked/d.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    Path("data/far").symlink_to("../far")
+    Path("data/loop").symlink_to(".")
+    for name in ("data/secret", "locked"):
+        os.chmod(name, 0)
+    assert many.find_videos(["data", "locked/d.mp4"]) == ["data/far/c.mp4", "data/sub/a.mp4", "locked/d.mp4"]
+    assert "data/secret" in capsys.readouterr().err
+    with pytest.raises(UserError, match="cannot read this folder"):
+        many.find_videos(["data", "locked"])
+
+
 def test_report_names_are_safe_and_distinct():
     names = many.report_names(
         ["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"]
