@@ -2,7 +2,7 @@
 
 What is measured needs the detection (box, five points, confidence) and the pixels inside the box, nothing else. Occlusion is not
 measured: five points that are always given do not tell it; a face that is much covered shows in the detector's confidence alone.
-`models/detector.json` ("quality") may state other bounds; what they rest on is in `docs/reliability.md`.
+`models/detector.json` ("quality") may state other bounds; what they rest on is in `models/README.md`.
 """
 
 from __future__ import annotations
