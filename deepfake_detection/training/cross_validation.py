@@ -386,7 +386,7 @@ def _write(
     score_tables.write_faces(
         out / "tmp_checkpoint" / score_tables.FACES, table
     )  # what calibration and thresholds are fitted on
-    without = score_tables.videos_without_face(out)
+    without = [*score_tables.videos_without_face(out), *map(results.video_of, unreadable["all"])]
     videos = score_tables.video_table(
         table,
         thresholds=video_rules.thresholds_without,

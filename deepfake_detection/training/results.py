@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 from .. import files, labels, scores
@@ -174,33 +175,37 @@ def faces_digest(faces) -> str:
 def write_account(
     out: Path, stage: str, sets: dict[str, object], unreadable: dict[str, list[str]] | None = None
 ) -> None:
-    """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces and of faces that cannot be read.
+    """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces that were used.
+
+    A video of which no face could be used is an error.
 
     Args:
-        sets: name of the set (train, val, test) -> `Faces`.
-        unreadable: name of the set -> names of the faces left out.
+        sets: name of the set (train, val, test) -> `Faces`, with or without those left out.
+        unreadable: name of the set -> names of the faces left out, because they cannot be read or have no points.
     """
     import pandas as pd
 
-    from .input_pipeline import title_of
-
+    words = {1: labels.VERDICT_REAL, 0: labels.VERDICT_FAKE, -1: ""}
     rows = []
     for split, faces in sets.items():
-        words = {1: labels.VERDICT_REAL, 0: labels.VERDICT_FAKE, -1: ""}
-        used = pd.DataFrame({"title": faces.titles, "label": [words[int(v)] for v in faces.y]})
-        counts = used.groupby(["title", "label"]).size()
-        bad: dict[str, int] = {}
-        for name in (unreadable or {}).get(split, []):
-            bad[title_of(name)] = bad.get(title_of(name), 0) + 1
-        for (title, label), count in counts.items():
-            lost = bad.pop(title, 0)
-            rows.append((title, label, split, "ok", count, f"{lost} unreadable face(s) left out" if lost else ""))
-        rows += [
-            (title, "", split, "error", 0, f"{lost} unreadable face(s), none left")
-            for title, lost in sorted(bad.items())
-        ]
+        left_out = set((unreadable or {}).get(split, ()))
+        used = Counter(
+            (title, words[int(y)]) for name, title, y in zip(faces.names, faces.titles, faces.y) if name not in left_out
+        )
+        lost = Counter(map(video_of, left_out))
+        for video in sorted({*used, *lost}):
+            detail = f"{lost[video]} of {used[video] + lost[video]} faces cannot be read or used" if lost[video] else ""
+            rows.append((*video, split, "ok" if used[video] else "error", used[video], detail))
     table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
     files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)
+
+
+def video_of(name: str) -> tuple[str, str]:
+    """(title, label) of a face by its name, `real/<title>-NNN-FF.png`; the label is empty where it lies in no class."""
+    from .input_pipeline import title_of
+
+    folder = Path(name).parent.name
+    return title_of(name), folder.upper() if folder in labels.CLASS_FOLDERS else ""
 
 
 def in_folds(out: Path) -> bool:

@@ -67,7 +67,7 @@ def video_table(table, *, thresholds=None, shipped=None, shipped_thresholds=None
         thresholds: called with (y, p, sets) of the labelled videos, gives (N,) thresholds; none if None.
         shipped: (faces,) calibrated P(real) of the shipped detector, or None.
         shipped_thresholds: `aggregation.Thresholds` of the shipped detector.
-        without_face: (video, label) of videos in which no face was found.
+        without_face: (video, label) of videos in which no face was found, or none that can be read; also several times.
     """
     import numpy as np
     import pandas as pd
@@ -86,7 +86,7 @@ def video_table(table, *, thresholds=None, shipped=None, shipped_thresholds=None
         )
     if shipped is not None:
         videos["shipped_verdict"] = [shipped_thresholds.verdict(p) for p in videos["shipped_p_real"]]
-    unseen = pd.DataFrame([(v, label, v, 0) for v, label in without_face], columns=["video", "label", "group", "faces"])
+    unseen = pd.DataFrame([(v, label, v, 0) for v, label in dict.fromkeys(without_face)], columns=["video", "label", "group", "faces"])
     videos = pd.concat([videos, unseen[~unseen["video"].isin(videos["video"])]], ignore_index=True)
     text = ["dataset", "manipulation", "compression", "set", "shipped_verdict"]
     videos[text] = videos[text].fillna("")

@@ -135,7 +135,7 @@ class SequenceStore:
     Attributes:
         sequences: which face stands where.
         faces: the same, under the name that the code shared with frame models uses.
-        unreadable: names of faces that could not be decoded.
+        unreadable: names of faces that could not be decoded, or have no points.
     """
 
     def __init__(
@@ -246,8 +246,11 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
             file=faces.root,
             hint="name the folder of stage 01a's results with --frames-dir; this model reads <frames>/<title>/faces/boxes.csv",
         )
+    without = [faces.names[i] for i in sorted(set(range(len(faces))) - set(known))]
     faces, points = faces.take(known), np.stack(points)
-    return SequenceStore(make_sequences(faces, length, tables), lambda indices: points[indices], (5, 2), "float32")
+    return SequenceStore(
+        make_sequences(faces, length, tables), lambda indices: points[indices], (5, 2), "float32", without
+    )
 
 
 def feature_store(

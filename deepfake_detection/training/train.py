@@ -984,6 +984,7 @@ def _judge(
         thresholds=lambda y, p, sets: [threshold] * len(y),
         shipped=baseline,
         shipped_thresholds=shipped.thresholds(),
+        without_face=map(results.video_of, unreadable["test"]),
     )
     score_tables.write_videos(out, videos)
     extra = {
@@ -1005,6 +1006,8 @@ def _judge(
             "settings": dataclasses.asdict(settings),
         },
     }
+    for split in sets.keys() - unreadable.keys():
+        store(split)  # a training that an earlier run finished: its faces are read for the account
     results.write_account(out, "03_train_cnn", sets, unreadable)
     return results.write_results(out, test.faces, p_real, seed=settings.seed, extra=extra, unit=unit)
 
