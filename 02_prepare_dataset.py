@@ -8,7 +8,7 @@
 
 Reads <frames>/<title>/faces. Writes <out>/prepared_dataset/{real,fake}, <out>/split_dataset/{train,val,test}/{real,fake},
 <out>/split_manifest.csv and <out>/stage_reports/02_videos.csv.
-Nothing here is slow, so a second run makes all anew, with the same bytes; --workers and --force change nothing.
+A second run writes the same files again; --workers and --force change nothing.
 Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dataset
 """
 

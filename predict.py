@@ -8,7 +8,7 @@
 
 Prints a line a video: REAL, FAKE, UNSURE or NO FACE, the calibrated probability that it is fake, how far that varies over its frames,
 faces and frames used. Exit code 0: every video got a verdict or NO FACE; 1: some failed (their rows say why); 2: wrong usage.
-What the words mean, and what they do not: docs/ and every report.
+README.md and every report say what the words mean.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def options():
         help="face detector (default: as the model says)",
     )
     p.add_argument(
-        "--confidence", type=cli.fraction, metavar="P", help="least confidence of a face (default: as the model says)"
+        "--confidence", type=cli.fraction, metavar="P", help="keep faces above it, or a frame's only face (default: as the model says)"
     )
     p.add_argument(
         "--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels"

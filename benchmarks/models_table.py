@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Every architecture trained the same way on a small fixed budget: the table of docs/models.md.
+"""Every architecture trained the same way on a small fixed budget: benchmarks/results/models_table.md.
 
     python benchmarks/models_table.py --train ../shared/data/dfdc_faces/train --val ../shared/data/dfdc_faces/val --out /tmp/models_table
     python benchmarks/models_table.py --train ff/split_dataset/train --val ff/split_dataset/test --frames ff/frames --models cnn_lstm landmark_gru ...

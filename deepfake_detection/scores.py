@@ -21,7 +21,7 @@ from .errors import UserError
 #: Columns of the table that `read_scores` returns, and of scores.csv.
 COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "person", "time_s", "p_real")
 
-#: `[folder/]<title>-NNN-FF.<ext>`; Java's and Python's regular expressions read it alike, so Spark uses it too.
+#: `[folder/]<title>-NNN-FF.<ext>`; used on single names and on whole columns (`str.extract`).
 FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]{1,18})-([0-9]{1,18})\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
 #: The folder that a face lies in, when it is `real` or `fake`: its label.
 LABEL_FOLDER = r"^(?:.*/)?([rR][eE][aA][lL]|[fF][aA][kK][eE])/[^/]+$"

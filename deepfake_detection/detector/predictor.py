@@ -37,7 +37,7 @@ class Settings:
         max_seconds: look only at the first so many seconds of each video.
         aggregate: rule from face scores to a person's score (`aggregation.rules.RULES`).
         detector: face detector: "mtcnn", "mtcnn_fast" or "yunet".
-        confidence: faces below this detector confidence are dropped.
+        confidence: of a frame's faces those over this detector confidence are kept, or its only face.
         min_face_px: smallest face side that is looked for, in pixels of the frame after the resize rule.
         scale: "published" (the resize rule by frame width) or a factor.
         min_share: a person is well seen with at least this share of the faces that vote of the person with most.

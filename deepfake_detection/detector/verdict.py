@@ -150,7 +150,7 @@ class Prediction:
         note: "" or what is wrong with a file that could be judged all the same, e.g. that it is cut off.
         faces: every face looked at, in time order (not part of `to_json`).
         settings: the resolved settings.
-        duration_s: length of the video in seconds, as its container states it.
+        duration_s: length of the video in seconds, see `video.probe.VideoInfo`; 0 if unknown.
     """
 
     video: str
