@@ -98,7 +98,20 @@ def parse(argv=None):
         action="store_true",
         help="batch normalisation goes on learning its statistics, as from random weights it must",
     )
-    p.add_argument("--no-wide", action="store_true", help="show every face from the brows to the chin only")
+    p.add_argument(
+        "--wide",
+        type=cli.fraction,
+        default=usual.batches.wide,
+        metavar="PART",
+        help="how often the wide window is shown; else a face ends at the brows and the chin (default: %(default)s)",
+    )
+    p.add_argument(
+        "--centring",
+        type=cli.fraction,
+        default=usual.centring,
+        metavar="WEIGHT",
+        help="loss that holds the middle of a pair's logits at 0 (default: %(default)s)",
+    )
     p.add_argument("--no-degrade", action="store_true", help="leave pictures as they are")
     p.add_argument("--no-live", action="store_true", help="make no blends like today's swaps")
     p.add_argument(
@@ -145,7 +158,7 @@ def main(argv=None) -> int:
 
     batches = sampler.Settings(
         size=options.size,
-        wide=not options.no_wide,
+        wide=options.wide,
         degrade=not options.no_degrade,
         live=not options.no_live,
         without=tuple(options.without),
@@ -158,6 +171,7 @@ def main(argv=None) -> int:
         learning_rate=options.learning_rate,
         ranking=options.ranking,
         consistency=options.consistency,
+        centring=options.centring,
         freeze=options.freeze,
         freeze_norms=not options.learn_norms,
         batches=batches,
@@ -168,12 +182,18 @@ def main(argv=None) -> int:
     )
     rows = judge.rows_to_judge(cut, per_clip=4, tight_every=6)
     feed = pairs.Feed(options.work, batches)
+
+    def looked(network):
+        table = judge.clip_scores(network, cut, rows)
+        table.to_pickle(options.work / options.name / "looked.pkl")
+        return {**judge.numbers(table), "wide": judge.numbers(table, "z_wide"), "tight": judge.numbers(table, "z_tight")}
+
     try:
         model = pairs.run(
             settings,
             feed,
             options.work / options.name,
-            lambda network: judge.numbers(judge.clip_scores(network, cut, rows)),
+            lambda network: looked(network),
         )
     finally:
         feed.close()

@@ -49,7 +49,7 @@ class Settings:
     Attributes:
         size: side of a face in px.
         copies: faces of a batch that are repeated with a harder degradation: of an untouched face and of a fake in turn.
-        wide: whether the wide window is shown at all; without it every face ends at the brows and the chin.
+        wide: how often the wide window is shown; else a face ends at the brows and the chin.
         degrade: whether pictures are degraded at all, alike within a pair.
         live: whether blends like today's swaps are made; without them they are the face's own copy or swaps along the mesh.
         without: sources that are left out, with everything that comes from them.
@@ -58,7 +58,7 @@ class Settings:
 
     size: int = 192
     copies: int = 4
-    wide: bool = True
+    wide: float = WIDE_PART
     degrade: bool = True
     live: bool = True
     without: tuple = ()
@@ -175,7 +175,7 @@ class Sampler:
         box = self._boxes[row]
         if not np.isfinite(box).all():  # a tight crop: all of it, a little moved
             window, shift, stretch = np.array([0.0, 0.0, 1.0, 1.0]), 0.04, 0.07
-        elif self.settings.wide and rng.random() < WIDE_PART:
+        elif rng.random() < self.settings.wide:
             window, shift, stretch = _around(box, *(4 * [rng.uniform(*WIDE_MARGIN)])), 0.04, 0.05
         else:
             window, shift, stretch = _around(box, *TIGHT.values()), 0.04, 0.06

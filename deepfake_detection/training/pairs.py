@@ -36,6 +36,8 @@ class Settings:
         smoothing: labels are smoothed by this much.
         ranking: weight of the loss that puts a fake below its own original: softplus(z_fake - z_untouched).
         consistency: weight of the loss that holds the score of a face to that of its degraded copy: Huber of their logits.
+        centring: weight of the loss that holds the middle of a pair's two logits at 0: Huber of (z_untouched + z_fake) / 2. What
+            both faces of a pair have in common, as person, light and codec, then says nothing.
         averaging: momentum of the averaged weights, which are what is kept.
         freeze: this layer and all before it stand still: the first layers see the largest pictures and change least.
         freeze_norms: batch normalisation keeps its statistics: a face is then learnt from as it is later judged, alone.
@@ -52,6 +54,7 @@ class Settings:
     dropout: float = 0.3
     ranking: float = 0.5
     consistency: float = 0.1
+    centring: float = 0.0
     averaging: float = 0.997
     freeze: str = "block2_add"
     freeze_norms: bool = True
@@ -143,6 +146,8 @@ def build(settings: Settings, pairs: int):
             loss = ops.mean(keras.losses.binary_crossentropy(smooth[:, None], y_pred, from_logits=True))
             untouched, fake = z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2]
             loss += settings.ranking * ops.mean(ops.softplus(fake - untouched))
+            middle = (untouched + fake)[:, None] / 2
+            loss += settings.centring * ops.mean(keras.losses.huber(ops.zeros_like(middle), middle, delta=2.0))
             if settings.batches.copies:
                 own = ops.take(z, _copied(settings.batches.copies), axis=0)
                 loss += settings.consistency * ops.mean(
