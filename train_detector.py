@@ -186,15 +186,14 @@ def main(argv=None) -> int:
     def looked(network):
         table = judge.clip_scores(network, cut, rows)
         table.to_pickle(options.work / options.name / "looked.pkl")
-        return {**judge.numbers(table), "wide": judge.numbers(table, "z_wide"), "tight": judge.numbers(table, "z_tight")}
+        return {
+            **judge.numbers(table),
+            "wide": judge.numbers(table, "z_wide"),
+            "tight": judge.numbers(table, "z_tight"),
+        }
 
     try:
-        model = pairs.run(
-            settings,
-            feed,
-            options.work / options.name,
-            lambda network: looked(network),
-        )
+        model = pairs.run(settings, feed, options.work / options.name, lambda network: looked(network))
     finally:
         feed.close()
     if options.interpolate < 1:

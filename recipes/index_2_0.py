@@ -9,7 +9,10 @@ collected beside it, with its own `sources_index.csv`. Any other material: write
 
 import argparse
 import csv
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from any folder
 
 from deepfake_detection.blending.faces import COLUMNS
 from deepfake_detection.datasets.groups import name_groups

@@ -26,6 +26,8 @@ from ..labels import CLASS_FOLDERS
 #: of the untouched video that a fake was made from, where it is known. `frames`: of a video, how many are cut.
 COLUMNS = ("file", "label", "source", "manipulation", "group", "split", "window", "original", "frames")
 SPLITS, WINDOWS = ("train", "val", "unseen"), ("wide", "tight")
+#: The split of a training face that is also, almost unchanged, in another split: it is neither trained on nor judged.
+TWIN = "twin"
 
 #: Cut around a box, as part of its width and height on every side: more than a network sees, so that training can move.
 MARGIN = 0.32
@@ -97,7 +99,8 @@ def read_index(path: Path):
 def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
     """Cuts the faces of the index into `<work>/faces.npy`, `faces.csv` and `meshes.npy`, or opens them if they stand.
 
-    Files without a face, or not readable, are named in `<work>/left_out.csv`.
+    Files without a face, or not readable, are named in `<work>/left_out.csv`; training faces that are also among those of
+    another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
     """
     import multiprocessing
 
@@ -133,7 +136,9 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
         write_csv(work / "faces.csv", pd.DataFrame(rows))
         write_json(stamp, settings)
     made = opened(work)
-    return Faces(made.table, made.images, _meshes(made, work, sha256(stamp)))
+    meshes = _meshes(made, work, sha256(stamp))
+    _find_twins(made, work, sha256(stamp))
+    return Faces(opened(work).table, made.images, meshes)
 
 
 def opened(work: Path) -> Faces:
@@ -143,9 +148,22 @@ def opened(work: Path) -> Faces:
     faces = pd.read_csv(work / "faces.csv", dtype={"group": str, "manipulation": str, "original": str})
     for column in ("manipulation", "original"):
         faces[column] = faces[column].fillna("")
+    if (work / "twins.csv").is_file():
+        faces.loc[pd.read_csv(work / "twins.csv").row, "split"] = TWIN
     images = np.memmap(work / "faces.npy", np.uint8, "r", shape=(len(faces), SIDE, SIDE, 3))
     meshes = work / "meshes.npy"
     return Faces(faces, images, np.load(meshes) if meshes.is_file() else np.zeros(0))
+
+
+def _find_twins(faces: Faces, work: Path, made_from: str) -> None:
+    """Writes `<work>/twins.csv` unless it stands."""
+    from . import duplicates
+
+    settings = {"faces": made_from, "bits": duplicates.BITS, "alike": duplicates.ALIKE}
+    stamp = work / "twins.json"
+    if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
+        write_csv(work / "twins.csv", duplicates.across_splits(faces))
+        write_json(stamp, settings)
 
 
 def _meshes(faces: Faces, work: Path, made_from: str) -> np.ndarray:

@@ -23,7 +23,7 @@ def in_crop(margin: float) -> dict:
 
 def rows_to_judge(faces: Faces, per_clip: int = 8, tight_every: int = 1) -> np.ndarray:
     """Rows of `val` and `unseen`: up to `per_clip` faces of a video, spread over it, and every so-many-th tight crop."""
-    table = faces.table[faces.table.split != "train"]
+    table = faces.table[faces.table.split.isin(("val", "unseen"))]
     number = table.groupby("file").cumcount()
     count = table.groupby("file").file.transform("size")
     step = np.maximum(1, count // per_clip)
