@@ -1,41 +1,36 @@
-"""The wanted frames of a video, in one pass, never by seeking to a frame.
+"""The wanted frames of a video, in one pass, never by seeking to a frame: those that a decoder of every frame gives, for less.
 
-The reference is OpenCV: grab() every frame, retrieve() the wanted ones. Where a file allows, PyAV gives the same bytes for less:
-frames that nothing refers to (B-frames, a third to a half of most uploads) are not decoded unless they are wanted, and neither
-are whole groups of pictures (GOPs) without a wanted frame. Whatever looks unusual (no time stamps, a damaged packet, an open GOP
-at the start, an exotic pixel format) goes on with the reference, from the frame that was reached. tests/video proves the equality.
-
-Interlaced video is the exception: OpenCV 5.0.0 turns it into coloured noise, so there PyAV decodes every frame instead.
+Where the packets tell frames apart, those that nothing refers to (B-frames, a third to a half of most uploads) are not decoded unless
+they are wanted, and neither are whole groups of pictures (GOPs) without a wanted frame. Whatever goes wrong there (a damaged packet, a
+picture that does not come) goes on by decoding everything, from the frame that was reached. Where the packets do not tell (no times,
+joined recordings, packets of two pictures or none, a recording that begins in the middle), everything is decoded once to count.
+Only wanted frames become pictures.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+import contextlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-# OpenCV's FFmpeg prints every damaged macroblock on stderr; a damaged file is told of once, in words, by the caller.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
 import av
-import cv2
 import numpy as np
 
 from ..errors import UserError
 from . import containers
-from .probe import NOT_A_VIDEO_HINT, PacketIndex, VideoInfo, info_of, open_container, read_packets, rotation_of
+from .picture import Pictures, finished
+from .probe import NOT_A_VIDEO_HINT, PacketIndex, VideoInfo, demuxer_of, info_of, open_container, read_packets, timed
 from .resize import PUBLISHED, resize, scale_for
 from .sampling import KEYFRAMES, Sampling, thin
 
-#: Pixel formats for which PyAV's conversion to BGR was compared with OpenCV's, byte by byte.
-_SAME_COLOURS = ("yuv420p", "yuvj420p", "yuv444p")
 #: Codecs whose decoders leave out pictures that no other picture refers to.
 _SKIPS_UNREFERENCED = ("h264", "hevc")
+#: A longer time between two frames is a new recording that was joined to the file, seconds.
+_LONGEST_GAP_S = 10.0
 
 _DROP, _REFERENCE, _WANTED = 0, 1, 2
-
-_ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Frame:
 
 
 class _NotHere(Exception):
-    """The fast way does not apply, or not any further."""
+    """The plan does not lead any further."""
 
 
 class FrameReader:
@@ -67,10 +62,10 @@ class FrameReader:
         sampling: which frames, see `sampling.parse`.
         scale: "published" (by width) or a factor.
         threads: decoder threads; 1 inside worker processes, 0: as many as cores.
-        reference: use OpenCV only.
+        reference: decode every frame.
 
     Attributes:
-        info: VideoInfo (`rotation` and shown size are final after the first frame).
+        info: VideoInfo (size and orientation are final after the first frame).
         wanted: the wanted indices.
         yielded: frames given so far.
         note: after the last frame: "" or what was wrong with the file, e.g. that it is cut off.
@@ -86,12 +81,15 @@ class FrameReader:
         with container:
             self._packets = read_packets(container, stream)
             self.info: VideoInfo = info_of(self.path, stream, self._packets)
-            self._pixel_format = stream.codec_context.pix_fmt
         if not self.info.frame_count:
             raise UserError("there is no picture in this video", file=path, hint=NOT_A_VIDEO_HINT)
+        self._key = self._packets.key if self._packets.order is None else self._packets.key[np.argsort(self._packets.order)]
+        self._by_time = self._packets.countable
+        if not self._by_time:
+            self._count()
         self.wanted = self._choose()
         self.yielded, self.note = 0, ""
-        self._fast = not reference
+        self._fast = self._by_time and not reference
         self._frames = self._iterate()
 
     def __iter__(self) -> "FrameReader":
@@ -104,14 +102,22 @@ class FrameReader:
         """Ends the iteration and closes the file."""
         self._frames.close()
 
+    def _count(self) -> None:
+        """Decodes everything once, to know how many frames there are and when."""
+        pts, key = [], []
+        for frame in self._every_frame():
+            pts.append(frame.pts)
+            key.append(frame.key_frame)
+        if pts:                                         # else: nothing decodes, which the iteration finds too
+            self._key = np.array(key, bool)
+            self.info = timed(self.info, len(pts), _times(pts, self._packets.time_base, self.info.fps))
+
     def _choose(self) -> list[int]:
-        info, rule, packets = self.info, self.sampling, self._packets
+        info, rule = self.info, self.sampling
         if rule.name != KEYFRAMES:
             return rule.indices(info.fps, info.frame_count)
-        positions = np.flatnonzero(packets.key)
-        indices = positions if packets.order is None else packets.order[positions]
         end = rule.end(info.fps, info.frame_count)
-        return thin(sorted(int(i) for i in indices if i < end), rule.frames)
+        return thin([int(i) for i in np.flatnonzero(self._key) if i < end], rule.frames)
 
     def _time(self, index: int) -> float:
         times = self.info.times_s
@@ -119,132 +125,112 @@ class FrameReader:
 
     def _iterate(self) -> Iterator[Frame]:
         reached = -1
-        for source in (self._by_pyav, self._by_opencv) if self._fast else (self._by_opencv,):
+        for source in (self._by_plan, self._by_all) if self._fast else (self._by_all,):
             try:
-                if source == self._by_opencv and self._is_interlaced():
-                    source = self._every_frame_by_pyav
-                for index, image in source(reached):
-                    factor = scale_for(self.scale, image.shape[1])
-                    frame = Frame(self.yielded, index, self._time(index), resize(image, factor))
+                for index, frame, pictures in source(reached):
+                    image = pictures.of(frame)
+                    if not self.yielded:
+                        self.info = self.info.shown_by(frame, pictures.shape.of(frame))
+                    image = finished(resize(image, scale_for(self.scale, image.shape[1])), frame)
                     reached = index
                     self.yielded += 1
-                    yield frame
+                    yield Frame(self.yielded - 1, index, self._time(index), image)
                 break
             except _NotHere:
                 continue
+        if not self.yielded:
+            self._refuse_bomb()
         self.note = self._judge()
 
     def _judge(self) -> str:
-        held, declared = self.info.frame_count + self._packets.hidden, self.info.declared_frames
-        if declared > held:
-            return f"the file is cut off: it holds {held} of {declared} frames"
+        held, promised = len(self._packets.key) + self._packets.hidden, self._packets.promised
+        if promised > held:
+            return f"the file is cut off: it holds {held} of {promised} frames"
         if self.yielded < len(self.wanted):
             return f"damaged: {self.yielded} of {len(self.wanted)} wanted frames could be decoded"
         return ""
 
-    # -- the reference -------------------------------------------------------------------------------------------------------
-    def _by_opencv(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
-        with containers.opencv_held_to(containers.check(self.path)):
-            capture = cv2.VideoCapture(containers.url(self.path), cv2.CAP_FFMPEG,
-                                       [cv2.CAP_PROP_N_THREADS, self.threads or os.cpu_count() or 1])
-        try:
-            if not capture.isOpened():
-                raise UserError("not a readable video", file=self.path, hint=NOT_A_VIDEO_HINT)
-            containers.check_size(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), self.path)
-            wanted = [i for i in self.wanted if i > after]
-            index = -1
-            for target in wanted:
-                while index < target:
-                    if not capture.grab():
-                        return
-                    index += 1
-                ok, image = capture.retrieve()
-                if ok and image is not None:
-                    self._set_rotation_from(capture)
-                    yield index, image
-        finally:
-            capture.release()
+    def _refuse_bomb(self) -> None:
+        """Where nothing came: says so if it is because the first picture is larger than the decoder may make."""
+        size = _size_refused(self.path)
+        if size:
+            containers.check_size(*size, self.path)
 
-    def _set_rotation_from(self, capture) -> None:
-        if self.info.times_s is None or not self.yielded:
-            width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-            rotation = int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
-            self.info = replace(self.info, width=width, height=height, rotation=rotation)
-
-    # -- where the reference fails -------------------------------------------------------------------------------------------
-    def _is_interlaced(self) -> bool:
-        try:
-            container, stream = open_container(self.path)
-            with container:
-                return any(f.interlaced_frame for f, _ in zip(container.decode(stream), range(3)))
-        except (av.FFmpegError, OSError):
-            return False
-
-    def _every_frame_by_pyav(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
-        wanted = {i for i in self.wanted if i > after}
-        reformatter = av.video.reformatter.VideoReformatter()
+    # -- every frame ---------------------------------------------------------------------------------------------------------
+    def _every_frame(self, opened: list | None = None) -> Iterator[av.VideoFrame]:
+        """Every frame that decodes, in order of presentation. `opened` is given the Pictures of the video."""
         container, stream = open_container(self.path)
-        index = -1
         with container:
-            stream.codec_context.thread_count = self.threads
+            if opened is not None:
+                opened.append(Pictures(self.path, stream, demuxer_of(container)))
+            self._use_threads(stream.codec_context)
             packets = container.demux(stream)
-            while wanted:
+            while True:
                 try:
-                    frames = next(packets).decode()
-                except (StopIteration, OSError):        # FFmpegError is an OSError or a ValueError
-                    return
+                    packet = next(packets)
+                except (StopIteration, av.FFmpegError, OSError):
+                    return                              # the end, or the place where the file breaks off
+                try:
+                    frames = packet.decode()
+                except MemoryError:
+                    raise
                 except av.FFmpegError:
-                    continue                            # a damaged packet: its frame is missing, as OpenCV would have it
-                for frame in frames:
-                    index += 1
-                    if index in wanted:
-                        if not self.yielded:
-                            self._set_rotation(frame)
-                        wanted.discard(index)
-                        yield index, self._bgr(frame, reformatter)
+                    continue                            # a damaged packet: its frame is missing
+                yield from frames
 
-    # -- the same bytes for less ---------------------------------------------------------------------------------------------
-    def _by_pyav(self, after: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _by_all(self, after: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
+        opened: list[Pictures] = []
+        wanted = [i for i in self.wanted if i > after]
+        times = np.sort(self._packets.pts) if self._by_time else None
+        for count, frame in enumerate(self._every_frame(opened)):
+            if not wanted:
+                return
+            if times is None or frame.pts is None:
+                index = count
+            else:                                       # of a damaged file a frame may be missing: the others keep their places
+                index = int(np.searchsorted(times, frame.pts, "right")) - 1
+            if index < wanted[0]:
+                continue
+            wanted = [i for i in wanted if i > index]   # in the place of a missing one the next that there is
+            yield index, frame, opened[0]
+
+    # -- the same frames for less --------------------------------------------------------------------------------------------
+    def _by_plan(self, _: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
         packets = self._packets
-        if packets.order is None or not packets.clean_start or self._pixel_format not in _SAME_COLOURS:
-            raise _NotHere
         plan = _plan(packets, self.wanted)
         index_of = {int(packets.pts[p]): int(packets.order[p]) for p in np.flatnonzero(plan == _WANTED)}
-        pending = len(self.wanted)
-        last = after
-        reformatter = av.video.reformatter.VideoReformatter()
+        pending = list(self.wanted)
+        opened: list[Pictures] = []
         try:
-            for frame in self._decoded(plan):
+            for frame in self._decoded(plan, opened):
                 if frame.is_corrupt:
                     raise _NotHere
                 index = index_of.get(frame.pts)
                 if index is None:
                     continue
-                if index <= last:
-                    raise _NotHere      # frames out of order: the decoder was confused by what was left out
-                if not self.yielded:
-                    self._set_rotation(frame)
-                yield index, self._bgr(frame, reformatter)
-                last = index
-                pending -= 1
+                if index != pending.pop(0):
+                    raise _NotHere      # one is missing or out of order: the decoder was confused by what was left out
+                yield index, frame, opened[0]
         except (av.FFmpegError, OSError):
             raise _NotHere from None
         if pending:
-            raise _NotHere              # the reference has the last word on what can be decoded
+            raise _NotHere              # who decodes everything has the last word on what can be decoded
 
-    def _decoded(self, plan: np.ndarray):
-        """Decoded frames, at least those that `plan` wants."""
+    def _decoded(self, plan: np.ndarray, opened: list) -> Iterator[av.VideoFrame]:
+        """Decoded frames, at least those that `plan` wants. `opened` is given the Pictures of the video."""
         remaining = int((plan == _WANTED).sum())
         container, stream = open_container(self.path)
         with container:
             context = stream.codec_context
-            context.thread_count = self.threads
-            context.thread_type = "AUTO" if self.threads != 1 else "NONE"
+            opened.append(Pictures(self.path, stream, demuxer_of(container)))
+            self._use_threads(context)
             skips = context.name in _SKIPS_UNREFERENCED
             position, fed = -1, False
             for packet in container.demux(stream):
                 if packet.size == 0:
-                    break
+                    if packet.dts is None:              # the one that PyAV adds at the end
+                        break
+                    continue
                 action = _REFERENCE                     # hidden packets are decoded: shown ones may refer to them
                 if not packet.is_discard:
                     position += 1
@@ -267,18 +253,37 @@ class FrameReader:
             if fed:
                 yield from context.decode(None)
 
-    def _set_rotation(self, frame) -> None:
-        rotation = rotation_of(frame)
-        width, height = frame.width, frame.height
-        if rotation in (90, 270):
-            width, height = height, width
-        self.info = replace(self.info, rotation=rotation, width=width, height=height)
+    def _use_threads(self, context) -> None:
+        context.thread_count = self.threads
+        context.thread_type = "AUTO" if self.threads != 1 else "NONE"
 
-    def _bgr(self, frame, reformatter) -> np.ndarray:
-        # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
-        image = reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1).to_ndarray()
-        turn = _ROTATE.get(self.info.rotation)
-        return image if turn is None else cv2.rotate(image, turn)
+
+def _times(pts: list, time_base: float, fps: float) -> np.ndarray:
+    """Seconds from the first frame of frames in order of presentation; where times are missing or start anew, at the video's rate."""
+    ticks = np.array([np.nan if t is None else t for t in pts], float) * time_base
+    steps = np.diff(ticks)
+    steps[~((steps > 0) & (steps <= _LONGEST_GAP_S))] = 1 / fps
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _size_refused(path: Path) -> tuple[int, int] | None:
+    """(width, height) that the decoder refused in the first packets; None when that was not the reason."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as said:
+            container, stream = open_container(path)
+            with container:
+                stream.codec_context.thread_count = 1
+                for packet, _ in zip(container.demux(stream), range(3)):
+                    with contextlib.suppress(av.FFmpegError):
+                        packet.decode()
+    except (av.FFmpegError, OSError, UserError):
+        pass
+    finally:
+        av.logging.set_level(before)
+    found = re.search(r"[Pp]icture size (\d+)x(\d+)", "\n".join(text for _, _, text in said))
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _plan(packets: PacketIndex, wanted: list[int]) -> np.ndarray:

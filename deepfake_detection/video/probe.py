@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import containers
+from .picture import PixelShape, orientation, square_size
 
 #: Frame rates outside (0, MOST_FPS] are markers, not rates (browsers write 1000 into WebM): they are measured instead.
 MOST_FPS = 300.0
@@ -26,12 +28,13 @@ class VideoInfo:
 
     Attributes:
         path: the file.
-        width, height: pixels as shown, i.e. after rotation and before any resize.
+        width, height: pixels as shown, i.e. square ones, after rotation and before any resize.
         fps: frames a second, > 0; the declared rate, or where that is absent or absurd the rate of the packets' times.
         frame_count: frames that the file really holds (packets that show a picture); 0 when they cannot be counted.
         declared_frames: what the header says, 0 if nothing. More than frame_count: the file is cut off.
         duration_s: frame_count / fps or the time from the first to the last frame, whichever the file supports; 0 if unknown.
         rotation: clockwise degrees that turn the stored picture into the shown one: 0, 90, 180, 270.
+        mirrored: whether it is then mirrored left to right.
         codec: FFmpeg's name, e.g. "h264".
         times_s: shown time of every frame in seconds, ascending, first is 0; None when the packets have no (or repeated) times.
     """
@@ -46,6 +49,15 @@ class VideoInfo:
     codec: str = ""
     declared_frames: int = 0
     times_s: np.ndarray | None = field(default=None, repr=False, compare=False)
+    mirrored: bool = False
+
+    def shown_by(self, frame, ratio: Fraction) -> "VideoInfo":
+        """With size and orientation of a decoded frame; `ratio` is width over height of its pixels."""
+        rotation, mirrored = orientation(frame)
+        width, height = square_size(frame.width, frame.height, ratio)
+        if rotation in (90, 270):
+            width, height = height, width
+        return replace(self, width=width, height=height, rotation=rotation, mirrored=mirrored)
 
 
 @dataclass(frozen=True)
@@ -53,12 +65,15 @@ class PacketIndex:
     """The packets of a video stream in decoding order, without those that a container hides (edit lists).
 
     Attributes:
-        pts: (N,) int64 presentation times in units of the stream's time base; None when absent or repeated.
+        pts: (N,) int64 presentation times in units of the stream's time base; None when they are of no use: absent, repeated, or
+            starting anew within the file (joined recordings).
         key: (N,) bool, random access points.
         order: (N,) int64, frame index (rank of presentation) of each packet; None like pts.
         time_base: seconds a unit.
         clean_start: the first packet is a key frame and the first picture shown, so no frame is silently dropped by decoders.
         hidden: packets that are decoded but not shown.
+        promised: packets that the container's own table names; 0: it has none, or it cannot be compared.
+        one_each: every packet is one picture, as far as can be told without decoding.
     """
 
     pts: np.ndarray | None
@@ -67,82 +82,184 @@ class PacketIndex:
     time_base: float
     clean_start: bool
     hidden: int
+    promised: int = 0
+    one_each: bool = True
+
+    @property
+    def countable(self) -> bool:
+        """Whether frames can be told apart, counted and put in order by the packets alone."""
+        return self.order is not None and self.clean_start and self.one_each
 
 
 def open_container(path: str | Path):
-    """Opens a video with PyAV and returns (container, video stream).
+    """Opens a video with PyAV and returns (container, video stream): the track that players show.
 
     Raises:
-        UserError: missing, empty, unreadable, or without a video stream.
+        UserError: missing, empty, unreadable, without a video stream, or of a codec that is not decoded here.
     """
     path = Path(path)
-    demuxer = containers.check(path)
+    demuxer = containers.look_at(path)
+    container = _open(path, demuxer)
     try:
-        container = av.open(containers.url(path), format=demuxer, options=containers.options(demuxer), metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as e:
-        reason = getattr(e, "strerror", None) or type(e).__name__
-        raise UserError(f"not a readable video ({reason})", file=path, hint=NOT_A_VIDEO_HINT) from None
-    streams = [s for s in container.streams.video if not _is_cover(s)]
-    if not streams:
-        container.close()
-        raise UserError("there is no video stream in this file", file=path, hint="is it sound only, or a picture?")
-    context = streams[0].codec_context
-    try:
-        if context is None:
-            raise UserError("the video stream in this file is of no known kind", file=path, hint=NOT_A_VIDEO_HINT)
-        containers.check_size(context.width, context.height, path)
-        context.options = containers.codec_options()
+        tracks = _by_preference(container)
+        if len(tracks) > 1:
+            shown = _first_with_pictures(container, tracks)     # this reads: begin anew
+            container.close()
+            container = _open(path, demuxer)
+            tracks = [container.streams[shown]]
+        _prepare(tracks[0], path)
     except UserError:
         container.close()
         raise
-    return container, streams[0]
+    return container, tracks[0]
 
 
-def _is_cover(stream) -> bool:
-    """Cover art in a sound file is a "video stream" of one picture."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+def demuxer_of(container) -> str:
+    """The first name of a container's demuxer: "mov", "matroska", "mpegts", ..."""
+    return container.format.name.partition(",")[0]
+
+
+def _open(path: Path, demuxer: str):
+    try:
+        return av.open(containers.url(path), format=demuxer or None, options=containers.options(demuxer), metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as e:
+        if demuxer == containers.ANY:
+            raise containers.not_a_container(path) from None
+        reason = getattr(e, "strerror", None) or type(e).__name__
+        raise UserError(f"not a readable video ({reason})", file=path, hint=NOT_A_VIDEO_HINT) from None
+
+
+def _by_preference(container) -> list:
+    """The video tracks that could be meant, first the one that players show: decodable, a film and no still, the default, the first."""
+    Is = av.stream.Disposition
+
+    def rank(track):
+        context, kind = track.codec_context, track.disposition
+        return (context is None or context.name not in containers.DECODERS, not (context and context.width),
+                bool(kind & (Is.still_image | Is.dependent)), not kind & Is.default, track.index)
+    # Cover art in a sound file is a "video stream" of one picture; the thumbnails of chapters are another.
+    films = [s for s in container.streams.video if not s.disposition & (Is.attached_pic | Is.timed_thumbnails)]
+    if not films:
+        raise UserError("there is no video stream in this file", file=container.name.removeprefix("file:"), hint="is it sound only, or a picture?")
+    return sorted(films, key=rank)
+
+
+def _first_with_pictures(container, tracks) -> int:
+    """Index of the first of the tracks that holds a packet: a default track may be empty."""
+    seen = set()
+    try:
+        for packet in container.demux(tracks):
+            if packet.size:
+                seen.add(packet.stream_index)
+                if packet.stream_index == tracks[0].index:
+                    break
+    except (av.FFmpegError, OSError):
+        pass
+    return next((t.index for t in tracks if t.index in seen), tracks[0].index)
+
+
+def _prepare(stream, path: Path) -> None:
+    """Holds the decoder to what is allowed."""
+    context = stream.codec_context
+    if context is None:
+        raise UserError("the video stream in this file is of no known kind", file=path, hint=NOT_A_VIDEO_HINT)
+    if context.name not in containers.DECODERS:
+        raise UserError(f"videos of the codec {context.name} are not decoded here", file=path,
+                        hint="convert it to H.264 with a program that you trust")
+    containers.check_size(context.width, context.height, path)
+    context.options = containers.codec_options()
 
 
 def read_packets(container, stream) -> PacketIndex:
     """Reads every packet's time without decoding. A file that breaks off gives the packets before the break."""
-    pts, key, hidden = [], [], 0
+    pts, dts, key, hidden, starts_with_key, one_each = [], [], [], 0, None, True
+    codec = stream.codec_context.name
+    oddly = _always if demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED else _ODD_PACKETS.get(codec, _never)
     try:
         for packet in container.demux(stream):
-            if packet.size == 0:      # the flushing packet that PyAV adds at the end
+            if packet.size == 0:      # a repeated frame of AVI, or the flushing packet that PyAV adds at the end
                 continue
+            if starts_with_key is None:
+                starts_with_key = packet.is_keyframe
             if packet.is_discard:
                 hidden += 1
                 continue
             pts.append(packet.pts)
+            dts.append(packet.dts)
             key.append(packet.is_keyframe)
+            one_each = one_each and not oddly(packet)
     except (av.FFmpegError, OSError):
         pass
-    key = np.array(key, bool)
-    if not pts or any(p is None for p in pts) or len(set(pts)) != len(pts):
-        return PacketIndex(None, key, None, float(stream.time_base or 0), False, hidden)
+    key, promised = np.array(key, bool), _promised(container, stream, pts)
+    if not pts or None in pts or len(set(pts)) != len(pts) or _starts_anew(dts):
+        return PacketIndex(None, key, None, float(stream.time_base or 0), False, hidden, promised, one_each)
     pts = np.array(pts, np.int64)
     order = np.empty(len(pts), np.int64)
     order[np.argsort(pts)] = np.arange(len(pts))
-    return PacketIndex(pts, key, order, float(stream.time_base), bool(key[0] and order[0] == 0), hidden)
+    clean = bool(starts_with_key and (hidden or order[0] == 0))
+    return PacketIndex(pts, key, order, float(stream.time_base), clean, hidden, promised, one_each)
 
 
-def info_of(path: Path, stream, packets: PacketIndex, rotation: int = 0) -> VideoInfo:
-    """VideoInfo of an opened video whose packets were read; `rotation` is known once a frame was decoded."""
+def _starts_anew(dts: list) -> bool:
+    known = [t for t in dts if t is not None]
+    return any(b < a for a, b in zip(known, known[1:]))
+
+
+def _promised(container, stream, pts: list) -> int:
+    """How many packets there should be. AVI and others count the repeats of a picture, which are no packets: their last time tells."""
+    declared = int(stream.frames or 0)
+    if demuxer_of(container) == "mov":
+        return min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared     # without what an edit list cuts away
+    rate = stream.guessed_rate
+    known = [t for t in pts if t is not None]
+    if declared > len(pts) and known and rate and stream.time_base:
+        reached = (max(known) - (stream.start_time or 0)) * float(stream.time_base) * float(rate) + 1
+        return declared if reached < declared - 1 else len(pts)
+    return declared
+
+
+def _never(packet) -> bool:
+    return False
+
+
+def _always(packet) -> bool:
+    return True
+
+
+def _is_stub(packet) -> bool:
+    """MPEG-4: "as before" instead of a picture; programs that pack two pictures into a packet put one in the place of the second."""
+    return packet.size < 24
+
+
+def _is_unseen(packet) -> bool:
+    """VP8: a picture that is only referred to (RFC 6386, 9.1)."""
+    return not bytes(packet)[0] & 0x10
+
+
+#: These containers have no times of presentation, and FFmpeg's guess of them is wrong for the B-frames of these codecs.
+_WITHOUT_TIMES, _REORDERED = ("avi", "asf", "mxf"), ("h264", "hevc")
+#: Decoder -> whether a packet may be anything but one picture.
+_ODD_PACKETS = {"mpeg4": _is_stub, "msmpeg4": _is_stub, "vp8": _is_unseen}
+
+
+def info_of(path: Path, stream, packets: PacketIndex) -> VideoInfo:
+    """VideoInfo of an opened video whose packets were read; size and orientation are final once a frame was decoded."""
     times = None
     if packets.pts is not None:
         shown = np.sort(packets.pts)
         times = (shown - shown[0]) * packets.time_base
-    count = len(packets.key)
-    fps = _fps(stream, times)
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if rotation in (90, 270):
-        width, height = height, width
+    context = stream.codec_context
+    return timed(VideoInfo(path, context.width, context.height, _fps(stream, times), len(packets.key), 0.0, 0, context.name,
+                           int(stream.frames or 0)), len(packets.key), times)
+
+
+def timed(info: VideoInfo, count: int, times: np.ndarray | None) -> VideoInfo:
+    """With `count` frames that are shown at `times` (seconds, ascending, None: unknown)."""
     if times is not None and count > 1:
         duration = float(times[-1]) + float(times[-1]) / (count - 1)
     else:
-        duration = count / fps
-    return VideoInfo(path, width, height, fps, count, round(duration, 3), rotation, stream.codec_context.name,
-                     int(stream.frames or 0), times)
+        duration = count / info.fps
+    return replace(info, frame_count=count, duration_s=round(duration, 3), times_s=times)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -153,24 +270,15 @@ def probe(path: str | Path) -> VideoInfo:
     """
     container, stream = open_container(path)
     with container:
-        packets = read_packets(container, stream)
-        rotation = _first_rotation(container, stream)
-        return info_of(Path(path), stream, packets, rotation)
-
-
-def rotation_of(frame) -> int:
-    """Clockwise degrees (0, 90, 180, 270) that turn a decoded PyAV frame upright, from the display matrix that phones write."""
-    return (-round(frame.rotation / 90) * 90) % 360
-
-
-def _first_rotation(container, stream) -> int:
-    try:
-        container.seek(0, stream=stream)
-        for frame in container.decode(stream):
-            return rotation_of(frame)
-    except (av.FFmpegError, OSError):
-        pass
-    return 0
+        shape = PixelShape(stream, demuxer_of(container))
+        info = info_of(Path(path), stream, read_packets(container, stream))
+        try:
+            container.seek(0, stream=stream)
+            for frame in container.decode(stream):
+                return info.shown_by(frame, shape.of(frame))
+        except (av.FFmpegError, OSError):
+            pass
+        return info
 
 
 def _fps(stream, times) -> float:

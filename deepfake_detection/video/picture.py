@@ -1,0 +1,132 @@
+"""A decoded frame as a person sees it: upright, not mirrored, with square pixels, in the colours of a plain screen."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from . import containers, hdr
+
+_ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+#: Containers that state the shape of a pixel for the whole video; in the others the frames do, and it may change.
+_SHAPE_OF_CONTAINER = ("mov", "matroska")
+#: A pixel more oblong than this is a wrong tag, which players do not follow either.
+_MOST_OBLONG = 16
+#: AVColorSpace -> the nearest one that FFmpeg converts: constant luminance and ICtCp to BT.2020.
+_NEAREST_MATRIX = {10: 9, 14: 9}
+_BT601 = 5
+
+
+def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """(clockwise degrees of 0, 90, 180, 270, mirrored left to right after that) which the frame's display matrix asks for.
+
+    Phones, editors and H.264's own messages write one. Of an angle between, the nearest right one is taken.
+    """
+    try:
+        matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32, 9).reshape(3, 3)[:2, :2] / 65536
+    except (KeyError, ValueError):
+        return 0, False
+    length = np.hypot(*matrix)
+    if not length.all() or abs(np.linalg.det(matrix / length)) < 0.1:
+        return 0, False                                     # it would show a line: nobody's intention
+    (a, b), (c, d) = matrix / length                        # a stored (x, y) is shown at (a x + c y, b x + d y)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return (90 if b > 0 else 270), bool((b > 0) == (c > 0))
+    return (0 if d > 0 else 180), bool((a > 0) != (d > 0))
+
+
+class PixelShape:
+    """The sample aspect ratio of a video's frames.
+
+    Args:
+        stream: PyAV's, before anything is decoded.
+        demuxer: its demuxer's name.
+    """
+
+    def __init__(self, stream, demuxer: str):
+        self._context = stream.codec_context
+        said, coded = _sane(stream.sample_aspect_ratio), _sane(self._context.sample_aspect_ratio)
+        by_container = said != 1 and (said != coded or demuxer in _SHAPE_OF_CONTAINER)
+        self._fixed = said if by_container else None
+        self._oblong = coded != 1
+        self._graphs: dict[tuple, av.filter.Graph] = {}
+
+    def of(self, frame: av.VideoFrame) -> Fraction:
+        """Width over height of a pixel of this frame."""
+        if self._fixed:
+            return self._fixed
+        # The decoder's own value is that of the newest packet, so it says that something is to be looked at, not for which frame.
+        self._oblong = self._oblong or _sane(self._context.sample_aspect_ratio) != 1
+        return self._asked(frame) if self._oblong else Fraction(1)
+
+    def _asked(self, frame: av.VideoFrame) -> Fraction:
+        # PyAV has no name for a frame's ratio, but FFmpeg's `scale` knows it: the width of what comes out is the ratio in 1/1024.
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        graph = self._graphs.get(kind)
+        if graph is None:
+            graph = self._graphs[kind] = av.filter.Graph()
+            nodes = [graph.add("buffer", video_size=f"{frame.width}x{frame.height}", pix_fmt=frame.format.name, time_base="1/1",
+                               colorspace=str(frame.colorspace), range=str(frame.color_range)),
+                     graph.add("scale", f"w='clip(round(sar*1024),1,{1024 * _MOST_OBLONG + 1})':h=2:flags=neighbor"), graph.add("buffersink")]
+            graph.link_nodes(*nodes).configure()
+        graph.push(frame)
+        return _sane(Fraction(graph.pull().width, 1024))
+
+
+def _sane(ratio: Fraction | None) -> Fraction:
+    return ratio if ratio and Fraction(1, _MOST_OBLONG) <= ratio <= _MOST_OBLONG else Fraction(1)
+
+
+def square_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
+    """(width, height) in px with square pixels. The side that was squeezed grows, so that nothing is lost."""
+    return (round(width * ratio), height) if ratio >= 1 else (width, round(height / ratio))
+
+
+class Pictures:
+    """Makes pictures of the decoded frames of one video.
+
+    Args:
+        path: the file, for messages.
+        stream: PyAV's, before anything is decoded.
+        demuxer: its demuxer's name.
+    """
+
+    def __init__(self, path: Path, stream, demuxer: str):
+        self._path, self.shape = path, PixelShape(stream, demuxer)
+        self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def of(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) BGR as shown: uint8, or uint16 where `finished` still has to bring the colours to a plain screen.
+
+        Raises:
+            UserError: too many pixels, or of a form that FFmpeg cannot convert.
+        """
+        containers.check_size(frame.width, frame.height, self._path)
+        width, height = square_size(frame.width, frame.height, self.shape.of(frame))
+        containers.check_size(width, height, self._path)
+        wide = hdr.is_needed(frame.color_trc, frame.color_primaries)
+        # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
+        how = dict(width=width, height=height, format="bgr48le" if wide else "bgr24", interpolation="BICUBIC", threads=1)
+        try:
+            image = self._reformatter.reformat(frame, **how).to_ndarray()
+        except av.FFmpegError:                              # a colour matrix that FFmpeg does not convert
+            frame.colorspace = _NEAREST_MATRIX.get(frame.colorspace, _BT601)
+            try:
+                image = self._reformatter.reformat(frame, **how).to_ndarray()
+            except av.FFmpegError:
+                raise UserError(f"its frames ({frame.format.name}) cannot be turned into pictures", file=self._path) from None
+        rotation, mirrored = orientation(frame)
+        if rotation:
+            image = cv2.rotate(image, _ROTATE[rotation])
+        return cv2.flip(image, 1) if mirrored else image
+
+
+def finished(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """uint8 BGR of what `Pictures.of` made, resized or not."""
+    return image if image.dtype == np.uint8 else hdr.to_sdr(image, frame.color_trc, frame.color_primaries)
