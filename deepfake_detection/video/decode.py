@@ -268,8 +268,9 @@ def _times(pts: list, time_base: float, fps: float) -> np.ndarray:
 
 def _size_refused(path: Path) -> tuple[int, int] | None:
     """(width, height) that the decoder refused in the first packets; None when that was not the reason."""
-    before = av.logging.get_level()
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)                 # else "repeated" of an earlier file would be among them
     try:
         with av.logging.Capture() as said:
             container, stream = open_container(path)
@@ -281,7 +282,8 @@ def _size_refused(path: Path) -> tuple[int, int] | None:
     except (av.FFmpegError, OSError, UserError):
         pass
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(before[0])
+        av.logging.set_skip_repeated(before[1])
     found = re.search(r"[Pp]icture size (\d+)x(\d+)", "\n".join(text for _, _, text in said))
     return (int(found[1]), int(found[2])) if found else None
 
