@@ -6,7 +6,7 @@ A metric that the data does not support raises `MetricError` with the reason; no
 """
 
 from .bootstrap import Interval, bootstrap_difference, bootstrap_groups
-from .errors import MetricError
+from .errors import MetricError, NoSpread
 from .scalar import (
     LOG_LOSS_CLIP,
     METRICS,
@@ -21,7 +21,7 @@ from .scalar import (
     reliability_bins,
     tpr_at_fpr,
 )
-from .table import evaluate
+from .table import evaluate, inverted
 
 __all__ = [
     "Interval",
@@ -29,6 +29,7 @@ __all__ = [
     "METRICS",
     "Metric",
     "MetricError",
+    "NoSpread",
     "auc",
     "average_precision",
     "balanced_accuracy",
@@ -38,6 +39,7 @@ __all__ = [
     "ece",
     "eer",
     "evaluate",
+    "inverted",
     "log_loss",
     "reliability_bins",
     "tpr_at_fpr",

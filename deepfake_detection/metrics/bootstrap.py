@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .errors import MetricError
+from .errors import MetricError, NoSpread
 from .scalar import Metric, checked
 
 #: Below this an interval from resampling groups says nothing.
@@ -19,6 +19,9 @@ MIN_GROUPS = 5
 
 #: When more than this share of the resamples hold one class only, the rest are no fair sample and no interval is given.
 MAX_SKIPPED = 0.2
+
+#: What the order of summation may change of a value. An interval that is no wider is none.
+_ROUNDING = 1e-9
 
 _BLOCK_BYTES = 32 << 20  # of float64 weights at once
 
@@ -140,7 +143,8 @@ def bootstrap_groups(metric, y, p, groups, n: int = 1000, seed: int = 1, level: 
         An `Interval`, which unpacks as (value, low, high).
 
     Raises:
-        MetricError: what the metric refuses, fewer than MIN_GROUPS groups, or too many resamples with one class only.
+        MetricError: what the metric refuses, fewer than MIN_GROUPS groups, too many resamples with one class only, or NoSpread: all
+            resamples agree, as those of a perfect ranking do.
     """
     y, p = checked(y, p)
     (interval,) = bootstrap_metrics([metric], [metric(y, p)], y, p, groups, n, seed, level)
@@ -177,6 +181,8 @@ def _interval(value: float, resampled: np.ndarray, groups: int, level: float) ->
     except MetricError as e:
         return e
     low, high = np.quantile(used, [(1 - level) / 2, (1 + level) / 2])
+    if high - low < _ROUNDING:
+        return NoSpread()
     return Interval(value, low, high, groups=groups, resamples=len(used), skipped=skipped)
 
 

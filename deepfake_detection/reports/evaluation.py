@@ -376,7 +376,9 @@ def _cell(result: dict, short: bool = False) -> str:
         return "-"
     if short or "no_interval" in result:
         return f"{result['value']:.3f}"
-    return f"{result['value']:.3f} ({result['low']:.3f}-{result['high']:.3f})"
+    from .text import numbers
+
+    return "{} ({}-{})".format(*numbers(result))
 
 
 def text(report: dict) -> str:
@@ -429,6 +431,11 @@ def text(report: dict) -> str:
                 "llr" + "r" * len(chosen),
             ),
         ]
+    lines += [
+        f"warning: {r['dataset']} / {r['manipulation']}: {r['metrics']['auc']['warning']}"
+        for r in main
+        if "warning" in r["metrics"]["auc"]
+    ]
     lines += [note + "; FAKE is the positive class; p_real >= " + f"{report['threshold']:g} is REAL.", ""]
     whole = [r for r in rows if r["dataset"] == ALL]
     lines += [

@@ -15,6 +15,7 @@ import numpy as np
 from ..files import atomic_path
 from ..labels import FAKE, REAL, TIE_THRESHOLD
 from ..metrics import MetricError, auc, ece, log_loss, reliability_bins
+from .text import numbers
 
 REAL_COLOUR, FAKE_COLOUR, NEUTRAL, GRID = "#0072B2", "#D55E00", "#4d4d4d", "#d9d9d9"
 DPI = 150
@@ -269,9 +270,9 @@ def plot_roc(
     def paint(axes):
         from matplotlib.ticker import PercentFormatter
 
-        text = f"AUC {value:.3f}" + (
-            f"  (95 % interval {interval[1]:.3f} to {interval[2]:.3f})" if interval is not None else ""
-        )
+        text = f"AUC {value:.3f}"
+        if interval is not None:
+            text = "AUC {}  (95 % interval {} to {})".format(*numbers(dict(zip(("value", "low", "high"), interval))))
         axes.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=1.3, label="guessing")
         axes.plot(false_alarms, found, color=REAL_COLOUR, linewidth=2.4, label=text, clip_on=False, zorder=3)
         axes.fill_between(false_alarms, found, color=REAL_COLOUR, alpha=0.08, linewidth=0)

@@ -40,7 +40,17 @@ def metric(result: dict) -> str:
         return f"not computed: {result['refused']}"
     if "no_interval" in result:
         return f"{result['value']:.3f}  (no interval: {result['no_interval']})"
-    return f"{result['value']:.3f}  ({result['low']:.3f} to {result['high']:.3f})"
+    return "{}  ({} to {})".format(*numbers(result))
+
+
+def numbers(result: dict) -> list[str]:
+    """Value, low and high of an interval, with three decimals or as many as it takes to tell low from high."""
+    values = [result["value"], result["low"], result["high"]]
+    for digits in (3, 4, 5, 6):
+        shown = [f"{v:.{digits}f}" for v in values]
+        if shown[1] != shown[2]:
+            break
+    return shown
 
 
 def one_line(text: str) -> str:

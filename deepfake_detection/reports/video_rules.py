@@ -114,14 +114,14 @@ def rows(table, seed: int = 1, resamples: int = 1000) -> list[dict]:
 
 def text(rows: list[dict]) -> str:
     """The rows as a table."""
-    from .text import table
+    from .text import numbers, table
 
     def auc(entry):
         if entry is None:
             return ""
         if "refused" in entry:
             return "-"
-        return f"{entry['value']:.3f}" + (f" ({entry['low']:.3f} to {entry['high']:.3f})" if "low" in entry else "")
+        return "{} ({} to {})".format(*numbers(entry)) if "low" in entry else f"{entry['value']:.3f}"
 
     body = [
         [

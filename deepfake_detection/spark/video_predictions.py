@@ -443,6 +443,7 @@ def _groups(path: Path) -> dict[str, str]:
 
 
 def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, people: int | None = None) -> str:
+    from ..metrics.bootstrap import MIN_GROUPS
     from ..reports.text import heading, metric, one_line, percent, table
 
     scored = videos[videos["frames"] > 0]
@@ -486,6 +487,8 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, p
         f"AUC       {metric(metrics['auc'])}",
         f"log loss  {metric(metrics['log_loss'])}",
     ]
+    if warning := metrics["auc"].get("warning"):
+        lines += [f"warning: {warning}"]
     if any("low" in metrics[name] for name in ("auc", "log_loss")):
         lines += [
             f"In brackets the 95 % interval from {resamples:,} resamples of "
@@ -496,7 +499,7 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, p
                 "A log loss of 0.693 is guessing."
             )
         ]
-    elif people:
+    elif people and people < MIN_GROUPS:
         lines += [
             f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."
         ]

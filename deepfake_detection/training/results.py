@@ -130,6 +130,8 @@ def write_results(
 
 def summary(result: dict, unit: str = "faces") -> list[str]:
     """A few lines for people: the metrics of faces and videos with their intervals, or why there is none."""
+    from ..reports.text import metric
+
     lines = []
     for key in (unit, "videos"):
         if key not in result:
@@ -143,14 +145,11 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
             entry = block.get(name)
             if entry is None:
                 continue
-            if "refused" in entry:
-                text = f"not computed: {entry['refused']}"
-            elif "low" in entry:
-                text = f"{entry['value']:.3f}  [{entry['low']:.3f}, {entry['high']:.3f}]"
-            else:
-                text = f"{entry['value']:.3f}"
+            text = metric(entry) if "low" in entry or "refused" in entry else f"{entry['value']:.3f}"
             lines.append(f"  {name:<18} {text}")
         lines += [f"  no interval: {reason}" for reason in sorted(reasons)]
+        if warning := block.get("auc", {}).get("warning"):
+            lines.append(f"warning: {warning}")
     groups = result.get("videos", {}).get("groups", FEW)
     if groups < FEW:
         lines.append(

@@ -1,6 +1,7 @@
 """Every metric against a value worked out by hand or by another library, its refusals, and the polarity of the whole room."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from deepfake_detection.metrics import (
     METRICS,
     MetricError,
+    NoSpread,
     auc,
     average_precision,
     balanced_accuracy,
@@ -21,6 +23,7 @@ from deepfake_detection.metrics import (
     reliability_bins,
     tpr_at_fpr,
 )
+from deepfake_detection.reports.text import metric
 
 # Reals score high. One fake (0.7) lies above one real (0.4).
 Y = np.array([1, 1, 1, 1, 0, 0, 0, 0])
@@ -228,3 +231,76 @@ def test_evaluate_gives_values_or_reasons():
     assert evaluate(Y, P, range(8), n=50, threshold=0.35)["balanced_accuracy"]["value"] == pytest.approx(
         (4 / 4 + 3 / 4) / 2
     )
+
+
+PERFECT = (np.repeat([1, 0], 6), np.r_[np.linspace(0.9, 0.7, 6), np.linspace(0.1, 0.3, 6)])
+
+
+@pytest.mark.parametrize("name", ["auc", "average_precision", "eer", "balanced_accuracy", "tpr_at_fpr"])
+@pytest.mark.parametrize(
+    "scores, groups",
+    [
+        pytest.param(PERFECT[1], np.arange(12), id="perfect"),
+        pytest.param(PERFECT[1], np.arange(12) % 6, id="perfect-in-groups"),
+        pytest.param(1 - PERFECT[1], np.arange(12), id="all-wrong"),
+    ],
+)
+def test_no_interval_where_all_resamples_agree(name, scores, groups):
+    if name == "average_precision" and scores[0] < 0.5:
+        pytest.skip("precision depends on how many of each class are drawn")
+    with pytest.raises(NoSpread, match="all resamples agree"):
+        bootstrap_groups(METRICS[name], PERFECT[0], scores, groups)
+    result = evaluate(PERFECT[0], scores, groups, n=100)[name]
+    assert set(result) - {"warning"} == {"value", "no_interval"} and result["no_interval"] == NoSpread().reason
+    assert "to" not in metric(result).split("no interval")[0]
+
+
+def test_no_interval_of_a_constant_score():
+    with pytest.raises(NoSpread):
+        bootstrap_groups(log_loss, PERFECT[0], np.full(12, 0.5), np.arange(12))
+
+
+def test_a_refusal_survives_a_process_boundary():
+    assert pickle.loads(pickle.dumps(NoSpread())).reason == NoSpread().reason
+
+
+@pytest.mark.parametrize(
+    "low, high, text",
+    [
+        pytest.param(0.974, 1.0, "0.995  (0.974 to 1.000)", id="wide"),
+        pytest.param(0.99961, 0.99999, "0.9950  (0.9996 to 1.0000)", id="narrow"),
+        pytest.param(0.9999991, 0.9999992, "0.995000  (0.999999 to 0.999999)", id="narrower-than-is-printed"),
+    ],
+)
+def test_an_interval_is_printed_with_the_digits_it_needs(low, high, text):
+    assert metric({"value": 0.995, "low": low, "high": high}) == text
+
+
+def inverted_set(rows, strength, seed=3):
+    y = np.tile([1, 0], rows)
+    return y, np.clip(0.5 - strength * (2 * y - 1) + np.random.default_rng(seed).normal(0, 0.15, len(y)), 0, 1)
+
+
+@pytest.mark.parametrize(
+    "rows, strength, groups, told",
+    [
+        pytest.param(20, 0.15, 40, True, id="a-group-each"),
+        pytest.param(20, 0.5, 40, True, id="all-wrong"),
+        pytest.param(20, 0.15, 4, True, id="too-few-groups-for-an-interval"),
+        pytest.param(20, 0.5, 1, False, id="one-group"),
+        pytest.param(20, 0.01, 40, False, id="guessing"),
+        pytest.param(20, -0.15, 40, False, id="right"),
+        pytest.param(20, -0.5, 40, False, id="perfect"),
+        pytest.param(1, 0.5, 2, False, id="two-videos"),
+    ],
+)
+def test_inverted_labels_are_told(rows, strength, groups, told):
+    y, p = inverted_set(rows, strength)
+    result = evaluate(y, p, np.arange(len(y)) // 2 % groups if groups < 40 else np.arange(len(y)), n=300)["auc"]
+    assert ("warning" in result) == told, result
+    if told:
+        assert "probably inverted" in result["warning"] and "hint" in result["warning"]
+
+
+def test_one_class_is_not_called_inverted():
+    assert "warning" not in evaluate([0] * 9, np.linspace(0.5, 1, 9), range(9), n=50)["auc"]

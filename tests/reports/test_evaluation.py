@@ -60,8 +60,9 @@ def test_each_row_holds_the_right_videos(report, dataset, manipulation, real, fa
     assert (found["real"], found["fake"]) == (y.sum(), len(y) - y.sum())
     assert found["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(y, table.p_real))
     assert found["metrics"]["log_loss"]["value"] == pytest.approx(log_loss(y, table.p_real))
-    assert 5 <= found["groups"] < found["videos"] and found["metrics"]["auc"]["groups"] == found["groups"]
-    assert found["metrics"]["auc"]["low"] <= found["metrics"]["auc"]["value"] <= found["metrics"]["auc"]["high"]
+    assert 5 <= found["groups"] < found["videos"] and found["metrics"]["log_loss"]["groups"] == found["groups"]
+    loss = found["metrics"]["log_loss"]
+    assert loss["low"] <= loss["value"] <= loss["high"]
 
 
 def test_coverage_counts_videos_without_a_score(report):
@@ -105,6 +106,7 @@ def test_flipped_scores_are_noticed(report, tmp_path):
     table.assign(p_real=1 - table.p_real).to_csv(tmp_path / "flipped.csv", index=False)
     flipped = evaluation.run(tmp_path / "flipped.csv", tmp_path / "out", resamples=20)
     assert row(report[0])["metrics"]["auc"]["value"] > 0.85 and row(flipped)["metrics"]["auc"]["value"] < 0.15
+    assert "probably inverted" in evaluation.text(flipped) and "inverted" not in evaluation.text(report[0])
 
 
 def test_paired_comparison(tmp_path):
@@ -231,3 +233,40 @@ def test_methods_and_compressions_are_told_apart_and_train_videos_are_not_missin
         "FaceSwap/c23": (10, 10),
         "FaceSwap/c40": (10, 10),
     }
+
+
+def summary_03(y, p):
+    """What stages 03 and 03a print."""
+    from types import SimpleNamespace
+
+    from deepfake_detection.training import results
+
+    names = [f"v{i}" for i in range(len(y))]
+    found = results.metrics_of(SimpleNamespace(y=np.array(y), titles=names, groups=names), p)
+    return "\n".join(results.summary(found))
+
+
+def text_04(y, p, folder):
+    from deepfake_detection.spark import video_predictions
+
+    table = pd.DataFrame({"video": [f"v{i}" for i in range(len(y))], "label": ["REAL" if v else "FAKE" for v in y],
+                          "p_real": p, "frames": 1})  # fmt: skip
+    return video_predictions.write(table, "x.json", folder).text
+
+
+@pytest.mark.parametrize(
+    "p, words, not_there",
+    [
+        pytest.param(lambda y: 0.5 + 0.4 * (y - 0.5), ["1.000", "all resamples agree"], "1.000 to 1.000", id="perfect"),
+        pytest.param(lambda y: 0.5 - 0.4 * (y - 0.5), ["probably inverted", "hint"], "0.000 to 0.000", id="inverted"),
+    ],
+)
+def test_03_and_04_and_evaluate_say_the_same(tmp_path, p, words, not_there):
+    y = np.tile([1, 0], 10)
+    scores = p(y) + np.linspace(0, 0.01, 20)
+    pd.DataFrame({"video": [f"v{i}" for i in range(20)], "label": np.where(y, "REAL", "FAKE"), "p_real": scores}).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    evaluated = evaluation.text(evaluation.run(tmp_path / "s.csv", tmp_path / "e", resamples=100))
+    for text in (summary_03(y, scores), text_04(y, scores, tmp_path), evaluated):
+        assert all(w in text for w in words) and not_there not in text.replace("-", " to "), text
