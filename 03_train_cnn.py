@@ -29,9 +29,10 @@ def folds(text):
 
 def parse(argv=None):
     from deepfake_detection.models import registry
-    from deepfake_detection.training import cross_validation, distributed, train
+    from deepfake_detection.training import cross_validation, distributed
+    from deepfake_detection.training import settings as training
 
-    default = train.Settings()
+    default = training.Settings()
     p = cli.parser(__doc__)
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
@@ -103,7 +104,9 @@ def parse(argv=None):
         metavar="X",
         help="(default: %(default)s)",
     )
-    run.add_argument("--optimizer", choices=train.OPTIMIZERS, default=default.optimizer, help="(default: %(default)s)")
+    run.add_argument(
+        "--optimizer", choices=training.OPTIMIZERS, default=default.optimizer, help="(default: %(default)s)"
+    )
     run.add_argument(
         "--weight-decay",
         type=float,
@@ -113,7 +116,7 @@ def parse(argv=None):
     )
     run.add_argument(
         "--schedule",
-        choices=train.SCHEDULES,
+        choices=training.SCHEDULES,
         default=default.schedule,
         help="of the learning rate (default: %(default)s)",
     )
@@ -136,7 +139,7 @@ def parse(argv=None):
     )
     run.add_argument(
         "--balance",
-        choices=train.BALANCES,
+        choices=training.BALANCES,
         default=default.balance,
         help="sample: as many reals as fakes an epoch; weight: the rarer class counts more (default: %(default)s)",
     )
@@ -154,7 +157,9 @@ def parse(argv=None):
         metavar="X",
         help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)",
     )
-    run.add_argument("--precision", choices=train.PRECISIONS, default=default.precision, help="(default: %(default)s)")
+    run.add_argument(
+        "--precision", choices=training.PRECISIONS, default=default.precision, help="(default: %(default)s)"
+    )
     run.add_argument(
         "--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)"
     )
@@ -185,16 +190,17 @@ def main(argv=None):
     options = parse(argv)
     import dataclasses
 
-    from deepfake_detection.training import cross_validation, results, train
+    from deepfake_detection.training import cross_validation, results, stage, start
+    from deepfake_detection.training.settings import Settings
 
     options.dataset = options.dataset or options.out / "split_dataset"
     options.frames_dir = cli.frames_folder(options)
     cross_validation.resolve(options)
     cli.announce("03_train_cnn", options, options.out)
-    names = {field.name for field in dataclasses.fields(train.Settings)}
-    settings = train.Settings(**{name: value for name, value in vars(options).items() if name in names})
+    names = {field.name for field in dataclasses.fields(Settings)}
+    settings = Settings(**{name: value for name, value in vars(options).items() if name in names})
     if options.plot_model:
-        print(f"architecture: {train.plot_model(settings, options.out)}")
+        print(f"architecture: {start.plot_model(settings, options.out)}")
         return
     common = dict(frames=options.frames_dir, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
     if options.seeds > 1:
@@ -202,7 +208,7 @@ def main(argv=None):
             raise UserError(
                 "--seeds and --strategy do not go together", hint="repeat the command with other --seed numbers"
             )
-        rows = train.run_seeds(options.seeds, options.dataset, options.out, settings, **common)
+        rows = stage.run_seeds(options.seeds, options.dataset, options.out, settings, **common)
         for row in rows:
             print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
         print(f"table: {options.out / 'seeds.csv'}")
@@ -210,7 +216,7 @@ def main(argv=None):
     if options.folds:
         result = cross_validation.run(options.dataset, options.out, settings, folds=options.folds, **common)
     else:
-        result = train.run(options.dataset, options.out, settings, **common)
+        result = stage.run(options.dataset, options.out, settings, **common)
     if not result:
         print("worker done; worker 0 writes the results")
         return

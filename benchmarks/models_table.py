@@ -45,11 +45,22 @@ def thin(faces, count: int | None, seed: int):
 def measure(name: str, options) -> dict:
     from deepfake_detection.models import registry
     from deepfake_detection.models.sequence import extractor_and_head
-    from deepfake_detection.training import input_pipeline, results, sequences, session, train
+    from deepfake_detection.training import (
+        checkpoint,
+        input_pipeline,
+        known,
+        loop,
+        results,
+        sequences,
+        session,
+        start,
+        stores,
+    )
+    from deepfake_detection.training.settings import Settings
 
     kind = registry.module(name).KIND
     weights = options.weights.get(name, "none")
-    settings = train.Settings(
+    settings = Settings(
         model=name,
         weights=weights,
         epochs=options.epochs,
@@ -63,51 +74,51 @@ def measure(name: str, options) -> dict:
         balance="sample",
     )
     session.start(seed=options.seed, workers=options.threads, announce=False)
-    model, origin = train.build_model(settings)
-    groups = groups_from_index(options.train) or train.groups_of(options.train)
+    model, origin = start.build_model(settings)
+    groups = groups_from_index(options.train) or known.groups_of(options.train)
     sets = {}
     for split, folder, count in (("train", options.train, options.crops), ("val", options.val, options.val_crops)):
         faces = input_pipeline.find_faces(folder, both_classes=True, groups=groups)
         sets[split] = thin(faces, count, options.seed) if kind == "frame" else faces
     tables = {s: sequences.box_tables(f, options.frames) if kind == "sequence" else None for s, f in sets.items()}
-    stores = {s: train.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
+    data = {s: stores.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
     extractor, trained = extractor_and_head(model) if kind == "sequence" else (None, model)
     if extractor is not None:
-        stores = {
-            s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in stores.items()
+        data = {
+            s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in data.items()
         }
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     cpu, wall = time.process_time(), time.monotonic()
-    progress = train.fit(
+    progress = loop.fit(
         trained,
-        stores["train"],
-        stores["val"],
+        data["train"],
+        data["val"],
         settings,
         folder,
         mark="benchmark",
-        copies=lambda: (trained, train.saveable(model)),
+        copies=lambda: (trained, checkpoint.saveable(model)),
         fresh=True,
     )
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     predicting = time.process_time()
-    p = train.predict(trained, stores["val"], 64)
+    p = loop.predict(trained, data["val"], 64)
     predicting = time.process_time() - predicting
     unit = "faces" if kind == "frame" else "sequences"
-    block = results.metrics_of(stores["val"].faces, p, seed=options.seed, unit=unit)[unit]
+    block = results.metrics_of(data["val"].faces, p, seed=options.seed, unit=unit)[unit]
     row = {
         "model": name,
         "start": origin,
         "parameters": model.count_params(),
-        "input": train.face_size(model),
+        "input": stores.face_size(model),
         "unit": unit,
-        "train": len(stores["train"]),
-        "val": len(stores["val"]),
+        "train": len(data["train"]),
+        "val": len(data["val"]),
         "epochs": progress.epoch,
-        "train_per_cpu_s": round(len(stores["train"]) * progress.epoch / cpu, 1),
+        "train_per_cpu_s": round(len(data["train"]) * progress.epoch / cpu, 1),
         "train_cpu_s": round(cpu, 1),
         "train_wall_s": round(wall, 1),
-        "predict_per_cpu_s": round(len(stores["val"]) / predicting, 1),
+        "predict_per_cpu_s": round(len(data["val"]) / predicting, 1),
     }
     for metric in ("auc", "log_loss"):
         entry = block[metric]

@@ -240,7 +240,7 @@ def ship(
     """
     import keras
 
-    from ..training.train import freeze
+    from ..training.start import freeze
 
     model = keras.models.load_model(model_path, compile=False)
     freeze(model, "none")  # what a run froze in its last part is frozen for that run only

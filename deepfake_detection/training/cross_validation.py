@@ -12,13 +12,19 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import files, labels
 from ..errors import UserError
+from ..faces.crops import PUBLISHED_MARGIN
 from ..models import registry
-from . import features, results, score_tables, scoring, session, shipped, train
+from . import checkpoint, features, results, score_tables, session, shipped, start, stores
 from .input_pipeline import WHOLE, Faces, FaceStore, find_faces
 from .known import known_videos
+from .settings import SPLITS, Settings, validate
+
+if TYPE_CHECKING:
+    import numpy
 
 #: With fewer identity groups than this, stage 03 validates in folds unless told otherwise.
 FEW_GROUPS = 40
@@ -32,7 +38,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 def resolve(options) -> None:
     """Fills in `folds`, `model` and `weights` of stage 03's options: folds on the shipped detector for a small set that says nothing else."""
-    default = train.Settings()
+    default = Settings()
     free = options.model is None and options.weights is None
     if options.folds is None:
         options.folds = (
@@ -40,10 +46,10 @@ def resolve(options) -> None:
         )
     if options.folds == "auto":
         groups = known_videos(options.dataset)["group"].nunique()
-        options.folds = FOLDS if 0 < groups < FEW_GROUPS and (not free or train.SHIPPED_DETECTOR.is_file()) else 0
+        options.folds = FOLDS if 0 < groups < FEW_GROUPS and (not free or start.SHIPPED_DETECTOR.is_file()) else 0
     if options.folds and (options.strategy != "none" or options.seeds > 1):
         raise UserError("folds go together with neither --strategy nor --seeds", hint="--folds 0")
-    shipped_model = train.keras_file(train.SHIPPED_DETECTOR).get("name") if options.folds and free else None
+    shipped_model = start.keras_file(start.SHIPPED_DETECTOR).get("name") if options.folds and free else None
     options.model = options.model or shipped_model or default.model
     options.weights = options.weights or ("auto" if shipped_model else default.weights)
 
@@ -53,7 +59,7 @@ def all_faces(dataset: Path) -> Faces:
     import numpy as np
 
     groups = known_videos(dataset)["group"].to_dict()
-    sets = {s: find_faces(dataset / s, both_classes=True, groups=groups) for s in train.SPLITS}
+    sets = {s: find_faces(dataset / s, both_classes=True, groups=groups) for s in SPLITS}
     joined = lambda name: tuple(v for faces in sets.values() for v in getattr(faces, name))
     names = tuple(f"{s}/{name}" for s, faces in sets.items() for name in faces.names)
     return Faces(dataset, names, np.concatenate([f.y for f in sets.values()]), joined("titles"), joined("groups"))
@@ -220,14 +226,14 @@ def with_classifier(model, classifier):
 def run(
     dataset: Path,
     out: Path,
-    settings: train.Settings,
+    settings: Settings,
     *,
     folds: int = FOLDS,
     frames: Path | None = None,
     workers: int = 1,
     force: bool = False,
     cache_mb: int | None = None,
-    faces_margin: float = scoring.PUBLISHED_MARGIN,
+    faces_margin: float = PUBLISHED_MARGIN,
 ) -> dict:
     """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes everything into `out`.
 
@@ -244,7 +250,7 @@ def run(
     Raises:
         UserError: no dataset, too few groups, a sequence model, or another run at work in `out`.
     """
-    train.validate(settings)
+    validate(settings)
     if registry.module(settings.model).KIND != "frame":
         raise UserError(
             f"{settings.model} is a sequence model, and folds are for models of single faces", hint="--folds 0"
@@ -272,7 +278,7 @@ def run(
         used.append(files.sha256(settings.weights))
     mark = hashlib.sha256(json.dumps([*used, results.faces_digest(faces)]).encode()).hexdigest()[:16]
     with files.folder_lock(out, "03_train_cnn"):
-        standing = None if force else train.standing(out, mark)
+        standing = None if force else results.standing(out, mark)
         if standing is not None:
             print("this cross-validation is finished; --force repeats it", file=sys.stderr)
             return standing
@@ -297,7 +303,7 @@ def _run(
     fold,
     dataset: Path,
     out: Path,
-    settings: train.Settings,
+    settings: Settings,
     mark: str,
     *,
     frames,
@@ -308,16 +314,16 @@ def _run(
     import numpy as np
 
     session.start(seed=settings.seed, workers=workers)
-    model, origin, path = train.build_started(settings)
+    model, origin, path = start.build_started(settings)
     print(
         f"{model.name}: {model.count_params():,} parameters, {origin}; all but the classifier stays as it is",
         file=sys.stderr,
     )
-    card = scoring.card_of(path) if path is not None else {}
-    part = scoring.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
+    card = stores.card_of(path) if path is not None else {}
+    part = stores.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
     store = FaceStore(
         faces,
-        train.face_size(model),
+        stores.face_size(model),
         workers=workers,
         cache_bytes=None if cache_mb is None else cache_mb << 20,
         part=part,
@@ -349,8 +355,8 @@ def _run(
     rows = Rows(views, store.y, np.array(store.faces.titles), np.array(store.faces.groups))
     p_real, classifier, history = cross_validate(rows, fold[keep], settings.seed)
     model = with_classifier(model, classifier)
-    train.save_model(train.saveable(model), out / "tmp_checkpoint")
-    train.write_card(out, card)
+    checkpoint.save_model(checkpoint.saveable(model), out / "tmp_checkpoint")
+    checkpoint.write_card(out, card)
     unreadable = {"all": store.unreadable}
     return _write(
         out,

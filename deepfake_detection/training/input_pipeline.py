@@ -15,9 +15,13 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import labels
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import numpy
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 

@@ -125,7 +125,7 @@ def build(settings: Settings, pairs: int):
     from keras import ops
 
     from ..models import registry
-    from .train import freeze
+    from .start import freeze
 
     size = settings.batches.size
     network = registry.build(settings.architecture, input_size=size, weights=settings.weights, dropout=settings.dropout)

@@ -213,3 +213,31 @@ def in_folds(out: Path) -> bool:
         return "folds" in json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def standing(out: Path, mark: str) -> dict | None:
+    """metrics.json when it and all other results are there and were made from this training and these faces."""
+    try:
+        result = json.loads((out / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return None
+    names = [
+        n
+        for n in (
+            *RESULT_FILES,
+            "history.csv",
+            "Loss.png",
+            "Accuracy.png",
+            "scores.csv",
+            "video_scores.csv",
+            "tmp_checkpoint/best_model.keras",
+            "tmp_checkpoint/scores.csv",
+        )
+        if n not in result
+    ]
+    return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
+
+
+def model_entry(model, file: Path, name: str) -> dict:
+    """What metrics.json says of the model in `file`, which it calls `name`."""
+    return {"name": model.name, "parameters": int(model.count_params()), "file": name, "sha256": files.sha256(file)}

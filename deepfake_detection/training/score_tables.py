@@ -86,7 +86,9 @@ def video_table(table, *, thresholds=None, shipped=None, shipped_thresholds=None
         )
     if shipped is not None:
         videos["shipped_verdict"] = [shipped_thresholds.verdict(p) for p in videos["shipped_p_real"]]
-    unseen = pd.DataFrame([(v, label, v, 0) for v, label in dict.fromkeys(without_face)], columns=["video", "label", "group", "faces"])
+    unseen = pd.DataFrame(
+        [(v, label, v, 0) for v, label in dict.fromkeys(without_face)], columns=["video", "label", "group", "faces"]
+    )
     videos = pd.concat([videos, unseen[~unseen["video"].isin(videos["video"])]], ignore_index=True)
     text = ["dataset", "manipulation", "compression", "set", "shipped_verdict"]
     videos[text] = videos[text].fillna("")

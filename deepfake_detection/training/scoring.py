@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from ..models.weights import load_into
 from . import results, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .known import groups_of
-from .train import predict, prediction_batch, store_for
+from .loop import predict
+from .stores import card_of, part_of, prediction_batch, store_for
 
 
 def load(path: str | Path, *, model: str | None = None, image_size: int | None = None):
@@ -82,44 +82,6 @@ def _whole(path: Path) -> bool:
         raise UserError(
             "this is not a model file that can be read", file=path, hint="give a .keras, .h5 or .weights.h5 file"
         ) from None
-
-
-def card_of(path: str | Path) -> dict:
-    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration, and whether
-    the mirror image is looked at too (`flip`). Empty without one.
-
-    Raises:
-        UserError: when there is one that cannot be read.
-    """
-    card = Path(path).with_suffix(".json")
-    if not card.is_file():
-        return {}
-    try:
-        values = json.loads(card.read_text(encoding="utf-8"))
-        return {
-            "margin": float(values["margin"]),
-            "trim": values.get("trim") or {},
-            "calibration": values.get("calibration"),
-            "flip": bool(values.get("flip")),
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            "the model's description cannot be read",
-            file=card,
-            hint="it should hold margin, as models/detector.json does; or remove it",
-        ) from None
-
-
-def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) -> tuple[float, float, float, float]:
-    """The part of a crop, (left, top, right, bottom) in 0..1, that a model which wants a smaller margin sees.
-
-    A crop of margin m holds one of margin m' in its central (1 + 2 m') / (1 + 2 m), of which the model trims parts at the top and
-    bottom. The crop of a face at the frame's edge was clipped; its part is off by up to what was lost.
-    """
-    share = min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
-    edge = (1 - share) / 2
-    top, bottom = ((trim or {}).get(k, 0.0) * share for k in ("top", "bottom"))
-    return edge, edge + top, 1 - edge, 1 - edge - bottom
 
 
 def run(

@@ -13,10 +13,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import features
 from .input_pipeline import WHOLE, Faces, FaceStore, index_batches, parallel_calls
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
 
 _NUMBERS = re.compile(r"-(\d+)-(\d+)$")
 

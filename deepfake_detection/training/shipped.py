@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from ..aggregation import Calibration, Thresholds
-from . import scoring, train
+from ..models import model_file
+from . import loop, start, stores
 from .input_pipeline import FaceStore
 
 
@@ -15,8 +16,8 @@ def is_shipped(path: Path | None) -> bool:
     return (
         path is not None
         and Path(path).is_file()
-        and train.SHIPPED_DETECTOR.is_file()
-        and Path(path).samefile(train.SHIPPED_DETECTOR)
+        and start.SHIPPED_DETECTOR.is_file()
+        and Path(path).samefile(start.SHIPPED_DETECTOR)
     )
 
 
@@ -24,7 +25,7 @@ def thresholds() -> Thresholds | None:
     """The shipped detector's two thresholds; None when it is not there."""
     try:
         return Thresholds.from_dict(
-            json.loads(train.SHIPPED_DETECTOR.with_suffix(".json").read_text(encoding="utf-8"))["thresholds"]
+            json.loads(start.SHIPPED_DETECTOR.with_suffix(".json").read_text(encoding="utf-8"))["thresholds"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -47,11 +48,11 @@ def from_features(model, views, card: dict):
 
 def scores(faces, faces_margin: float, workers: int = 1):
     """Calibrated P(real) (N,) of faces (`Faces`, all of which can be decoded); None when the shipped detector is not there."""
-    if thresholds() is None or not train.SHIPPED_DETECTOR.is_file():
+    if thresholds() is None or not start.SHIPPED_DETECTOR.is_file():
         return None
-    card = scoring.card_of(train.SHIPPED_DETECTOR)
-    model = train.keras_model(train.SHIPPED_DETECTOR)
-    part = scoring.part_of(faces_margin, card["margin"], card["trim"])
-    store = FaceStore(faces, train.face_size(model), workers=workers, part=part)
-    raw = train.predict(model, store, 32, "shipped detector", flip=card["flip"])
+    card = stores.card_of(start.SHIPPED_DETECTOR)
+    model = model_file.load(start.SHIPPED_DETECTOR)
+    part = stores.part_of(faces_margin, card["margin"], card["trim"])
+    store = FaceStore(faces, stores.face_size(model), workers=workers, part=part)
+    raw = loop.predict(model, store, 32, "shipped detector", flip=card["flip"])
     return Calibration.from_dict(card["calibration"]).apply(raw)

@@ -154,7 +154,8 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     """Offline the answer is one line within seconds, and training goes on with the next best choice."""
     import keras
 
-    from deepfake_detection.training import train
+    from deepfake_detection.training import start
+    from deepfake_detection.training.settings import Settings
 
     def offline(*args, **kwargs):
         raise Exception(
@@ -164,8 +165,8 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.src.applications.efficientnet.file_utils, "get_file", offline)
     with pytest.raises(weights.WeightsUnavailable, match="Name or service not known"):
         registry.build("efficientnet_b0", input_size=32, weights="imagenet")
-    monkeypatch.setattr(train, "SHIPPED_DETECTOR", tmp_path / "none.keras")
-    _, origin = train.build_model(train.Settings(image_size=32))
+    monkeypatch.setattr(start, "SHIPPED_DETECTOR", tmp_path / "none.keras")
+    _, origin = start.build_model(Settings(image_size=32))
     assert "cannot be downloaded" in origin and "random weights" in origin
 
 

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from deepfake_detection import labels
-from deepfake_detection.training import results, scoring, train
+from deepfake_detection.training import results, scoring, stage, start
 from deepfake_detection.training.input_pipeline import Faces, title_of
+from deepfake_detection.training.settings import Settings
 
-TINY = train.Settings(model="compact_cnn", weights="none", image_size=16, batch_size=4, epochs=1, augment="none")
+TINY = Settings(model="compact_cnn", weights="none", image_size=16, batch_size=4, epochs=1, augment="none")
 
 
 def account(out, stage):
@@ -43,10 +44,10 @@ def rows_are_right(table, split):
 
 def test_stage_03(damaged, tmp_path):
     """The account is made anew where a training that an earlier run finished is only judged again."""
-    train.run(damaged, tmp_path, TINY)
+    stage.run(damaged, tmp_path, TINY)
     (tmp_path / "metrics.json").unlink()
     (tmp_path / "stage_reports" / "03_train_cnn_videos.csv").unlink()
-    train.run(damaged, tmp_path, TINY)
+    stage.run(damaged, tmp_path, TINY)
     table = account(tmp_path, "03_train_cnn")
     for split in ("train", "val", "test"):
         rows_are_right(table, split)
@@ -55,7 +56,7 @@ def test_stage_03(damaged, tmp_path):
 
 
 def test_stage_03a(damaged, tmp_path):
-    model, _ = train.build_model(TINY)
+    model, _ = start.build_model(TINY)
     model.save(tmp_path / "m.keras")
     scoring.run(tmp_path / "m.keras", damaged / "test", tmp_path, image_size=16)
     rows_are_right(account(tmp_path, "03a_load_model"), "test")

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import cross_validation, results, train
+from deepfake_detection.training import cross_validation, results
+from deepfake_detection.training.settings import Settings
 
 
 def rows(groups=8, videos=3, faces=2, features=12, seed=0, noise=1.0):
@@ -86,7 +87,7 @@ def test_both_classes_and_all_videos_weigh_alike():
 @pytest.fixture(scope="module")
 def folded(tiny_faces, tmp_path_factory):
     out = tmp_path_factory.mktemp("folds")
-    settings = train.Settings(model="compact_cnn", weights="none", image_size=16, batch_size=8)
+    settings = Settings(model="compact_cnn", weights="none", image_size=16, batch_size=8)
     return cross_validation.run(tiny_faces, out, settings, folds=5), out, settings
 
 

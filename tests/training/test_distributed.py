@@ -16,10 +16,11 @@ from deepfake_detection.training import distributed
 WORK = """
 import json, os, sys
 from pathlib import Path
-from deepfake_detection.training import distributed, session, train
+from deepfake_detection.training import checkpoint, distributed, loop, session, start
 from deepfake_detection.training.input_pipeline import FaceStore, find_faces
+from deepfake_detection.training.settings import Settings
 faces, out = Path(sys.argv[1]), Path(sys.argv[2])
-base = train.Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
+base = Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
 session.quiet()
 strategies = sys.argv[3].split(",")
 distributed.prepare(strategies[-1], replicas=2)
@@ -27,11 +28,11 @@ for name in strategies:
     session.start(seed=1, announce=False)
     strategy = distributed.make(name)
     with distributed.scope(strategy):
-        model, _ = train.build_model(base)
+        model, _ = start.build_model(base)
     stores = [FaceStore(find_faces(faces / s), 16) for s in ("train", "val")]
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    progress = train.fit(model, *stores, base, folder, mark="m", strategy=strategy, copies=train._Twin(model, base))
+    progress = loop.fit(model, *stores, base, folder, mark="m", strategy=strategy, copies=checkpoint.Twin(model, base))
     if distributed.is_chief():
         history = [{k: r[k] for k in ("loss", "accuracy", "val_loss", "val_auc")} for r in progress.history]
         (folder / "history.json").write_text(json.dumps(history))

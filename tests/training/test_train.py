@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import results, scoring, session, train
+from deepfake_detection.training import checkpoint, loop, results, scoring, session, stage, start
 from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
+from deepfake_detection.training.settings import Settings
+from deepfake_detection.training.stores import card_of, part_of
 
-TINY = train.Settings(
+TINY = Settings(
     model="compact_cnn", weights="none", image_size=16, epochs=3, batch_size=8, learning_rate=3e-3, augment="published"
 )
 
@@ -29,8 +31,8 @@ def stores(dataset):
 def trained(folder, settings, stores, **options):
     folder.mkdir(parents=True, exist_ok=True)
     session.start(seed=settings.seed, precision=settings.precision, announce=False)
-    model, _ = train.build_model(settings)
-    progress = train.fit(model, stores["train"], stores["val"], settings, folder, mark="m", **options)
+    model, _ = start.build_model(settings)
+    progress = loop.fit(model, stores["train"], stores["val"], settings, folder, mark="m", **options)
     with np.load(folder / "training_state.npz") as state:
         arrays = {k: state[k] for k in state.files if k != "progress"}
     return progress, arrays
@@ -65,6 +67,26 @@ def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, stores, change):
         np.testing.assert_array_equal(got[name], expected[name])
 
 
+@pytest.mark.parametrize("dropout, same", [pytest.param(0.0, True, id="none"), pytest.param(0.5, False, id="dropout")])
+def test_what_keras_backup_alone_restores(tmp_path, dropout, same):
+    """Why `checkpoint` is not Keras' BackupAndRestore: that one loses the state of the dropout generators."""
+    import keras
+
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+
+    def weights(*epochs):
+        for count in epochs:
+            keras.utils.set_random_seed(1)
+            layers = [keras.layers.Dense(8), keras.layers.Dropout(dropout), keras.layers.Dense(1, activation="sigmoid")]
+            model = keras.Sequential([keras.Input((8,)), *layers])
+            model.compile("adam", "binary_crossentropy")
+            backup = keras.callbacks.BackupAndRestore(tmp_path / str(epochs), delete_checkpoint=False)
+            model.fit(x, x[:, :1] > 0, epochs=count, shuffle=False, verbose=0, callbacks=[backup])
+        return model.get_weights()
+
+    assert all(np.array_equal(a, b) for a, b in zip(weights(4), weights(2, 4), strict=True)) is same
+
+
 def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, stores, monkeypatch):
     _, expected = trained(tmp_path / "whole", TINY, stores)
     calls = iter(range(10**6))
@@ -79,7 +101,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, 
     with pytest.raises(BaseException):
         trained(tmp_path / "parts", TINY, stores)
     monkeypatch.undo()
-    assert train.read_progress(tmp_path / "parts" / "training_state.npz").epoch == 1
+    assert checkpoint.read_progress(tmp_path / "parts" / "training_state.npz").epoch == 1
     _, got = trained(tmp_path / "parts", TINY, stores)
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])
@@ -88,13 +110,13 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, 
 def test_a_training_of_other_settings_or_a_broken_state_starts_anew(tmp_path, stores, capsys):
     trained(tmp_path, TINY, stores, stop_after=2)
     session.start(seed=1, announce=False)
-    model, _ = train.build_model(TINY)
-    progress = train.fit(
+    model, _ = start.build_model(TINY)
+    progress = loop.fit(
         model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1), tmp_path, mark="other"
     )
     assert progress.epoch == 1 and "starting anew" in capsys.readouterr().err
     (tmp_path / "training_state.npz").write_bytes(b"PK broken")
-    assert train.read_progress(tmp_path / "training_state.npz") is None
+    assert checkpoint.read_progress(tmp_path / "training_state.npz") is None
 
 
 def test_early_stopping_counts_over_a_restart(tmp_path, stores):
@@ -112,7 +134,7 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
     import keras
 
     settings = dataclasses.replace(TINY, epochs=8, augment="none", learning_rate=1e-2)
-    result = train.run(dataset, tmp_path, settings)
+    result = stage.run(dataset, tmp_path, settings)
     for name in (
         "tmp_checkpoint/best_model.keras",
         "tmp_checkpoint/best_model.h5",
@@ -151,12 +173,12 @@ def test_the_stage_end_to_end(tmp_path, dataset, capsys, monkeypatch):
     assert again["faces"]["auc"] == result["faces"]["auc"]
 
     # A finished run is not repeated; a result that was removed is made again without training.
-    monkeypatch.setattr(train, "fit", None)
-    assert train.run(dataset, tmp_path, settings) == result
+    monkeypatch.setattr(loop, "fit", None)
+    assert stage.run(dataset, tmp_path, settings) == result
     assert "finished" in capsys.readouterr().err
     before = (tmp_path / "cnn_preds_values.json").read_bytes()
     (tmp_path / "cnn_preds_values.json").unlink()
-    train.run(dataset, tmp_path, settings)
+    stage.run(dataset, tmp_path, settings)
     assert (tmp_path / "cnn_preds_values.json").read_bytes() == before
 
 
@@ -226,7 +248,7 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     for i, path in enumerate(sorted((dataset / "test" / "real").iterdir())[:3]):
         shutil.copy(path, faces / ("holiday.png" if i == 0 else f"holiday-{i:03d}-00.png"))
     session.start(seed=1, announce=False)
-    model, _ = train.build_model(TINY)
+    model, _ = start.build_model(TINY)
     model.save(tmp_path / "m.keras")
     result = scoring.run(tmp_path / "m.keras", faces, tmp_path / "out")
     assert "faces" not in result and not (tmp_path / "out" / "ROC.png").exists()
@@ -258,7 +280,7 @@ def test_bad_datasets_are_named(tmp_path, draw_faces, broken, message):
         if broken == "empty class":
             fake.mkdir()
     with pytest.raises(UserError, match=message):
-        train.run(data, tmp_path / "out", TINY)
+        stage.run(data, tmp_path / "out", TINY)
 
 
 def test_an_unreadable_face_is_named_and_left_out(dataset, tmp_path, capsys):
@@ -294,13 +316,13 @@ def test_an_unreadable_face_is_named_and_left_out(dataset, tmp_path, capsys):
 )
 def test_bad_settings_are_named(tmp_path, dataset, change, message):
     with pytest.raises(UserError, match=message):
-        train.run(dataset, tmp_path, dataclasses.replace(TINY, **change))
+        stage.run(dataset, tmp_path, dataclasses.replace(TINY, **change))
 
 
 def test_the_architecture_is_drawn(tmp_path, monkeypatch):
     pytest.importorskip("pydot")
     monkeypatch.setenv("PATH", "")  # without Graphviz: the drawing's source, which is there in any case
-    path = train.plot_model(TINY, tmp_path)
+    path = start.plot_model(TINY, tmp_path)
     assert path.name == "architecture.dot" and "conv2d_4" in path.read_text()
 
 
@@ -346,13 +368,13 @@ def test_metrics_refuse_what_the_data_does_not_support(dataset):
     ],
 )
 def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin, trim, part):
-    assert scoring.part_of(faces_margin, model_margin, trim) == pytest.approx(part)
+    assert part_of(faces_margin, model_margin, trim) == pytest.approx(part)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, dataset, flip):
     session.start(seed=1, announce=False)
-    model, _ = train.build_model(TINY)
+    model, _ = start.build_model(TINY)
     model.save(tmp_path / "m.keras")
     card = {
         "margin": 0.0,
@@ -373,4 +395,4 @@ def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, da
     np.testing.assert_allclose(got, scoring.calibrated(raw, card["calibration"]), atol=1e-6)
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(UserError, match="description"):
-        scoring.card_of(tmp_path / "m.keras")
+        card_of(tmp_path / "m.keras")
