@@ -86,4 +86,5 @@ def test_commands_are_found(tmp_path):
     """The two tests above would pass on anything if nothing were found."""
     page = tmp_path / "page.md"
     page.write_text("`python 03_train_cnn.py --epochs 3` and `python -m\ndeepfake_detection.leaks DIR --data \\\n X`\n")
-    assert [(n, OPTION.findall(r)) for n, r in commands(page)] == [("03_train_cnn.py", ["--epochs"]), ("leaks", ["--data"])]
+    found = [(name, OPTION.findall(rest)) for name, rest in commands(page)]
+    assert found == [("03_train_cnn.py", ["--epochs"]), ("leaks", ["--data"])]
