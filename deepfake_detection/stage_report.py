@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
 
-OK, NO_FACE, NO_FRAMES, SKIPPED, ERROR = "ok", "no face", "no frames", "skipped", "error"
+OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR = "ok", "no face", "no frames", "skipped", "left out", "error"
+
+#: In the folder of the frames, where stage 00 was told to take some of the videos only: the titles of the others.
+LEFT_OUT_FILE = ".left_out.json"
+
+
+def write_left_out(frames: Path, titles: Iterable[str]) -> None:
+    """Says to the stages that follow which videos are not meant; without a title the file goes away."""
+    from .files import write_json
+
+    path, titles = Path(frames) / LEFT_OUT_FILE, sorted(titles)
+    if titles:
+        write_json(path, {"left_out": titles})
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_left_out(frames: Path) -> frozenset[str]:
+    """Titles of the videos that stage 00 was told to leave out.
+
+    Raises:
+        UserError: the file is there and says nothing that can be read.
+    """
+    path = Path(frames) / LEFT_OUT_FILE
+    try:
+        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))["left_out"]))
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            "cannot read which videos were left out", file=path, hint="run 00_convert_video_to_image.py again"
+        ) from None
 
 
 class Account:
@@ -27,6 +60,13 @@ class Account:
     def add(self, title: str, status: str, *, detail: str = "", **counts: int) -> None:
         """Says what became of a video."""
         self._rows[title] = {"status": status, **{c: counts.get(c, 0) for c in self._counts}, "detail": detail}
+
+    def leave_out(self, frames: Path) -> frozenset[str]:
+        """Gives the videos that stage 00 was told to leave out (`read_left_out`) their rows, and returns their titles."""
+        titles = read_left_out(frames) & set(self._manifest.loc[self._manifest["error"] == "", "title"])
+        for title in titles:
+            self.add(title, LEFT_OUT, detail="left out by stage 00 (--max-videos)")
+        return titles
 
     def table(self):
         """DataFrame: title, video, label, status, the counts, detail."""
@@ -52,7 +92,7 @@ class Account:
         for label in sorted(table["label"].unique(), reverse=True):
             part = table[table["label"] == label]
             states = Counter(part["status"])
-            text = ", ".join(f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, ERROR) if states[s])
+            text = ", ".join(f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s])
             sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
             lines.append(f"  {label or 'unlabelled':<11} {len(part)} videos: {text}; {sums}")
         failed = table[table["status"] == ERROR]
@@ -64,8 +104,10 @@ class Account:
     def require_success(self, report: Path) -> None:
         """Raises UserError when not one video ended well (a set of which nothing can be used is the user's to put right)."""
         states = self.table()["status"]
-        if not states.isin([OK, NO_FACE]).any():
-            first = next((r["detail"] for r in self._rows.values() if r["detail"]), "")
+        states = states[states != LEFT_OUT]
+        if len(states) and not states.isin([OK, NO_FACE]).any():
+            tried = (r["detail"] for r in self._rows.values() if r["status"] != LEFT_OUT)
+            first = next(filter(None, tried), "")
             raise UserError(
                 f"none of {len(states)} videos could be used" + (f"; the first: {first}" if first else ""),
                 file=report,

@@ -90,7 +90,8 @@ def prepare(
     usable = manifest[manifest["error"] == ""]
     found: dict[str, list[str]] = {}
     notes = []
-    for row in tqdm(list(usable.itertuples()), desc="faces", unit="video", disable=None):
+    left_out = report.leave_out(frames)
+    for row in tqdm(list(usable[~usable["title"].isin(left_out)].itertuples()), desc="faces", unit="video", disable=None):
         if not row.label:
             report.add(row.title, stage_report.SKIPPED, detail="no label: it can be predicted, not trained on")
             continue

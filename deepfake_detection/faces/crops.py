@@ -10,6 +10,9 @@ import numpy as np
 #: The published margin: the box is widened by this part of its width and height on every side.
 PUBLISHED_MARGIN = 0.30
 
+#: In a folder of faces: how stage 01a made them, the margin among it.
+SETTINGS_FILE = "faces.json"
+
 
 def widen(box, margin: float, frame_width: int, frame_height: int) -> tuple[int, int, int, int]:
     """The pixels to cut: the box widened by `margin` on every side and clipped to the frame.

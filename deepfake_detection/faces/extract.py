@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials
-from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
+from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account, write_left_out
 from ..video import workers
 from ..video.containers import MOST_PIXELS
 from ..video.decode import Frame, FrameReader
@@ -35,15 +35,13 @@ from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
 from . import boxes, detectors, pictures, tracks
 from .boxes import Face
-from .crops import PUBLISHED_MARGIN, crop_face, widen
+from .crops import PUBLISHED_MARGIN, SETTINGS_FILE, crop_face, widen
 
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
 CHUNK_PIXELS = 4_000_000
 CHUNK_FRAMES = 32
 #: People are told apart by crops of this margin, so that who is who does not depend on the crops asked for.
 LOOK_MARGIN = PUBLISHED_MARGIN
-
-SETTINGS_FILE = "faces.json"
 
 
 @dataclass(frozen=True)
@@ -285,14 +283,20 @@ def crop_faces(
 
     account = Account(manifest, ("frames", "frames_with_face", "faces"))
     tasks = []
+    # From the videos themselves there is no stage 00 that left any of them out, whatever an earlier one did.
+    left_out = frozenset() if direct else account.leave_out(frames)
     for line in manifest[manifest["error"] == ""].itertuples():
         folder = Path(frames) / line.title
+        if line.title in left_out:
+            continue
         if direct:
             tasks.append(_Task(line.title, folder, Path(data) / line.video, sampling, scale, force))
         elif (folder / RECORD).is_file():
             tasks.append(_Task(line.title, folder, None, None, scale, force))
         else:
             account.add(line.title, NO_FRAMES, detail="stage 00 left no frames of this video")
+    if not tasks and left_out == set(manifest.loc[manifest["error"] == "", "title"]) != set():
+        return account  # a shard of nothing else
     if not tasks:
         raise UserError(
             "there are no frames of these videos",
@@ -300,6 +304,8 @@ def crop_faces(
             hint="run 00_convert_video_to_image.py first, name its folder with --frames-dir, or use --direct",
         )
     with folder_lock(frames, lock):
+        if direct:
+            write_left_out(frames, ())
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
             for task, result in workers.run(
                 _crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)

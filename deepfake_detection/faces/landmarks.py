@@ -63,7 +63,10 @@ def mark_faces(
 
     account = Account(manifest, ("faces",))
     tasks = []
+    left_out = account.leave_out(frames)
     for line in manifest[manifest["error"] == ""].itertuples():
+        if line.title in left_out:
+            continue
         folder = Path(frames) / line.title
         if (folder / FACES / SETTINGS_FILE).is_file():
             tasks.append(_Task(line.title, folder, radius, force))

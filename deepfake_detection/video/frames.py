@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, same_source, source_stamp
 from . import workers
-from ..stage_report import Account, ERROR, NO_FRAMES, OK, SKIPPED
+from ..stage_report import ERROR, LEFT_OUT, NO_FRAMES, OK, Account, write_left_out
 from .decode import FrameReader
 from .resize import PUBLISHED
 from .sampling import Sampling
@@ -66,7 +66,8 @@ def convert(manifest, data: Path, frames: Path, *, sampling: Sampling, scale: st
             if line.title in chosen:
                 tasks.append(_Task(line.title, Path(data) / line.video, Path(frames) / line.title, sampling, scale, force))
             else:
-                account.add(line.title, SKIPPED, detail="left out by --max-videos")
+                account.add(line.title, LEFT_OUT, detail="left out by --max-videos")
+        write_left_out(frames, set(usable["title"]) - chosen)
         with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05) as bar:
             for task, result in workers.run(_convert_one, tasks, min(worker_count, max(1, len(tasks)))):
                 if isinstance(result, Exception):

@@ -145,9 +145,9 @@ def test_max_videos_is_balanced_and_depends_on_the_seed_only():
     assert sum(t.startswith("REAL") for t in stage.balanced_titles(few, 10, 1)) == 2
 
 
-def test_skipped_videos_have_a_row(clips, tmp_path):
+def test_videos_left_out_have_a_row(clips, tmp_path):
     account = convert(clips, tmp_path, rows_of(clips, ["a.mp4", "b-with-dash.mp4"]), max_videos=1).table()
-    assert sorted(account["status"]) == ["ok", "skipped"]
+    assert sorted(account["status"]) == ["left out", "ok"]
 
 
 def test_two_runs_at_once_are_refused(clips, tmp_path):
