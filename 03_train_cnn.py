@@ -27,7 +27,7 @@ def folds(text):
     return value
 
 
-def parse(argv=None):
+def parser():
     from deepfake_detection.models import registry
     from deepfake_detection.training import cross_validation, distributed
     from deepfake_detection.training import settings as training
@@ -183,19 +183,24 @@ def parse(argv=None):
         metavar="N",
         help="with --strategy mirrored and no GPU: logical CPU devices",
     )
-    return p.parse_args(argv)
+    return p
+
+
+def parse(argv=None):
+    return parser().parse_args(argv)
 
 
 def main(argv=None):
-    options = parse(argv)
+    options, given = cli.parse_given(parser(), argv)
     import dataclasses
 
-    from deepfake_detection.training import cross_validation, results, stage, start
+    from deepfake_detection.training import cross_validation, margins, results, stage, start
     from deepfake_detection.training.settings import Settings
 
     options.dataset = options.dataset or options.out / "split_dataset"
     options.frames_dir = cli.frames_folder(options)
-    cross_validation.resolve(options)
+    cross_validation.resolve(options, given)
+    options.faces_margin = None if options.plot_model else margins.of_split(options.dataset, options.frames_dir)
     cli.announce("03_train_cnn", options, options.out)
     names = {field.name for field in dataclasses.fields(Settings)}
     settings = Settings(**{name: value for name, value in vars(options).items() if name in names})
@@ -203,6 +208,7 @@ def main(argv=None):
         print(f"architecture: {start.plot_model(settings, options.out)}")
         return
     common = dict(frames=options.frames_dir, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
+    common["faces_margin"] = options.faces_margin
     if options.seeds > 1:
         if options.strategy != "none":
             raise UserError(

@@ -51,9 +51,8 @@ def parse(argv=None):
     p.add_argument(
         "--faces-margin",
         type=float,
-        default=0.30,
         metavar="X",
-        help="crop margin these faces were cut with (default: %(default)s)",
+        help="crop margin these faces were cut with (default: what stage 01a recorded, else 0.3)",
     )
     p.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="(default: %(default)s)")
     p.add_argument(

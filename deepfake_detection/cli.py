@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -119,6 +121,16 @@ def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argpars
             help=argparse.SUPPRESS,
         )
     return action
+
+
+def parse_given(parser, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, set[str]]:
+    """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, be it with the value of their default."""
+    options = parser.parse_args(argv)
+    unset = object()
+    again = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    with contextlib.redirect_stderr(io.StringIO()):  # what there is to say of these options has been said
+        parser.parse_args(argv, again)
+    return options, {name for name, value in vars(again).items() if value is not unset}
 
 
 def labels_option(parser) -> None:

@@ -65,6 +65,7 @@ def read(folder: Path):
         table = pd.read_csv(Path(folder) / FILE, dtype=str, keep_default_na=False)
         for name in ("p_real", "threshold", "shipped_p_real"):
             table[name] = pd.to_numeric(table[name].replace("", None)).astype(float)
+        table["video"] = table["video"].str.removeprefix("./")  # of `files.csv_name`
         return table[list(COLUMNS)]
     except (OSError, ValueError, KeyError):
         return None

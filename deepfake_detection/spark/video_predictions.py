@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, label_of
+from . import beside
 
 STAGE = "04_mapreduce_video_preds"
 RESULT, PREDICTIONS, CONFUSION = "mapreduce_res.txt", "video_predictions.csv", "ConfusionVideo.png"
@@ -387,7 +388,9 @@ def write(
     from ..reports.figures import plot_confusion
     from ..reports.text import one_line
 
-    videos = table.copy()
+    videos, others = table.copy(), beside.of_these_scores(out, table)
+    if others is not None:
+        videos = beside.with_faceless(videos, others)
     has_face = videos["frames"] > 0
     videos["verdict"] = [
         VERDICT_NO_FACE if not f else VERDICT_REAL if p >= threshold else VERDICT_FAKE
@@ -412,7 +415,9 @@ def write(
         seed=seed,
         names=("auc", "log_loss"),
     )
-    text = _text(videos, metrics, preds, threshold, resamples, judged["video"].map(groups).nunique() if known else None)
+    more = [] if others is None else beside.lines(others, seed=seed, resamples=resamples)
+    people = judged["video"].map(groups).nunique() if known else None
+    text = _text(videos, metrics, preds, threshold, resamples, people, more)
 
     write_csv(
         out / PREDICTIONS,
@@ -424,8 +429,9 @@ def write(
     write_text(out / RESULT, text)
     files = [out / RESULT, out / PREDICTIONS]
     if len(judged):
+        title = f"Confusion matrix of {len(y):,} videos" + (", out of fold" if beside.folds(others) else "")
         files.append(
-            plot_confusion(y, p, out / CONFUSION, title=f"Confusion matrix of {len(y):,} videos", threshold=threshold)
+            plot_confusion(y, p, out / CONFUSION, title=title, threshold=threshold)
         )
     else:
         (out / CONFUSION).unlink(missing_ok=True)
@@ -442,7 +448,9 @@ def _groups(path: Path) -> dict[str, str]:
         return {}
 
 
-def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, people: int | None = None) -> str:
+def _text(
+    videos, metrics: dict, preds: str, threshold: float, resamples: int, people: int | None = None, more=()
+) -> str:
     from ..metrics.bootstrap import MIN_GROUPS
     from ..reports.text import heading, metric, one_line, percent, table
 
@@ -503,6 +511,7 @@ def _text(videos, metrics: dict, preds: str, threshold: float, resamples: int, p
         lines += [
             f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."
         ]
+    lines += more
     wrong = judged[judged["correct"] == 0]
     if len(wrong):
         lines += ["", heading(f"Called wrongly: {len(wrong):,}"), _rows(wrong)]

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,19 @@ FOLDS = 10
 INNER_FOLDS = 3
 #: Inverse strengths of the regularisation that are tried (scikit-learn's C, on features of unit variance).
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+#: Options of stage 03 that are about training a network, which folds leave as it is.
+WITHOUT_EFFECT = (
+    *("epochs", "patience", "max_steps", "learning_rate", "schedule", "warmup_epochs", "optimizer", "weight_decay"),
+    *("augment", "balance", "label_smoothing", "ema", "precision", "dropout", "freeze", "unfreeze_after"),
+    *("sequence_length", "features", "replicas"),
+)
 
 
-def resolve(options) -> None:
-    """Fills in `folds`, `model` and `weights` of stage 03's options: folds on the shipped detector for a small set that says nothing else."""
+def resolve(options, given: Collection[str] = ()) -> None:
+    """Fills in `folds`, `model` and `weights` of stage 03's options: folds on the shipped detector for a small set that says nothing else.
+
+    Says which of the options that were `given` folds have no use for.
+    """
     default = Settings()
     free = options.model is None and options.weights is None
     if options.folds is None:
@@ -52,6 +62,13 @@ def resolve(options) -> None:
     shipped_model = start.keras_file(start.SHIPPED_DETECTOR).get("name") if options.folds and free else None
     options.model = options.model or shipped_model or default.model
     options.weights = options.weights or ("auto" if shipped_model else default.weights)
+    unused = [f"--{name.replace('_', '-')}" for name in WITHOUT_EFFECT if name in given]
+    if options.folds and unused and not options.plot_model:
+        print(
+            f"note: no effect in folds, where the network stays as it is and only its classifier is fitted: {', '.join(unused)} "
+            "(--folds 0 trains the network)",
+            file=sys.stderr,
+        )
 
 
 def all_faces(dataset: Path) -> Faces:

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
 from ..models.weights import load_into
-from . import results, sequences, session
+from . import margins, results, sequences, session
 from .input_pipeline import WHOLE, find_faces
 from .known import groups_of
 from .loop import predict
@@ -92,7 +92,7 @@ def run(
     model: str | None = None,
     image_size: int | None = None,
     batch_size: int = 32,
-    faces_margin: float = PUBLISHED_MARGIN,
+    faces_margin: float | None = None,
     frames: Path | None = None,
     workers: int = 1,
     seed: int = 1,
@@ -101,7 +101,7 @@ def run(
     """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
 
     Args:
-        faces_margin: crop margin that the faces were cut with.
+        faces_margin: crop margin that the faces were cut with; None: what stage 01a recorded, else the published one.
         frames: folder with `<title>/faces/boxes.csv` (sequence models).
 
     Returns:
@@ -113,6 +113,8 @@ def run(
     if not model_file.is_file():
         raise _no_model(model_file)
     faces = find_faces(faces_folder, groups=groups_of(faces_folder.parent))
+    if faces_margin is None:
+        faces_margin = margins.of(faces.titles, frames)
     session.start(seed=seed, workers=workers)
     loaded = load(model_file, model=model, image_size=image_size)
     if tuple(loaded.output_shape[1:]) != (1,):
