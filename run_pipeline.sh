@@ -58,7 +58,6 @@ frames="$(absolute "${frames:-$out/frames}")"     # never beside the videos
 
 make_environment "$ROOT/requirements.txt"
 need_java
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
 # Without other wishes stage 03 starts from the shipped detector: a small set is judged in folds on its frozen features, a larger
 # one fine-tunes it.

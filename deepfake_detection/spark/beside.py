@@ -1,4 +1,4 @@
-"""What lies beside the scores that stage 04 reads: the other ways to judge the same videos that stage 03 left, and videos without a face."""
+"""What lies beside the scores that stage 04 reads: other ways to judge the same videos, and videos without a face."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def lines(beside, *, seed: int, resamples: int) -> list[str]:
         return []
     said = ["", heading("The same videos by other rules"), video_rules.text(rows)]
     if any("threshold chosen" in row["name"] for row in rows):
-        said.append("A chosen threshold is the one with the best balanced accuracy on videos other than those it judges.")
+        said.append("A chosen threshold has the best balanced accuracy on videos other than those it judges.")
     return said

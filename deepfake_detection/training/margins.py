@@ -26,7 +26,7 @@ def recorded(frames: Path | None, titles: Iterable[str]) -> float | None:
         UserError: a record that cannot be read, or faces of several margins.
     """
     found: Counter[float] = Counter()
-    for title in sorted(set(titles)) if frames is not None else ():
+    for title in sorted(set(titles)) if frames is not None else []:
         path = Path(frames) / title / "faces" / SETTINGS_FILE
         try:
             found[float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])] += 1
@@ -49,7 +49,7 @@ def of(titles: Iterable[str], frames: Path | None) -> float:
     margin = recorded(frames, titles)
     if margin is None:
         margin = PUBLISHED_MARGIN
-        print(f"note: no record of stage 01a on these faces ({frames}): a margin of {margin:g} is assumed", file=sys.stderr)
+        print(f"note: {frames} has no record of how these faces were cut: a margin of {margin:g} is assumed", file=sys.stderr)
     return margin
 
 

@@ -101,7 +101,7 @@ def run(
     """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
 
     Args:
-        faces_margin: crop margin that the faces were cut with; None: what stage 01a recorded, else the published one.
+        faces_margin: crop margin that the faces were cut with; None: stage 01a's record, else the published one.
         frames: folder with `<title>/faces/boxes.csv` (sequence models).
 
     Returns:

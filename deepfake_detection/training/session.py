@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import tempfile
+
+#: "" or -1 hides the GPUs on purpose.
+_HIDDEN = "CUDA_VISIBLE_DEVICES"
 
 
 def quiet() -> None:
@@ -19,19 +23,40 @@ def quiet() -> None:
     if "tensorflow" in sys.modules:
         return
     # On a machine without a GPU its C++ part writes "could not find cuda drivers" twice, before any log level counts.
+    with _unheard():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _unheard(wanted=lambda: False):
+    """Keeps what C++ code writes to standard error off the screen, unless the block raises or `wanted` says so after it."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
+        show = True  # after an exception every word of it may matter
         try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())  # then every word of it may matter
-            raise
+            yield
+            show = wanted()
         finally:
             os.dup2(kept, 2)
+            if show:
+                said.seek(0)
+                os.write(2, said.read())
             os.close(kept)
+
+
+def _gpus() -> list:
+    """TensorFlow's GPUs. The first question makes it look for one, and it complains where there is none ("failed call to cuInit").
+
+    That is heard only where the machine has a GPU, which it then cannot use.
+    """
+    import tensorflow as tf
+
+    found = []
+    with _unheard(lambda: not found and os.path.exists("/dev/nvidiactl") and os.environ.get(_HIDDEN) not in ("", "-1")):
+        found += tf.config.list_physical_devices("GPU")
+    return found
 
 
 def start(*, seed: int, workers: int | None = None, precision: str = "float32", announce: bool = True) -> None:
@@ -49,7 +74,7 @@ def start(*, seed: int, workers: int | None = None, precision: str = "float32", 
 
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = _gpus()
     try:
         if workers:
             tf.config.threading.set_intra_op_parallelism_threads(workers)

@@ -84,7 +84,7 @@ def test_a_refusal_counts_the_videos_that_were_tried(data, tmp_path):
         account.require_success(tmp_path / "00_videos.csv")
 
 
-@pytest.mark.parametrize("text", [pytest.param("", id="empty"), pytest.param("[]", id="a list"), pytest.param("{", id="cut")])
+@pytest.mark.parametrize("text", ["", "[]", "{"], ids=["empty", "a list", "cut"])
 def test_a_broken_list_is_one_line(tmp_path, text):
     (tmp_path / LEFT_OUT_FILE).write_text(text)
     with pytest.raises(UserError, match="left out"):

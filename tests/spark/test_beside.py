@@ -29,9 +29,8 @@ def folder(tmp_path):
             "shipped_verdict": ["REAL", "FAKE", "UNSURE"] * 8,
         }
     )[list(video_rules.COLUMNS)]
-    faceless = pd.DataFrame(
-        [{**dict.fromkeys(video_rules.COLUMNS, ""), "video": v, "label": w, "faces": 0} for v, w in (("m", "REAL"), ("n", "FAKE"))]
-    )
+    blank = dict.fromkeys(video_rules.COLUMNS, "") | {"faces": 0}
+    faceless = pd.DataFrame([blank | {"video": "m", "label": "REAL"}, blank | {"video": "n", "label": "FAKE"}])
     both = pd.concat([scores, faceless], ignore_index=True)
     both.assign(video=both["video"].replace({"=1+1": "./=1+1", "-f": "./-f"})).to_csv(
         tmp_path / video_rules.FILE, index=False
@@ -77,7 +76,9 @@ def test_scores_of_another_run_are_not_mixed_in(folder, change):
     assert "other rules" not in result.text and not set(result.videos["video"]) & {"m", "n"}
 
 
-@pytest.mark.parametrize("text", [None, "", "video,label\na,REAL\n", "\0"], ids=["none", "empty", "other columns", "noise"])
+@pytest.mark.parametrize(
+    "text", [None, "", "video,label\na,REAL\n", "\0"], ids=["none", "empty", "other columns", "noise"]
+)
 def test_without_a_table_that_can_be_read_nothing_is_said(folder, text):
     out, table = folder
     (out / video_rules.FILE).unlink()
