@@ -11,8 +11,8 @@ from pathlib import Path
 from ..errors import UserError
 from ..faces.crops import PUBLISHED_MARGIN, SETTINGS_FILE
 from .input_pipeline import find_faces
+from .settings import SPLITS
 
-SPLITS = ("train", "val", "test")
 _HINT = "run 01a_crop_faces_mtcnn.py again, for all videos with one --margin, and then stage 02"
 
 
