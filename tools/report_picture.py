@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 #: Size of each report's picture, px.
-WIDTH, HEIGHT = 620, 900
+WIDTH, HEIGHT = 620, 1080
 
 
 def pair(detector, sample: Path, fake: str | None):
