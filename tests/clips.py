@@ -27,6 +27,7 @@ def write_video(
     times: list[int] | None = None,
     sound: bool = False,
     container_options: dict | None = None,
+    setup=None,
     **options,
 ) -> Path:
     """Encodes BGR frames.
@@ -36,6 +37,7 @@ def write_video(
         gop: most frames from one key frame to the next.
         rotation: degrees that go into the display matrix (a phone held upright).
         times: presentation times in 1/1000 s, for variable frame rates.
+        setup: called with the stream before the first frame.
         options: of the encoder, e.g. bf="3", crf="23"; `-` of a name as `_`.
     """
     import av
@@ -56,6 +58,8 @@ def write_video(
                     stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
                 if rotation is not None:
                     stream.set_display_rotation(rotation)
+                if setup is not None:
+                    setup(stream)
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             if times is not None:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)

@@ -130,7 +130,7 @@ class FrameReader:
                 for index, frame, pictures in source(reached):
                     image = pictures.of(frame)
                     if not self.yielded:
-                        self.info = self.info.shown_by(frame, pictures.shape.of(frame))
+                        self.info = self.info.shown_by(frame, pictures.shape.of(frame), pictures.turn)
                     image = finished(resize(image, scale_for(self.scale, image.shape[1])), frame)
                     reached = index
                     self.yielded += 1
@@ -161,8 +161,9 @@ class FrameReader:
         """Every frame that decodes, in order of presentation. `opened` is given the Pictures of the video."""
         container, stream = open_container(self.path)
         with container:
+            pictures = Pictures(self.path, stream, demuxer_of(container))
             if opened is not None:
-                opened.append(Pictures(self.path, stream, demuxer_of(container)))
+                opened.append(pictures)
             self._use_threads(stream.codec_context)
             packets = container.demux(stream)
             while True:
@@ -176,7 +177,9 @@ class FrameReader:
                     raise
                 except av.FFmpegError:
                     continue                            # a damaged packet: its frame is missing
-                yield from frames
+                for frame in frames:
+                    pictures.see(frame)
+                    yield frame
 
     def _by_all(self, after: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
         opened: list[Pictures] = []
@@ -203,6 +206,7 @@ class FrameReader:
         opened: list[Pictures] = []
         try:
             for frame in self._decoded(plan, opened):
+                opened[0].see(frame)
                 if frame.is_corrupt:
                     raise _NotHere
                 index = index_of.get(frame.pts)
@@ -225,6 +229,8 @@ class FrameReader:
             opened.append(Pictures(self.path, stream, demuxer_of(container)))
             self._use_threads(context)
             skips = context.name in _SKIPS_UNREFERENCED
+            if skips:
+                plan = np.concatenate([np.maximum(plan[:1], _REFERENCE), plan[1:]])     # how to turn the picture may stand there only
             position, fed = -1, False
             for packet in container.demux(stream):
                 if packet.size == 0:

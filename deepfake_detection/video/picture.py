@@ -23,15 +23,15 @@ _NEAREST_MATRIX = {10: 9, 14: 9}
 _BT601 = 5
 
 
-def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+def orientation(frame: av.VideoFrame) -> tuple[int, bool] | None:
     """(clockwise degrees of 0, 90, 180, 270, mirrored left to right after that) which the frame's display matrix asks for.
 
-    Phones, editors and H.264's own messages write one. Of an angle between, the nearest right one is taken.
+    Phones, editors and H.264's own messages write one; None where there is none. Of an angle between, the nearest right one is taken.
     """
     try:
         matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32, 9).reshape(3, 3)[:2, :2] / 65536
     except (KeyError, ValueError):
-        return 0, False
+        return None
     length = np.hypot(*matrix)
     if not length.all() or abs(np.linalg.det(matrix / length)) < 0.1:
         return 0, False                                     # it would show a line: nobody's intention
@@ -73,7 +73,7 @@ class PixelShape:
             graph = self._graphs[kind] = av.filter.Graph()
             nodes = [graph.add("buffer", video_size=f"{frame.width}x{frame.height}", pix_fmt=frame.format.name, time_base="1/1",
                                colorspace=str(frame.colorspace), range=str(frame.color_range)),
-                     graph.add("scale", f"w='clip(round(sar*1024),1,{1024 * _MOST_OBLONG + 1})':h=2:flags=neighbor"), graph.add("buffersink")]
+                     graph.add("scale", f"w='clip(round(sar*1024),1,{1024 * _MOST_OBLONG + 1})':h=2:flags=neighbor:eval=frame"), graph.add("buffersink")]
             graph.link_nodes(*nodes).configure()
         graph.push(frame)
         return _sane(Fraction(graph.pull().width, 1024))
@@ -89,17 +89,25 @@ def square_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
 
 
 class Pictures:
-    """Makes pictures of the decoded frames of one video.
+    """Makes pictures of the decoded frames of one video, which it has to `see` all.
 
     Args:
         path: the file, for messages.
         stream: PyAV's, before anything is decoded.
         demuxer: its demuxer's name.
+
+    Attributes:
+        turn: (clockwise degrees, mirrored) in force.
     """
 
     def __init__(self, path: Path, stream, demuxer: str):
         self._path, self.shape = path, PixelShape(stream, demuxer)
         self._reformatter = av.video.reformatter.VideoReformatter()
+        self.turn = (0, False)
+
+    def see(self, frame: av.VideoFrame) -> None:
+        """Of every decoded frame, wanted or not: a message within H.264 or H.265 stands before some frames and holds for the others."""
+        self.turn = orientation(frame) or self.turn
 
     def of(self, frame: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) BGR as shown: uint8, or uint16 where `finished` still has to bring the colours to a plain screen.
@@ -121,7 +129,7 @@ class Pictures:
                 image = self._reformatter.reformat(frame, **how).to_ndarray()
             except av.FFmpegError:
                 raise UserError(f"its frames ({frame.format.name}) cannot be turned into pictures", file=self._path) from None
-        rotation, mirrored = orientation(frame)
+        rotation, mirrored = self.turn
         if rotation:
             image = cv2.rotate(image, _ROTATE[rotation])
         return cv2.flip(image, 1) if mirrored else image

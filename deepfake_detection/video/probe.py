@@ -51,9 +51,9 @@ class VideoInfo:
     times_s: np.ndarray | None = field(default=None, repr=False, compare=False)
     mirrored: bool = False
 
-    def shown_by(self, frame, ratio: Fraction) -> "VideoInfo":
-        """With size and orientation of a decoded frame; `ratio` is width over height of its pixels."""
-        rotation, mirrored = orientation(frame)
+    def shown_by(self, frame, ratio: Fraction, turn: tuple[int, bool]) -> "VideoInfo":
+        """With the size of a decoded frame; `ratio` is width over height of its pixels, `turn` rotation and mirroring."""
+        rotation, mirrored = turn
         width, height = square_size(frame.width, frame.height, ratio)
         if rotation in (90, 270):
             width, height = height, width
@@ -270,15 +270,16 @@ def probe(path: str | Path) -> VideoInfo:
     """
     container, stream = open_container(path)
     with container:
-        shape = PixelShape(stream, demuxer_of(container))
         info = info_of(Path(path), stream, read_packets(container, stream))
+    container, stream = open_container(path)            # not every container can go back to its start
+    with container:
+        shape = PixelShape(stream, demuxer_of(container))
         try:
-            container.seek(0, stream=stream)
             for frame in container.decode(stream):
-                return info.shown_by(frame, shape.of(frame))
+                return info.shown_by(frame, shape.of(frame), orientation(frame) or (0, False))
         except (av.FFmpegError, OSError):
             pass
-        return info
+    return info
 
 
 def _fps(stream, times) -> float:
