@@ -2,10 +2,10 @@
 
     python 01a_crop_faces_mtcnn.py --data train_sample_videos
 
-Finds faces with MTCNN, keeps a face if it is its frame's only one or its confidence is over 0.95, widens the box by 30 % on every
-side and writes <frames>/<title>/faces/<title>-NNN-FF.png with boxes.csv (boxes, confidences, five points) beside them. --direct
-goes from the videos to the same faces without frames on disk. Every video's account goes to <out>/stage_reports/01a_videos.csv.
-A second run goes on where the first ended.
+Finds faces with MTCNN, keeps a face if it is its frame's only one or its confidence is over 0.95, widens the box by 30
+% on every side and writes <frames>/<title>/faces/<title>-NNN-FF.png with boxes.csv (boxes, confidences, five points)
+beside them. --direct goes from the videos to the same faces without frames on disk. Every video's account goes to
+<out>/stage_reports/01a_videos.csv. A second run goes on where the first ended.
 """
 
 from deepfake_detection import cli
@@ -92,7 +92,8 @@ def arguments():
         "--shard",
         type=_shard,
         metavar="I/N",
-        help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames-dir and one --out; a last run "
+        help="only the manifest's rows I, I+N, I+2N, ...; I from 0. N runs may share one --frames-dir and one --out; "
+        "a last run "
         "without --shard writes the whole account",
     )
     return p

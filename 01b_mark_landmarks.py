@@ -2,8 +2,9 @@
 
     python 01b_mark_landmarks.py --data train_sample_videos
 
-Draws the points that stage 01a stored (eyes, nose, corners of the mouth) and writes <frames>/<title>/marked_faces/, the same names
-and sizes as in faces/. `02_prepare_dataset.py --faces marked_faces` trains on these. A second run goes on where the first ended.
+Draws the points that stage 01a stored (eyes, nose, corners of the mouth) and writes <frames>/<title>/marked_faces/, the
+same names and sizes as in faces/. `02_prepare_dataset.py --faces marked_faces` trains on these. A second run goes on
+where the first ended.
 """
 
 from deepfake_detection import cli

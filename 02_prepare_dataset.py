@@ -6,8 +6,8 @@
     python 02_prepare_dataset.py --faces marked_faces                       # train on what stage 01b marked
     python 02_prepare_dataset.py --data Celeb-DF-v2 --split official        # the data set's own split
 
-Reads <frames>/<title>/faces. Writes <out>/prepared_dataset/{real,fake}, <out>/split_dataset/{train,val,test}/{real,fake},
-<out>/split_manifest.csv and <out>/stage_reports/02_videos.csv.
+Reads <frames>/<title>/faces. Writes <out>/prepared_dataset/{real,fake},
+<out>/split_dataset/{train,val,test}/{real,fake}, <out>/split_manifest.csv and <out>/stage_reports/02_videos.csv.
 A second run writes the same files again; --workers and --force change nothing.
 Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dataset
 """

@@ -2,12 +2,12 @@
 """Stage 04: scores of faces to predictions of videos, as one Spark job.
 
     python 04_mapreduce_video_preds.py                                   # cnn_preds_values.json of stage 03 or 03a
-    python 04_mapreduce_video_preds.py --preds FILE|FOLDER --out results # the published JSON, CSV, Parquet, or a folder of many
+    python 04_mapreduce_video_preds.py --preds FILE|FOLDER --out results # JSON, CSV, Parquet, or a folder of many
     spark-submit --master spark://host:7077 --py-files package.zip 04_mapreduce_video_preds.py --preds hdfs://...
 
-Writes mapreduce_res.txt (accuracy, mean predictions, confusion, AUC, log loss, a line a video), video_predictions.csv and
-ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real >= 0.5 is REAL. In the CSV, a name that a
-spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
+Writes mapreduce_res.txt (accuracy, mean predictions, confusion, AUC, log loss, a line a video), video_predictions.csv
+and ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real >= 0.5 is REAL. In the CSV, a name that
+a spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
 """
 
 import argparse

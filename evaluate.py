@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""How good are these scores? Metrics with intervals, every aggregation rule, coverage, pictures, and paired comparisons.
+"""How good are these scores? Metrics with intervals, every aggregation rule, coverage, pictures, and paired
+comparisons.
 
     python evaluate.py scores.csv --out results                       # a row a face: video, label, group, ..., p_real
     python evaluate.py results/cnn_preds_values.json --out results    # as stage 03 writes it
@@ -7,9 +8,9 @@
     python evaluate.py preds.json --manifest results/split_manifest.csv    # groups and datasets from a list
 
 Prints the tables and writes evaluation.json, evaluation.csv (a row for each dataset, manipulation and rule), ROC.png,
-Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy and TPR at 5 % FPR
-(fakes found when 5 % of the reals are called fake), each with a 95 % interval from resampling groups. What the data does not
-support is refused with the reason. A video without a face is counted, never scored.
+Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy and TPR at
+5 % FPR (fakes found when 5 % of the reals are called fake), each with a 95 % interval from resampling groups. What the
+data does not support is refused with the reason. A video without a face is counted, never scored.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def parse(argv=None):
         "--manifest",
         type=Path,
         metavar="CSV",
-        help="list with title or video and any of label, group, dataset, manipulation, status; its videos without a score are counted",
+        help="list with title or video and any of label, group, dataset, manipulation, status; its videos without a "
+        "score are counted",
     )
     p.add_argument(
         "--out",

@@ -6,9 +6,9 @@
   python predict.py https://example.org/clip.mp4 --json -
   python predict.py clip.mp4 --report reports --annotate clip-annotated.mp4
 
-Prints a line a video: REAL, FAKE, UNSURE or NO FACE, the calibrated probability that it is fake, how far that varies over its frames,
-faces and frames used. Exit code 0: every video got a verdict or NO FACE; 1: some failed (their rows say why); 2: wrong usage.
-README.md and every report say what the words mean.
+Prints a line a video: REAL, FAKE, UNSURE or NO FACE, the calibrated probability that it is fake, how far that varies
+over its frames, faces and frames used. Exit code 0: every video got a verdict or NO FACE; 1: some failed (their rows
+say why); 2: wrong usage. README.md and every report say what the words mean.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def options():
         help="face detector (default: as the model says)",
     )
     p.add_argument(
-        "--confidence", type=cli.fraction, metavar="P", help="keep faces above it, or a frame's only face (default: as the model says)"
+        "--confidence",
+        type=cli.fraction,
+        metavar="P",
+        help="keep faces above it, or a frame's only face (default: as the model says)",
     )
     p.add_argument(
         "--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels"
@@ -83,7 +86,8 @@ def options():
         "--min-share",
         type=cli.fraction,
         metavar="P",
-        help="a person decides the verdict with this share of the faces of the person seen most (default: as the model says)",
+        help="a person decides the verdict with this share of the faces of the person seen most (default: as the "
+        "model says)",
     )
     p.add_argument(
         "--time-limit",
@@ -114,7 +118,8 @@ def options():
         "--annotate",
         type=Path,
         metavar="FILE|DIR",
-        help="write a copy of the video (H.264, without sound) with boxes, names and the score so far; for several videos a folder",
+        help="write a copy of the video (H.264, without sound) with boxes, names and the score so far; for several "
+        "videos a folder",
     )
     p.add_argument(
         "--explain",

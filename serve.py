@@ -5,9 +5,9 @@
 
   python serve.py --host 0.0.0.0 --name deepfake.example.org --token-file token.txt
 
-Listens on this computer only, unless --host says otherwise; contacts no other machine, except hosts that --callback-host names.
-The uploaded video is deleted as soon as it has its verdict, result and report after --keep-hours. Ctrl-C ends it; videos still
-waiting are gone on with at the next start.
+Listens on this computer only, unless --host says otherwise; contacts no other machine, except hosts that
+--callback-host names. The uploaded video is deleted as soon as it has its verdict, result and report after
+--keep-hours. Ctrl-C ends it; videos still waiting are gone on with at the next start.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def main(argv=None) -> int:
     try:
         import uvicorn
 
-        from deepfake_detection.web import access, app, callbacks, connections, service
+        from deepfake_detection.web import access, app, callbacks, connections, service  # noqa: F401 (all that may be missing)
     except ImportError as e:
         raise UserError(
             f"the web page needs {e.name}, which is not installed",
@@ -188,8 +188,8 @@ def main(argv=None) -> int:
 def callback_secret(chosen, again: bool) -> str | None:
     """The secret of --callback-secret-file or of the environment, which is then left behind.
 
-    What a process was started with can be read under /proc for as long as it lives, so a server that got its secret by the environment
-    starts itself again (where it may: `again`) with an environment without it and the secret in a pipe.
+    What a process was started with can be read under /proc for as long as it lives, so a server that got its secret by
+    the environment starts itself again (where it may: `again`) with an environment without it and the secret in a pipe.
     """
     from deepfake_detection.web import access, callbacks
 
@@ -244,7 +244,8 @@ def names(chosen, listening: socket.socket, token: bool) -> tuple[str, ...]:
         )
     if not address.is_loopback and not token:
         logging.warning(
-            "listening beyond this computer without --token-file: whoever reaches it can upload, and see and delete every result"
+            "listening beyond this computer without --token-file: whoever reaches it can upload, and see and delete "
+            "every result"
         )
     # Addresses as names are safe: a page that calls itself by a name of its own is what the check is against.
     return (

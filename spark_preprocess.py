@@ -7,17 +7,20 @@
     python spark_preprocess.py --data DIR --out DIR --to-numpy                             # and X.npy, y.npy
 
 Writes <out>/spark_faces/part-*.parquet (a row a face: title, label, group, frame, time, box, five points, picture) and
-<out>/stage_reports/spark_preprocess_videos.csv. A run that was interrupted goes on where it ended. Videos and <out> must have the
-same path on all machines. Memory: one executor core needs about 1.5 GB beside Spark's own.
+<out>/stage_reports/spark_preprocess_videos.csv. A run that was interrupted goes on where it ended. Videos and <out>
+must have the same path on all machines. Memory: one executor core needs about 1.5 GB beside Spark's own.
 
-Python packages on the executors: this package travels with the job. Third-party packages either lie on a shared disk (start with
-PYSPARK_PYTHON=/nfs/venv/bin/python) or go with the job as an archive, made once in the environment that runs this script:
+Python packages on the executors: this package travels with the job. Third-party packages either lie on a shared disk
+(start with PYSPARK_PYTHON=/nfs/venv/bin/python) or go with the job as an archive, made once in the environment that
+runs this script:
 
     pip install venv-pack && venv-pack -p .venv -o environment.tar.gz          # conda: conda pack -o environment.tar.gz
     python spark_preprocess.py --environment environment.tar.gz --master spark://host:7077 ...
-    PYSPARK_PYTHON=./environment/bin/python spark-submit --archives environment.tar.gz#environment spark_preprocess.py ...
+    PYSPARK_PYTHON=./environment/bin/python spark-submit --archives environment.tar.gz#environment \\
+        spark_preprocess.py ...
 
-venv-pack keeps a link to the base Python: every machine needs the same python3 at the same path. conda-pack brings its own.
+venv-pack keeps a link to the base Python: every machine needs the same python3 at the same path. conda-pack brings its
+own.
 """
 
 import argparse

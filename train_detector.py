@@ -1,18 +1,20 @@
 """Trains a detector like the shipped one from any index of faces, and writes what predict.py and serve.py take.
 
-    python recipes/index_2_0.py --data DIR --sources DIR --out build/index.csv       # the shipped detector's; or an index of your own
-    python train_detector.py --index build/index.csv --weights WEIGHTS --out my_detector --label "my detector" --label-version 1.0
+    python recipes/index_2_0.py --data DIR --sources DIR --out build/index.csv  # the shipped one's
+    python train_detector.py --index build/index.csv --weights WEIGHTS --out my_detector \\
+        --label "my detector" --label-version 1.0
 
-An index is a CSV file with a row a picture or video: file, label (real or fake), source, manipulation, group (nobody of one group
-is in two splits), split (train, val, or unseen: for choosing only), window (wide, or tight for crops that end at the brows and the
-chin), original (the untouched file of a fake), frames. Cuts the faces once into --work, trains, calibrates on `val` and `unseen`.
-A run that was killed goes on when the same command is given again.
+An index is a CSV file with a row a picture or video: file, label (real or fake), source, manipulation, group (nobody of
+one group is in two splits), split (train, val, or unseen: for choosing only), window (wide, or tight for crops that end
+at the brows and the chin), original (the untouched file of a fake), frames. Cuts the faces once into --work, trains,
+calibrates on `val` and `unseen`. A run that was killed goes on when the same command is given again.
 """
 
 import os
 from dataclasses import asdict
 
-# Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as long.
+# Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as
+# long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import argparse
@@ -23,8 +25,8 @@ from deepfake_detection.errors import UserError
 
 
 def side(text: str) -> int:
-    """argparse type: an input side. Between multiples of 16 the strides' padding falls on other sides than in training, and the
-    network loses .01 of AUC at once."""
+    """argparse type: an input side. Between multiples of 16 the strides' padding falls on other sides than in training,
+    and the network loses .01 of AUC at once."""
     px = cli.positive_int(text)
     if px % 16:
         raise argparse.ArgumentTypeError(

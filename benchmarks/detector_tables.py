@@ -3,10 +3,10 @@
     python benchmarks/detector_tables.py --data ../shared/data            # all tables, about 25 minutes on two cores
     python benchmarks/detector_tables.py --parts validation,peers
 
-Every number is made by what users run: videos through `deepfake_detection.Detector` (sampling, face finder, crop, ONNX network,
-calibration, rule), and the DFDC crops, which have no video, through the detector's runtime. Writes
-benchmarks/results/detector_tables.md and .json. Intervals: 95 %, resampling groups. Only validation material is read: the DFDC
-parts 35-39 and the FaceForensics++ groups of VAL_GROUPS; never Celeb-DF.
+Every number is made by what users run: videos through `deepfake_detection.Detector` (sampling, face finder, crop, ONNX
+network, calibration, rule), and the DFDC crops, which have no video, through the detector's runtime. Writes
+benchmarks/results/detector_tables.md and .json. Intervals: 95 %, resampling groups. Only validation material is read:
+the DFDC parts 35-39 and the FaceForensics++ groups of VAL_GROUPS; never Celeb-DF.
 """
 
 from __future__ import annotations
@@ -122,11 +122,12 @@ def main(argv=None) -> int:
     return cli.EXIT_OK
 
 
-# ---- material -------------------------------------------------------------------------------------------------------------------
+# ---- material --------------------------------------------------------------------------------------------------------
 
 
 def val_clips(data: Path, *, quality: str | None = None) -> pd.DataFrame:
-    """The validation clips of FaceForensics++ (`ffpp`) and its actors (`dfd`), with column `group` joined as in training."""
+    """The validation clips of FaceForensics++ (`ffpp`) and its actors (`dfd`), with column `group` joined as in
+    training."""
     clips = pd.read_csv(data / "clips.csv")
     clips = clips[clips.dataset.isin(["ffpp", "dfd"]) & clips.group.isin(VAL_GROUPS)]
     if quality:
@@ -159,7 +160,7 @@ def detector(options):
     return Detector(model=str(options.models), frames=options.frames)
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------------------------------
 
 
 def numbers(y, p, groups) -> dict:
@@ -174,7 +175,8 @@ def numbers(y, p, groups) -> dict:
 
 
 def validation(options) -> dict:
-    """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by side."""
+    """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by
+    side."""
     from deepfake_detection.aggregation import RULES, video_score
     from deepfake_detection.detector.network import DetectorModel
 
@@ -267,7 +269,8 @@ def validation(options) -> dict:
 
 
 def robustness(options) -> dict:
-    """AUC after what happens to videos on their way: c23 clips changed by ffmpeg, faces found anew; and DFDC crops changed alike."""
+    """AUC after what happens to videos on their way: c23 clips changed by ffmpeg, faces found anew; and DFDC crops
+    changed alike."""
     from deepfake_detection.detector.network import DetectorModel
 
     frames = min(options.frames, 8)
@@ -353,8 +356,8 @@ def _reencoded(source: Path, target: Path, filters: str, crf: int) -> Path:
 
 
 def _scores_of_runs(options, predictors: dict) -> dict:
-    """Each predictor (list of uint8 RGB crops, trimmed -> scores) on the same faces: DFDC crops, and the faces that the detector's
-    own path finds in the FF++ clips, eight a clip, averaged."""
+    """Each predictor (list of uint8 RGB crops, trimmed -> scores) on the same faces: DFDC crops, and the faces that the
+    detector's own path finds in the FF++ clips, eight a clip, averaged."""
     judge = detector(type("O", (), {"models": options.models, "frames": min(options.frames, 8)}))
     crops, clips = val_crops(options.data), val_clips(options.data)
     clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
@@ -400,8 +403,8 @@ def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | 
 
 
 def leave_one_out(options) -> dict:
-    """Runs of train_detector.py with --without, by the name of their folder: `without-ffpp`, `without-dfdc`, and `short-all`, which
-    saw everything for as long, to compare with."""
+    """Runs of train_detector.py with --without, by the name of their folder: `without-ffpp`, `without-dfdc`, and
+    `short-all`, which saw everything for as long, to compare with."""
     runs = {name: options.runs / name / "model.keras" for name in ("short-all", "without-ffpp", "without-dfdc")}
     there = {name: path for name, path in runs.items() if path.is_file()}
     if not there:
@@ -430,12 +433,13 @@ def peers(options) -> dict:
         made = json.loads((recipe / "metrics.json").read_text())["training"]
         # Its training crops are tight, so what it judges is cut like them.
         predictors[
-            f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best {made['best_epoch']})"
+            f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best "
+            f"{made['best_epoch']})"
         ] = keras_predictor(recipe / "model.keras", cut=TRIM)
     return {"rows": _scores_of_runs(options, predictors)}
 
 
-# ---- text -----------------------------------------------------------------------------------------------------------------------
+# ---- text ------------------------------------------------------------------------------------------------------------
 
 
 def cell(value: dict | None, sign: str = "") -> str:

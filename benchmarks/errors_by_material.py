@@ -1,13 +1,15 @@
-"""How often each verdict is wrong, by kind of material: writes models/errors_by_material.json, which every report quotes.
+"""How often each verdict is wrong, by kind of material: writes models/errors_by_material.json, which every report
+quotes.
 
-    python benchmarks/errors_by_material.py             # numbers of results/detector_tables.json, and the embedded sample judged anew
+    python benchmarks/errors_by_material.py        # results/detector_tables.json, and the embedded sample judged anew
     python benchmarks/errors_by_material.py --no-sample # the former alone, in a second
 
-Run it after benchmarks/detector_tables.py whenever the weights change: the table names the network it holds for, and a report says so
-when it is another. Format: {"errors_by_material": {"model", "made_by", "materials": [{"name", "height", "bits_per_pixel", "real": counts,
-"fake": counts}]}}; counts are {"videos", "REAL", "UNSURE", "FAKE"} of untouched and of altered videos, `height` (shorter side, px) and
-`bits_per_pixel` (bit rate over pixels a second) say what such files are like, for finding the kind that is nearest to a video. The same
-key in detector.json, where there is one, goes before this file.
+Run it after benchmarks/detector_tables.py whenever the weights change: the table names the network it holds for, and a
+report says so when it is another. Format: {"errors_by_material": {"model", "made_by", "materials": [{"name", "height",
+"bits_per_pixel", "real": counts, "fake": counts}]}}; counts are {"videos", "REAL", "UNSURE", "FAKE"} of untouched and
+of altered videos, `height` (shorter side, px) and `bits_per_pixel` (bit rate over pixels a second) say what such files
+are like, for finding the kind that is nearest to a video. The same key in detector.json, where there is one, goes
+before this file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""How often each attribution is confirmed by the deletion check, on the embedded sample: why `--explain auto` is what it is.
+"""How often each attribution is confirmed by the deletion check, on the embedded sample: why `--explain auto` is what
+it is.
 
-    python benchmarks/explain.py                    # occlusion, Grad-CAM, LIME and smooth noise, 12 clips, two faces each
+    python benchmarks/explain.py                    # occlusion, Grad-CAM, LIME, smooth noise, 12 clips, two faces each
     python benchmarks/explain.py --clips 4 --methods occlusion noise
 
-A map is confirmed when blurring the fifth of the face that it marks moves the score by LEAST_CHANGE or more and further than the same
-shape in each of eight other places (`detector.explain.check`). Noise shows what chance gives. Writes benchmarks/results/explain.txt.
+A map is confirmed when blurring the fifth of the face that it marks moves the score by LEAST_CHANGE or more and further
+than the same shape in each of eight other places (`detector.explain.check`). Noise shows what chance gives. Writes
+benchmarks/results/explain.txt.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def main() -> None:
                 seconds[name] += time.process_time() - start
                 found[name].append(explain.check(square, values, score))
     lines = [
-        f"benchmarks/explain.py  {time.strftime('%Y-%m-%d')}  model {detector.model}, {len(videos)} clips, {len(next(iter(found.values())))} faces",
+        f"benchmarks/explain.py  {time.strftime('%Y-%m-%d')}  model {detector.model}, {len(videos)} clips, "
+        f"{len(next(iter(found.values())))} faces",
         "",
         f"{'method':<12}{'confirmed':>10}{'change, marked':>16}{'elsewhere':>11}{'CPU s a face':>14}",
     ]
@@ -87,7 +90,8 @@ def main() -> None:
         change = [abs(c.marked - c.p_fake) for c in checks]
         elsewhere = [abs(c.elsewhere - c.p_fake) for c in checks]
         lines.append(
-            f"{name:<12}{np.mean([c.confirmed for c in checks]):>10.0%}{np.mean(change):>16.3f}{np.mean(elsewhere):>11.3f}{seconds[name] / len(checks):>14.2f}"
+            f"{name:<12}{np.mean([c.confirmed for c in checks]):>10.0%}{np.mean(change):>16.3f}"
+            f"{np.mean(elsewhere):>11.3f}{seconds[name] / len(checks):>14.2f}"
         )
     text = "\n".join(lines) + "\n"
     print(text)

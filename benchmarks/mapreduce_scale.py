@@ -1,18 +1,18 @@
 #!/usr/bin/env python
 """Stage 04 on millions of faces, beside the way such scripts were published, in one run on one generated file.
 
-    python benchmarks/mapreduce_scale.py                                   # 10 million rows ours, 1 million the published way
+    python benchmarks/mapreduce_scale.py                            # 10 million rows ours, 1 million the published way
     python benchmarks/mapreduce_scale.py --rows 1000000 --published-rows 1000000
 
-The published way: the JSON is loaded by Python on the driver, made an RDD, mapped and reduced by Python functions into lists, and
-each of the ten results that are printed is computed anew from the uncached RDD. `--reuse` is the kinder reading: the RDD of videos is
-one object, so Spark takes its shuffle files for the later nine. Ours: `spark.video_predictions`, one job. Both give the same means,
-which is checked where both saw the same rows.
+The published way: the JSON is loaded by Python on the driver, made an RDD, mapped and reduced by Python functions into
+lists, and each of the ten results that are printed is computed anew from the uncached RDD. `--reuse` is the kinder
+reading: the RDD of videos is one object, so Spark takes its shuffle files for the later nine. Ours:
+`spark.video_predictions`, one job. Both give the same means, which is checked where both saw the same rows.
 
-Each way runs in a process of its own, on the same master, with Spark's default 1 GB of JVM heap. Times are of the work, without the
-start of Spark. CPU is of driver, JVM and Python workers together. Memory is the peak resident size of the Python driver and of the
-JVM. Ours is also run on a tenth of the rows with as many videos: equal memory there is what "flat" means.
-When --published-rows is smaller than --rows, the factor is of times per row, and the table says so.
+Each way runs in a process of its own, on the same master, with Spark's default 1 GB of JVM heap. Times are of the work,
+without the start of Spark. CPU is of driver, JVM and Python workers together. Memory is the peak resident size of the
+Python driver and of the JVM. Ours is also run on a tenth of the rows with as many videos: equal memory there is what
+"flat" means. When --published-rows is smaller than --rows, the factor is of times per row, and the table says so.
 """
 
 import argparse
@@ -30,7 +30,8 @@ sys.path.insert(0, str(PROJECT))
 
 
 def generate(path: Path, rows: int, videos: int, seed: int) -> None:
-    """Writes `rows` rows of the published JSON over `videos` videos, every second one real, without holding them in memory."""
+    """Writes `rows` rows of the published JSON over `videos` videos, every second one real, without holding them in
+    memory."""
     import numpy as np
     from tqdm import tqdm
 
@@ -54,7 +55,8 @@ def generate(path: Path, rows: int, videos: int, seed: int) -> None:
 
 
 def published(spark, path: Path, out: Path, reuse: bool = False) -> dict:
-    """The published script's steps on a Python RDD; with `reuse` the reduced RDD is made once. Returns video -> mean."""
+    """The published script's steps on a Python RDD; with `reuse` the reduced RDD is made once. Returns video ->
+    mean."""
 
     def first_mapper(record):
         label, name = record[0].split("/")
@@ -275,7 +277,8 @@ def show(results: dict, options) -> None:
         + (
             ""
             if same
-            else f" per row; the published way was measured on {results['published']['rows']:,} rows, and {options.rows:,} would take it "
+            else f" per row; the published way was measured on {results['published']['rows']:,} rows, and "
+            f"{options.rows:,} would take it "
             f"{per_row['published']['wall_s'] * options.rows:,.0f} s if its time grew in proportion (extrapolated)"
         )
     )

@@ -1,14 +1,17 @@
 #!/usr/bin/env python
 """Every architecture trained the same way on a small fixed budget: benchmarks/results/models_table.md.
 
-    python benchmarks/models_table.py --train ../shared/data/dfdc_faces/train --val ../shared/data/dfdc_faces/val --out /tmp/models_table
-    python benchmarks/models_table.py --train ff/split_dataset/train --val ff/split_dataset/test --frames ff/frames --models cnn_lstm landmark_gru ...
+    python benchmarks/models_table.py --train ../shared/data/dfdc_faces/train \\
+        --val ../shared/data/dfdc_faces/val --out /tmp/models_table
+    python benchmarks/models_table.py --train ff/split_dataset/train --val ff/split_dataset/test \\
+        --frames ff/frames --models cnn_lstm landmark_gru ...
 
-Each model gets `--crops` faces an epoch (as many reals as fakes), `--epochs` epochs, Adam, augmentation `published`, no choice by the
-validation set: the last epoch is judged, so that the numbers are not selected on what they are measured on. One row a model is added to
-<out>/table.csv as soon as it is known; models that are there already are not repeated. Intervals: 95 %, by resampling groups. Speeds
-are per second of CPU time (training with its input pipeline and the look at the validation set after each epoch), so that a busy
-machine tells the same; on two idle cores the clock shows nearly twice as many.
+Each model gets `--crops` faces an epoch (as many reals as fakes), `--epochs` epochs, Adam, augmentation `published`, no
+choice by the validation set: the last epoch is judged, so that the numbers are not selected on what they are measured
+on. One row a model is added to <out>/table.csv as soon as it is known; models that are there already are not repeated.
+Intervals: 95 %, by resampling groups. Speeds are per second of CPU time (training with its input pipeline and the look
+at the validation set after each epoch), so that a busy machine tells the same; on two idle cores the clock shows nearly
+twice as many.
 """
 
 import argparse
@@ -128,7 +131,8 @@ def measure(name: str, options) -> dict:
 
 def markdown(table) -> str:
     lines = [
-        "| model | starts from | parameters | input | trained on | images/CPU s training | images/CPU s predicting | AUC | log loss |",
+        "| model | starts from | parameters | input | trained on | images/CPU s training | images/CPU s predicting | "
+        "AUC | log loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     interval = lambda r, m: (
@@ -139,7 +143,8 @@ def markdown(table) -> str:
     for _, r in table.iterrows():
         size = f"{int(r['input'])} px" if r["input"] == r["input"] else "points"
         lines.append(
-            f"| `{r['model']}` | {r['start']} | {r['parameters']:,} | {size} | {r['epochs']} x {r['train']:,} {r['unit']} | {r['train_per_cpu_s']:.0f} | "
+            f"| `{r['model']}` | {r['start']} | {r['parameters']:,} | {size} | {r['epochs']} x {r['train']:,} "
+            f"{r['unit']} | {r['train_per_cpu_s']:.0f} | "
             f"{r['predict_per_cpu_s']:.0f} | {interval(r, 'auc')} | {interval(r, 'log_loss')} |"
         )
     return "\n".join(lines)

@@ -5,12 +5,15 @@
     python benchmarks/predict.py --no-published               # without the slow half
 
 Prints a table and writes it to benchmarks/results/predict.txt. Rows:
-- decode: every frame of a clip by OpenCV's grab() and retrieve(), one thread: the floor of any method that looks at a video;
+- decode: every frame of a clip by OpenCV's grab() and retrieve(), one thread: the floor of any method that looks at a
+  video;
 - cold: `python predict.py CLIP`, from the start of the process to its end;
-- folder: `python predict.py FOLDER` with as many workers as cores, a clip (wall x workers / clips is comparable with decode);
-- published: as the published numbered pipeline does it: frames reached by seeking, MTCNN built anew for every frame, the network
-  called by Keras for every face. TensorFlow's import is part of it, once a run.
-Wall and CPU seconds (children included); the machine's load before each row, because a busy machine makes wall times long.
+- folder: `python predict.py FOLDER` with as many workers as cores, a clip (wall x workers / clips is comparable with
+  decode);
+- published: as the published numbered pipeline does it: frames reached by seeking, MTCNN built anew for every frame,
+  the network called by Keras for every face. TensorFlow's import is part of it, once a run.
+Wall and CPU seconds (children included); the machine's load before each row, because a busy machine makes wall times
+long.
 """
 
 from __future__ import annotations
@@ -65,7 +68,8 @@ def decode(path: Path) -> None:
 
 
 def published(paths: list[Path]) -> None:
-    """The published way: one frame a second by seeking, a new MTCNN for each, a call of the Keras model for each face."""
+    """The published way: one frame a second by seeking, a new MTCNN for each, a call of the Keras model for each
+    face."""
     import cv2
     import keras
     import numpy as np
@@ -128,7 +132,8 @@ def main() -> None:
         print(rows[-1], flush=True)
 
     head = [
-        f"benchmarks/predict.py  {time.strftime('%Y-%m-%d %H:%M')}  {cores} cores ({platform.processor() or platform.machine()}), Python {platform.python_version()}",
+        f"benchmarks/predict.py  {time.strftime('%Y-%m-%d %H:%M')}  {cores} cores "
+        f"({platform.processor() or platform.machine()}), Python {platform.python_version()}",
         f"{len(clips)} clips: " + ", ".join(c.name for c in clips),
         "",
         f"{'':<44}{'wall s':>9}{'CPU s':>9}{'s a clip':>10}{'load':>8}",
@@ -151,7 +156,8 @@ def main() -> None:
         wall, used, lines = timed([*script, str(folder), "--workers", str(cores)])
         row(f"predict.py, folder, {cores} workers", wall, used, wall * cores / len(clips))
         summary = [
-            f"a clip in the folder: {used / len(clips):.2f} CPU s, {used / max(decoding_cpu, 1e-9):.2f} x decoding every frame (start of the workers included)"
+            f"a clip in the folder: {used / len(clips):.2f} CPU s, {used / max(decoding_cpu, 1e-9):.2f} x decoding "
+            "every frame (start of the workers included)"
         ]
         if not chosen.no_published:
             wall, used, _ = timed(

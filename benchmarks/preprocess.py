@@ -1,10 +1,10 @@
 """What preprocessing costs: decoding alone, the published way, ours by stages, ours fused; side by side in one run.
 
-    python benchmarks/preprocess.py --clips ../shared/data/dfdc        (without --clips: four generated long-GOP 1080p clips)
+    python benchmarks/preprocess.py --clips ../shared/data/dfdc   (without --clips: four generated long-GOP 1080p clips)
 
-Every way runs in fresh processes, once with one and once with two; what is loaded once (libraries, networks) is loaded before the
-clock starts, except where the published way loads it again and again. CPU seconds are those of the processes (all their threads).
-Writes benchmarks/results/preprocess.txt.
+Every way runs in fresh processes, once with one and once with two; what is loaded once (libraries, networks) is loaded
+before the clock starts, except where the published way loads it again and again. CPU seconds are those of the processes
+(all their threads). Writes benchmarks/results/preprocess.txt.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-# -- the ways: each makes a function of one clip -----------------------------------------------------------------------------------
+# -- the ways: each makes a function of one clip -----------------------------------------------------------------------
 def decode_only(work):
     """OpenCV grabs every frame: the yardstick."""
     import cv2
@@ -57,7 +57,8 @@ def our_frames(work):
 
 
 def published(work, predict=False):
-    """The published stages: read() every frame, PNG, then for each PNG a new MTCNN; with `predict` a network call a crop."""
+    """The published stages: read() every frame, PNG, then for each PNG a new MTCNN; with `predict` a network call a
+    crop."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import cv2
     import numpy as np
@@ -120,7 +121,7 @@ def _staged(work, detector):
 
     settings = extract.FaceSettings(detector)
     lazy = extract._Lazy(settings)
-    lazy.detector  # loaded before the clock starts
+    _ = lazy.detector  # loaded before the clock starts
 
     def run(clip):
         folder = Path(tempfile.mkdtemp(dir=work)) / "clip"
@@ -188,7 +189,7 @@ WAYS = {
 }
 
 
-# -- measuring -----------------------------------------------------------------------------------------------------------------------
+# -- measuring ---------------------------------------------------------------------------------------------------------
 def _serve(name, clips, work, barrier, queue):
     import cv2
 
@@ -265,7 +266,7 @@ def profile(clips) -> str:
 
             class Known:
                 name, confidence = "known", 0.95
-                detect = staticmethod(lambda frames, smallest=None: found)
+                detect = staticmethod(lambda frames, smallest=None, found=found: found)
 
             start = time.process_time()
             list(extract.faces_of_frames(chunk, Known()))
@@ -329,7 +330,8 @@ def main() -> None:
         )
         say()
         say(
-            f"{'a clip':<32} {'CPU s':>8} {'wall s':>8} {'2 procs':>8} {'speed-up':>9} {'GiB':>5} {'frames':>7} {'faces':>6}"
+            f"{'a clip':<32} {'CPU s':>8} {'wall s':>8} {'2 procs':>8} {'speed-up':>9} {'GiB':>5} {'frames':>7} "
+            f"{'faces':>6}"
         )
         measured = {}
         for name in WAYS:
@@ -338,7 +340,8 @@ def main() -> None:
                 continue
             mine = clips[: max(2, options.published_clips)] if slow else clips
             one = measure(name, mine, 1, work)
-            # The variant with a network call differs by one process' worth of calls only; two of it would cost minutes for nothing.
+            # The variant with a network call differs by one process' worth of calls only; two of it would cost minutes
+            # for nothing.
             two = None if name.endswith("predict a crop") else measure(name, mine, 2, work)
             measured[name] = one, two
             both = f"{two[1]:8.2f} {one[1] / two[1]:8.2f}x" if two else f"{'-':>8} {'-':>9}"
@@ -354,7 +357,8 @@ def main() -> None:
         say(f"fused / decode only, CPU          {ours[0][0] / yard[0]:.2f}   (target: at most 1.25)")
         if "published: PNG, MTCNN a frame" in measured:
             say(
-                f"published / fused, wall           {measured['published: PNG, MTCNN a frame'][0][1] / ours[0][1]:.1f}   (target: at least 5)"
+                "published / fused, wall           "
+                f"{measured['published: PNG, MTCNN a frame'][0][1] / ours[0][1]:.1f}   (target: at least 5)"
             )
         say(f"two processes / one, fused        {ours[0][1] / ours[1][1]:.2f}   (target: at least 1.8)")
         say()

@@ -1,13 +1,15 @@
 #!/usr/bin/env python
-"""The published recipe at its full length, as a peer of the detector: stage 03 with its default settings on the DFDC face crops.
+"""The published recipe at its full length, as a peer of the detector: stage 03 with its default settings on the DFDC
+face crops.
 
-    python benchmarks/published_recipe.py --data ../shared/data      # EfficientNet-B0 from random weights; about two hours on two cores
+    python benchmarks/published_recipe.py --data ../shared/data  # EfficientNet-B0, random weights; two hours
     python benchmarks/detector_tables.py --parts peers
 
-As many reals as fakes of the customary training parts (0-34), one face a video; a tenth of the source videos is held back for stage
-03's choice of an epoch, a fake and its original together; the test set is parts 35-39, which the detector is judged on too. The split
-is a folder of links, so nothing is copied. Leaves <runs>/published-recipe/model.keras, which detector_tables.py
-reads, beside the stage's reports. Stopped, the same command goes on at the last finished epoch. The result: benchmarks/results/published_recipe.txt.
+As many reals as fakes of the customary training parts (0-34), one face a video; a tenth of the source videos is held
+back for stage 03's choice of an epoch, a fake and its original together; the test set is parts 35-39, which the
+detector is judged on too. The split is a folder of links, so nothing is copied. Leaves
+<runs>/published-recipe/model.keras, which detector_tables.py reads, beside the stage's reports. Stopped, the same
+command goes on at the last finished epoch. The result: benchmarks/results/published_recipe.txt.
 """
 
 import json
@@ -53,7 +55,8 @@ def parse(argv=None):
 
 
 def places(table, seed: int, most: int | None):
-    """The rows used, with column `place`: as many reals as fakes of train, split 9 : 1 into train and val by source video; test."""
+    """The rows used, with column `place`: as many reals as fakes of train, split 9 : 1 into train and val by source
+    video; test."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -69,7 +72,8 @@ def places(table, seed: int, most: int | None):
 
 
 def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
-    """`folder`/{train,val,test}/{real,fake} of links to the crops, made anew, and beside it who belongs to whom, for the intervals."""
+    """`folder`/{train,val,test}/{real,fake} of links to the crops, made anew, and beside it who belongs to whom, for
+    the intervals."""
     import pandas as pd
 
     root = (data / "dfdc_faces").resolve()
@@ -93,8 +97,10 @@ def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
 def as_text(metrics: dict, history: str) -> str:
     made, block = metrics["training"], metrics["videos"]
     lines = [
-        f"Made by python benchmarks/published_recipe.py ({os.cpu_count()} cores): stage 03 with its default settings, EfficientNetB0 from random weights.",
-        f"{made['epochs']} epochs in {made['seconds'] / 60:.0f} minutes, best {made['best_epoch']} (validation loss {made['best_val_loss']:.4f}, on a tenth of the training sources).",
+        f"Made by python benchmarks/published_recipe.py ({os.cpu_count()} cores): stage 03 with its default "
+        "settings, EfficientNetB0 from random weights.",
+        f"{made['epochs']} epochs in {made['seconds'] / 60:.0f} minutes, best {made['best_epoch']} (validation loss "
+        f"{made['best_val_loss']:.4f}, on a tenth of the training sources).",
         f"DFDC parts 35-39, {block['real']} real and {block['fake']} fake, 95 % intervals by source video:",
     ]
     for name in ("auc", "log_loss", "eer", "balanced_accuracy"):

@@ -1,13 +1,15 @@
-"""How the detector judges videos of people, cameras and kinds of fakes that it never saw; and its thresholds, fitted there.
+"""How the detector judges videos of people, cameras and kinds of fakes that it never saw; and its thresholds, fitted
+there.
 
     python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
-    python benchmarks/strangers.py --index build/index.csv            # about ten minutes on two cores; goes on where it was stopped
-    python benchmarks/strangers.py --index build/index.csv --fit      # also writes `fake_below` into models/detector.json
+    python benchmarks/strangers.py --index build/index.csv        # ten minutes on two cores; goes on where it stopped
+    python benchmarks/strangers.py --index build/index.csv --fit      # also writes `fake_below` of models/detector.json
 
-Every number is made by what users run: `Detector.predict` on the clips of the index's splits `val` and `unseen`, with the quality gate
-and the rule over people. Writes benchmarks/results/strangers.md and .json. Intervals: 95 %, resampling groups. `--fit` sets the
-threshold below which a video is called FAKE so that at most RATE of the untouched clips are, of those of unseen sources and of those of
-the validation groups each for itself. The other threshold stays: lowering it would call more live swaps REAL.
+Every number is made by what users run: `Detector.predict` on the clips of the index's splits `val` and `unseen`, with
+the quality gate and the rule over people. Writes benchmarks/results/strangers.md and .json. Intervals: 95 %, resampling
+groups. `--fit` sets the threshold below which a video is called FAKE so that at most RATE of the untouched clips are,
+of those of unseen sources and of those of the validation groups each for itself. The other threshold stays: lowering it
+would call more live swaps REAL.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def parse(argv=None):
 
 
 def judged(options) -> pd.DataFrame:
-    """One row a clip: source, split, group, real (1 or 0), manipulation, p_real (NaN: none), verdict and reason as the detector words them."""
+    """One row a clip: source, split, group, real (1 or 0), manipulation, p_real (NaN: none), verdict and reason as the
+    detector words them."""
     from deepfake_detection.blending.faces import VIDEOS, read_index
     from deepfake_detection.detector import Detector
 
@@ -95,8 +98,8 @@ def judged(options) -> pd.DataFrame:
 
 
 def words(clips: pd.DataFrame, judged_with: dict, fake_below: float, real_above: float) -> np.ndarray:
-    """The verdicts with other thresholds than those that they were made with. What was UNSURE although its score was on one of their
-    sides (too few good faces, an altered stretch, another person) stays so."""
+    """The verdicts with other thresholds than those that they were made with. What was UNSURE although its score was on
+    one of their sides (too few good faces, an altered stretch, another person) stays so."""
     by_score = np.where(clips.p_real < fake_below, "FAKE", np.where(clips.p_real >= real_above, "REAL", "UNSURE"))
     between = (clips.p_real >= judged_with["fake_below"]) & (clips.p_real < judged_with["real_above"])
     return np.where(clips.verdict.eq("NO FACE") | (clips.verdict.eq("UNSURE") & ~between), clips.verdict, by_score)
@@ -152,7 +155,8 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
 def as_text(results: dict) -> str:
     out = [
         "# Strangers' videos\n",
-        f"Made by `python benchmarks/strangers.py` with {results['detector']}; FAKE below {results['fake_below']:.3f}, REAL from "
+        f"Made by `python benchmarks/strangers.py` with {results['detector']}; FAKE below "
+        f"{results['fake_below']:.3f}, REAL from "
         f"{results['real_above']:.3f}. Shares of clips; AUC with a 95 % interval, resampling groups.\n",
     ]
     header = [

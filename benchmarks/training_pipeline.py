@@ -4,10 +4,11 @@
     python benchmarks/training_pipeline.py --faces ../shared/data/dfdc_faces/train --count 1200
     python benchmarks/training_pipeline.py --faces split_dataset/train --model compact_cnn --augment strong
 
-The published way is Keras' own ImageDataGenerator with the published settings: one picture at a time in Python, decoded and resized with
-Pillow, an affine map with SciPy (rotation, shifts, shear, zoom, flip), divided by 255. The pipeline is this project's: decoded once, then read from memory
-and augmented in batches inside tf.data. Wall-clock and CPU seconds are both given: on a busy machine compare the CPU seconds.
-Expect the pipeline at least 5 times faster than the published way, and never slower than the training step.
+The published way is Keras' own ImageDataGenerator with the published settings: one picture at a time in Python, decoded
+and resized with Pillow, an affine map with SciPy (rotation, shifts, shear, zoom, flip), divided by 255. The pipeline is
+this project's: decoded once, then read from memory and augmented in batches inside tf.data. Wall-clock and CPU seconds
+are both given: on a busy machine compare the CPU seconds. Expect the pipeline at least 5 times faster than the
+published way, and never slower than the training step.
 """
 
 import argparse
@@ -107,12 +108,13 @@ def main():
         data = store.batches(np.arange(count), batch, augment=change)
         for _ in data.take(1):
             pass  # traced before the clock starts
-        rows.append(timed(f"pipeline: later epochs, augmentation {name}", lambda: [None for _ in data], count))
+        epoch = lambda data=data: [None for _ in data]
+        rows.append(timed(f"pipeline: later epochs, augmentation {name}", epoch, count))
     uncached = FaceStore(faces, size, workers=options.workers, cache_bytes=0)
     data = uncached.batches(np.arange(count), batch, augment=tf.function(augment("published", seed=1)))
     for _ in data.take(1):
         pass
-    rows.append(timed("pipeline: not cached, augmentation published", lambda: [None for _ in data], count))
+    rows.append(timed("pipeline: not cached, augmentation published", lambda data=data: [None for _ in data], count))
 
     model = registry.build(options.model, input_size=size)
     model.compile(keras.optimizers.Adam(1e-4), "binary_crossentropy")
@@ -130,7 +132,8 @@ def main():
     first = by[f"pipeline: later epochs, augmentation {options.augment[0]}"]
     for key, unit in (("images_per_s", "wall clock"), ("images_per_cpu_s", "CPU time")):
         print(
-            f"by {unit}: pipeline / published way {first[key] / rows[0][key]:.1f}x, pipeline / training step {first[key] / rows[-1][key]:.1f}x"
+            f"by {unit}: pipeline / published way {first[key] / rows[0][key]:.1f}x, pipeline / training step "
+            f"{first[key] / rows[-1][key]:.1f}x"
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,4 +1,5 @@
-"""The command `deepfake-detect`, which `pip install` makes: the top-level scripts and the package's own commands under one name.
+"""The command `deepfake-detect`, which `pip install` makes: the top-level scripts and the package's own commands under
+one name.
 
 deepfake-detect predict clip.mp4
 deepfake-detect predict --help

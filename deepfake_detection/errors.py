@@ -17,7 +17,8 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, file: str | Path | None = None, hint: str):
-        # What was read from a file may be quoted in it, so control characters are shown, not sent to the terminal or a table.
+        # What was read from a file may be quoted in it, so control characters are shown, not sent to the terminal or a
+        # table.
         self.what, self.file, self.hint = printable(what), file, printable(hint)
         super().__init__(str(self))
 
@@ -34,7 +35,8 @@ class UserError(Exception):
 
 
 def of_the_disk(error: OSError) -> UserError | None:
-    """The UserError for a disk that is full or read-only; None for any other OSError, which is a bug until it is understood."""
+    """The UserError for a disk that is full or read-only; None for any other OSError, which is a bug until it is
+    understood."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no room on the disk ({error.strerror})",
@@ -61,10 +63,12 @@ _OF_A_FILE = {
 def of_the_system(error: OSError) -> UserError | None:
     """As `of_the_disk`, and for a named file that the system does not let us have."""
     if error.filename is not None and error.errno in _OF_A_FILE:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else str(error.filename)
-        return UserError(
-            f"the system refuses this file ({error.strerror})", file=name, hint=_OF_A_FILE[error.errno]
+        name = (
+            os.fsdecode(error.filename)
+            if isinstance(error.filename, (str, bytes, os.PathLike))
+            else str(error.filename)
         )
+        return UserError(f"the system refuses this file ({error.strerror})", file=name, hint=_OF_A_FILE[error.errno])
     return of_the_disk(error)
 
 

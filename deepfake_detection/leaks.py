@@ -1,4 +1,5 @@
-"""Checks a split for leaks: `python -m deepfake_detection.leaks DIR [--data DIR] [--manifest FILE]`. See datasets/split_check.py."""
+"""Checks a split for leaks: `python -m deepfake_detection.leaks DIR [--data DIR] [--manifest FILE]`. See
+datasets/split_check.py."""
 
 from . import cli
 from .datasets.split_check import main

@@ -1,4 +1,5 @@
-"""Where things lie: in a checkout beside the package, after `pip install` inside it (pyproject.toml puts them there)."""
+"""Where things lie: in a checkout beside the package, after `pip install` inside it (pyproject.toml puts them
+there)."""
 
 from __future__ import annotations
 
@@ -6,5 +7,6 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = PACKAGE / "shipped_detector"
-#: The shipped detector's folder: detector.onnx and detector.json; in a checkout also detector.keras, which only training needs.
+#: The shipped detector's folder: detector.onnx and detector.json; in a checkout also detector.keras, which only
+#: training needs.
 MODEL_FOLDER = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parent / "models"

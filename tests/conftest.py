@@ -19,7 +19,8 @@ def project() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The development material, which lies beside the checkout on the developers' machines only (DEEPFAKE_SHARED overrides)."""
+    """The development material, which lies beside the checkout on the developers' machines only (DEEPFAKE_SHARED
+    overrides)."""
     folder = Path(os.environ.get("DEEPFAKE_SHARED", PROJECT.parent / "shared"))
     if not (folder / "data" / "clips.csv").is_file():
         pytest.skip("needs the development material (../shared), which this machine does not have")
@@ -34,7 +35,8 @@ def sample() -> Path:
 
 @pytest.fixture
 def somebody(tmp_path, monkeypatch):
-    """A working folder (`.`) and an ordinary user's rights: root may read everything, so it is nobody while the test lasts."""
+    """A working folder (`.`) and an ordinary user's rights: root may read everything, so it is nobody while the test
+    lasts."""
     import deepfake_detection.detector.stills  # noqa: F401  (nobody may not read the modules of root's Python)
     import deepfake_detection.video  # noqa: F401
 

@@ -9,15 +9,17 @@ import time
 
 
 def heed_interrupts():
-    """For a child: SIGINT as at a terminal. A shell's background job, as these tests may be, hands on to all its children that it is ignored."""
+    """For a child: SIGINT as at a terminal. A shell's background job, as these tests may be, hands on to all its
+    children that it is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt_midway(command, results, sign, *, attempts=4, wait_s=120):
-    """Runs `python *command`, sends SIGINT to its process group when `results` holds the first file that matches `sign`.
+    """Runs `python *command`, sends SIGINT to its process group when `results` holds the first file that matches
+    `sign`.
 
-    A busy machine may let the command end before the signal comes; then nothing was interrupted, `results` is emptied and the
-    command runs again.
+    A busy machine may let the command end before the signal comes; then nothing was interrupted, `results` is emptied
+    and the command runs again.
 
     Returns:
         what it wrote to stderr, when it was interrupted.

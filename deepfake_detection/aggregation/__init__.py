@@ -1,4 +1,5 @@
-"""From the scores of faces to the score of a person, the score of a video, and a word: rules, calibration, thresholds."""
+"""From the scores of faces to the score of a person, the score of a video, and a word: rules, calibration,
+thresholds."""
 
 from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature, fit_thresholds
 from .rules import RULES, PersonScore, aggregate, person_scores, video_score

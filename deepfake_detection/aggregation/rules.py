@@ -1,7 +1,7 @@
 """The named rules that make one P(real) of many.
 
-Every rule takes the P(real) of one person's faces in time order, (N,) with N >= 1, and returns one P(real). A frame without a
-face has no score and so no vote: an empty array is refused, never called fake.
+Every rule takes the P(real) of one person's faces in time order, (N,) with N >= 1, and returns one P(real). A frame
+without a face has no score and so no vote: an empty array is refused, never called fake.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def confident_mean(p_real: np.ndarray) -> float:
 
 
 def weighted(p_real: np.ndarray) -> float:
-    """The mean weighted by |p_real - 0.5|, so a face that says nothing counts little; 0.5 when every face says nothing."""
+    """The mean weighted by |p_real - 0.5|, so a face that says nothing counts little; 0.5 when every face says
+    nothing."""
     weight = np.abs(p_real - 0.5)
     total = weight.sum()
     return float((weight * p_real).sum() / total) if total > 0 else 0.5
@@ -92,7 +93,8 @@ def aggregate(p_real, rule: str = "mean") -> float:
 
 @dataclass(frozen=True)
 class PersonScore:
-    """One person of a video: p_real by the rule, number of faces, and whether seen well enough to decide for the video."""
+    """One person of a video: p_real by the rule, number of faces, and whether seen well enough to decide for the
+    video."""
 
     person: str
     p_real: float
@@ -105,8 +107,8 @@ def person_scores(
 ) -> list[PersonScore]:
     """Each person's score, in the order of `persons`; persons without a face are left out.
 
-    Well seen: at least `min_frames` faces and at least `min_share` of the faces of the person seen most. When nobody has
-    `min_frames` faces (very short clips), those seen most are the well-seen ones.
+    Well seen: at least `min_frames` faces and at least `min_share` of the faces of the person seen most. When nobody
+    has `min_frames` faces (very short clips), those seen most are the well-seen ones.
 
     Args:
         persons: person id -> P(real) of that person's faces in time order.

@@ -1,4 +1,5 @@
-"""Self-blended images: fakes made from real faces, so that a detector learns what blending leaves behind and not one generator's marks.
+"""Self-blended images: fakes made from real faces, so that a detector learns what blending leaves behind and not one
+generator's marks.
 
     blend = SelfBlender(seed=1)
     fake = blend(face, points)                     # uint8 RGB (H, W, 3) -> uint8 RGB (H, W, 3)
@@ -6,14 +7,14 @@
     fake = blend.reenacted(face, mesh, other_mesh)  # the face with another's expression
     fake = blend.live(face, mesh, other, other_mesh) # a swap as live and trained swappers lay it in
 
-Two slightly different copies of one face, a source and a target, are blended with a mask over the face (Shiohara & Yamasaki,
-"Detecting Deepfakes with Self-Blended Images", CVPR 2022). The copies differ in colour, sharpness or compression and in place; the
-mask's shape is deformed and its edge soft; the blending ratio varies. With two people it is close to Face X-ray's blended images
-(Li et al., CVPR 2020).
+Two slightly different copies of one face, a source and a target, are blended with a mask over the face (Shiohara &
+Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022). The copies differ in colour, sharpness or
+compression and in place; the mask's shape is deformed and its edge soft; the blending ratio varies. With two people it
+is close to Face X-ray's blended images (Li et al., CVPR 2020).
 
-Where the 468 points of a face (`faces.mesh`) are known, masks follow its real outline, and another face is bent onto it point by point, as
-graphics-based swaps do (FaceForensics++'s FaceSwap, DFDC's MM/NN: Dolhansky et al., 2020). With five points a canonical outline is laid over
-them by an affine fit.
+Where the 468 points of a face (`faces.mesh`) are known, masks follow its real outline, and another face is bent onto it
+point by point, as graphics-based swaps do (FaceForensics++'s FaceSwap, DFDC's MM/NN: Dolhansky et al., 2020). With five
+points a canonical outline is laid over them by an affine fit.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import numpy as np
 
 from ..faces import mesh
 
-#: The five points and a face outline in the frame of 112 x 112 px in which face recognition aligns faces (ArcFace's template).
+#: The five points and a face outline in the frame of 112 x 112 px in which face recognition aligns faces (ArcFace's
+#: template).
 CANONICAL_POINTS = np.array([(38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2)], np.float32)
 BROWS = ((26, 42), (36, 36), (50, 38), (62, 38), (76, 36), (86, 42))
 JAW = ((90, 54), (89, 67), (86, 81), (80, 94), (70, 104), (56, 109), (42, 104), (32, 94), (26, 81), (23, 67), (22, 54))
 
-#: Outlines to choose from; a generator changes the whole face, its inner part, or only the mouth and chin (as NeuralTextures does).
+#: Outlines to choose from; a generator changes the whole face, its inner part, or only the mouth and chin (as
+#: NeuralTextures does).
 OUTLINES = {
     "face": (BROWS + JAW, 0.40),
     "upper": (BROWS + ((88, 54), (82, 78), (72, 98), (56, 101), (40, 98), (30, 78), (24, 54)), 0.20),
@@ -61,7 +64,8 @@ LIVE = {"whole": 0.75, "face": 0.25}
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 
-#: Pixels between the places where a bending is computed, and how far it may miss its points for smoothness' sake (of squared widths).
+#: Pixels between the places where a bending is computed, and how far it may miss its points for smoothness' sake (of
+#: squared widths).
 BEND_STEP, BEND_SLACK = 8, 1e-4
 
 
@@ -86,7 +90,8 @@ class SelfBlender:
 
         Args:
             face: uint8 RGB (H, W, 3); not changed.
-            points: (5, 2) or (468, 2) parts of width and height: eyes, nose, corners of the mouth, or a mesh. With NaN a typical face is assumed.
+            points: (5, 2) or (468, 2) parts of width and height: eyes, nose, corners of the mouth, or a mesh. With NaN
+                a typical face is assumed.
             other, other_points: a second person's face whose inside is blended in; without it the face's own copy is.
 
         Returns:
@@ -101,7 +106,8 @@ class SelfBlender:
         else:
             own_size = np.array([other.shape[1], other.shape[0]], np.float32)
             source, target = self._align(other, _or_typical(other_points) * own_size, points, (width, height)), face
-        # One of the two copies is changed, as in the paper; in a swap the source keeps its own colours half of the time.
+        # One of the two copies is changed, as in the paper; in a swap the source keeps its own colours half of the
+        # time.
         if rng.random() < 0.5:
             source = self._restyle(source)
         else:
@@ -146,11 +152,12 @@ class SelfBlender:
         other: np.ndarray | None = None,
         other_points: np.ndarray | None = None,
     ) -> np.ndarray:
-        """A swap as live and trained swappers make them: the whole face down to the jaw comes out of a network of 96 to 256 px,
-        is colour-matched, perhaps sharpened, and laid in with a soft mask.
+        """A swap as live and trained swappers make them: the whole face down to the jaw comes out of a network of 96 to
+        256 px, is colour-matched, perhaps sharpened, and laid in with a soft mask.
 
         Args:
-            face, points, other, other_points: as of a call, with meshes; without `other` the face's own copy is laid in, slightly moved.
+            face, points, other, other_points: as of a call, with meshes; without `other` the face's own copy is laid
+                in, slightly moved.
 
         Returns:
             uint8 RGB (H, W, 3).
@@ -181,11 +188,12 @@ class SelfBlender:
         return _blended(source, face, mask * rng.uniform(0.85, 1.0) if rng.random() < 0.3 else mask)
 
     def _generated(self, image: np.ndarray, share: float) -> np.ndarray:
-        """What a generator of limited size leaves of a face that takes `share` of the picture's width: fewer pixels and smooth
-        skin, then perhaps sharpening or a little grain."""
+        """What a generator of limited size leaves of a face that takes `share` of the picture's width: fewer pixels and
+        smooth skin, then perhaps sharpening or a little grain."""
         rng = self._random
         height, width = image.shape[:2]
-        # A face in the video has 60 to 400 px, the generator's 80 to 250: what is lost is their ratio, and the decoder's own blur.
+        # A face in the video has 60 to 400 px, the generator's 80 to 250: what is lost is their ratio, and the
+        # decoder's own blur.
         part = float(np.clip(rng.uniform(0.3, 1.1), 0.3, 1.0))
         x = image
         if rng.random() < 0.65:
@@ -209,7 +217,8 @@ class SelfBlender:
         return cv2.warpAffine(other, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     def _small_move(self, width: int, height: int, part: float = 1.0) -> np.ndarray:
-        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges, of which `part` is used), about the middle."""
+        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges, of which `part` is used), about
+        the middle."""
         rng = self._random
         scale = rng.uniform(1 - 0.05 * part, 1 / (1 - 0.05 * part))
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), part * rng.uniform(-3, 3), scale)
@@ -323,7 +332,8 @@ def _blended(source: np.ndarray, target: np.ndarray, share: np.ndarray) -> np.nd
 
 
 def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture bent so that its points `start` come to lie at `end`: a thin-plate spline (Bookstein, 1989) through `mesh.CONTROL`.
+    """A picture bent so that its points `start` come to lie at `end`: a thin-plate spline (Bookstein, 1989) through
+    `mesh.CONTROL`.
 
     Args:
         image: uint8 (H, W, 3).
@@ -338,7 +348,8 @@ def bend(image: np.ndarray, start: np.ndarray, end: np.ndarray, size: tuple[int,
     system[:count, count], system[:count, count + 1 :] = 1, here
     system[count:, :count] = system[:count, count:].T
     terms = np.linalg.solve(system, np.vstack([there, np.zeros((3, 2))]))
-    # A spline is smooth: it is computed at the middle of every BEND_STEP pixels, one more all around, and between them lies a straight line.
+    # A spline is smooth: it is computed at the middle of every BEND_STEP pixels, one more all around, and between them
+    # lies a straight line.
     (width, height), step = size, BEND_STEP
     columns, rows = (2 + -(-side // step) for side in size)
     x, y = np.meshgrid(*((np.arange(cells) - 0.5) * step - 0.5 for cells in (columns, rows)))
@@ -367,7 +378,8 @@ def affine_fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`source` with the mean and spread of each channel of `target` inside `mask` (Reinhard et al., 2001, in RGB). uint8 RGB."""
+    """`source` with the mean and spread of each channel of `target` inside `mask` (Reinhard et al., 2001, in RGB).
+    uint8 RGB."""
     a = source.astype(np.float32)
     # Every second pixel of every second row says enough.
     weight = mask[::2, ::2, None] + 1e-6

@@ -165,7 +165,8 @@ def coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
 
 
 def _video_coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
-    """The second of two frames, the first being the picture moved by a pixel: predicted from another, as most frames are."""
+    """The second of two frames, the first being the picture moved by a pixel: predicted from another, as most frames
+    are."""
     import av
 
     side = image.shape[0] // 2 * 2

@@ -3,9 +3,9 @@
     faces = prepare(Path("index.csv"), Path("build/faces"), yunet=Path("face_detection_yunet_2023mar.onnx"))
     faces.table, faces.images, faces.meshes
 
-The index is a CSV with a row a file (`COLUMNS`). `window` says what the file shows: `wide`, a picture or video in which the
-face is found and cut with `MARGIN` around its box, or `tight`, a crop that already ends at the brows and the chin (the
-DFDC crops do) and can never be widened. Groups never stand on two sides of a split: `check` refuses it.
+The index is a CSV with a row a file (`COLUMNS`). `window` says what the file shows: `wide`, a picture or video in which
+the face is found and cut with `MARGIN` around its box, or `tight`, a crop that already ends at the brows and the chin
+(the DFDC crops do) and can never be widened. Groups never stand on two sides of a split: `check` refuses it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ MARGIN = 0.32
 #: Side of the cut faces.
 SIDE = 256
 
-#: Pictures softer than this (variance of the Laplacian of the face at 128 x 160 px) were enlarged before they came here.
+#: Pictures softer than this (variance of the Laplacian of the face at 128 x 160 px) were enlarged before they came
+#: here.
 LEAST_SHARPNESS = {"utkface": 50.0}
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -99,8 +100,8 @@ def read_index(path: Path):
 def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
     """Cuts the faces of the index into `<work>/faces.npy`, `faces.csv` and `meshes.npy`, or opens them if they stand.
 
-    Files without a face, or not readable, are named in `<work>/left_out.csv`; training faces that are also among those of
-    another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
+    Files without a face, or not readable, are named in `<work>/left_out.csv`; training faces that are also among those
+    of another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
     """
     import multiprocessing
 

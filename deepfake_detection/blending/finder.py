@@ -15,7 +15,8 @@ class FaceFinder:
         confidence: least score of a face.
     """
 
-    #: Frames are detected at this width or height: faces of 40 px and more in 1080p are still found, at a tenth of the time.
+    #: Frames are detected at this width or height: faces of 40 px and more in 1080p are still found, at a tenth of the
+    #: time.
     SIDE = 640
 
     def __init__(self, model: str | Path, confidence: float = 0.6):
@@ -24,7 +25,8 @@ class FaceFinder:
         self._yunet = cv2.FaceDetectorYN.create(str(model), "", (320, 320), confidence, 0.3, 50)
 
     def biggest(self, frame: np.ndarray) -> tuple[tuple[float, float, float, float], np.ndarray] | None:
-        """The box (x, y, width, height) and the five points (5, 2) of the largest face of a BGR frame in its pixels, or None."""
+        """The box (x, y, width, height) and the five points (5, 2) of the largest face of a BGR frame in its pixels, or
+        None."""
         import cv2
 
         scale = min(1.0, self.SIDE / max(frame.shape[:2]))
@@ -37,7 +39,8 @@ class FaceFinder:
         return tuple(float(v) for v in best[:4]), best[4:14].reshape(5, 2)
 
     def points_in_crop(self, crop: np.ndarray) -> np.ndarray:
-        """The five points of a tight face crop (BGR, uint8) as parts of its width and height, (5, 2); NaN where no face is seen.
+        """The five points of a tight face crop (BGR, uint8) as parts of its width and height, (5, 2); NaN where no face
+        is seen.
 
         YuNet needs to see more than the face: the crop is set in a grey frame of twice its size.
         """

@@ -1,10 +1,11 @@
-"""Draws what a detector learns from: pairs of an untouched face and a fake, each pair seen through the same window and degraded alike.
+"""Draws what a detector learns from: pairs of an untouched face and a fake, each pair seen through the same window and
+degraded alike.
 
     batches = Sampler(faces, Settings(size=192, seed=1))
-    batch = batches(step)               # uint8 (2 P + C, size, size, 3): P pairs (untouched, fake), then C copies degraded harder
+    batch = batches(step)  # uint8 (2 P + C, size, size, 3): P pairs (untouched, fake), C copies degraded harder
 
-Where a fake's own original is at hand it is the other half of its pair; else a blend stands beside its base. So neither source, person
-and room nor the picture's quality tell the label. A batch is a function of (seed, step) alone.
+Where a fake's own original is at hand it is the other half of its pair; else a blend stands beside its base. So neither
+source, person and room nor the picture's quality tell the label. A batch is a function of (seed, step) alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .blend import STEADY, SelfBlender
 from .degrade import Degradation
 from .faces import BOX, POINTS, Faces
 
-#: Pairs of a batch: (kind, sources, how many). `given` pairs a fake of the sources with its original, `blend` a face with its blend.
+#: Pairs of a batch: (kind, sources, how many). `given` pairs a fake of the sources with its original, `blend` a face
+#: with its blend.
 SHARES = (
     ("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 10),
     ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 10),
@@ -28,10 +30,12 @@ SHARES = (
     ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 1),
 )
 
-#: What is blended in, by chance: the face's own copy, another face as today's swappers lay it in, another face bent in, an expression.
+#: What is blended in, by chance: the face's own copy, another face as today's swappers lay it in, another face bent in,
+#: an expression.
 BLENDS = {"own": 0.3, "live": 0.4, "swap": 0.13, "expression": 0.17}
 
-#: Windows, as margins around a detected box in parts of its sides. The tight one is what the DFDC crops show (brows to chin).
+#: Windows, as margins around a detected box in parts of its sides. The tight one is what the DFDC crops show (brows to
+#: chin).
 WIDE_MARGIN = (0.13, 0.31)
 TIGHT = {"left": 0.09, "right": 0.09, "top": -0.134, "bottom": -0.016}
 WIDE_PART = 0.75
@@ -48,10 +52,12 @@ class Settings:
 
     Attributes:
         size: side of a face in px.
-        copies: faces of a batch that are repeated with a harder degradation: of an untouched face and of a fake in turn.
+        copies: faces of a batch that are repeated with a harder degradation: of an untouched face and of a fake in
+            turn.
         wide: how often the wide window is shown; else a face ends at the brows and the chin.
         degrade: whether pictures are degraded at all, alike within a pair.
-        live: whether blends like today's swaps are made; without them they are the face's own copy or swaps along the mesh.
+        live: whether blends like today's swaps are made; without them they are the face's own copy or swaps along the
+            mesh.
         without: sources that are left out, with everything that comes from them.
         seed: of every random choice.
     """
@@ -116,7 +122,7 @@ class Sampler:
                 copies.append(Degradation.drawn(rng, "hard")(pair[number % 2]))
         return np.stack(untouched_first + copies)
 
-    # ---- one pair ------------------------------------------------------------------------------------------------------------
+    # ---- one pair ----------------------------------------------------------------------------------------------------
 
     def _pair(self, rng, blend: SelfBlender, kind: str, source: str) -> tuple[np.ndarray, np.ndarray]:
         """An untouched face and a fake, both (size, size, 3), through one window."""
@@ -168,10 +174,11 @@ class Sampler:
             return blend.live(face, mesh)
         return blend.live(face, mesh, np.asarray(self._images[like]), self._meshes[like].astype(np.float32))
 
-    # ---- the window ----------------------------------------------------------------------------------------------------------
+    # ---- the window --------------------------------------------------------------------------------------------------
 
     def _window(self, rng, row: int) -> tuple[np.ndarray, float]:
-        """(left, top, right, bottom as parts of the cut picture; turn in degrees; mirrored) of what is shown of a row."""
+        """(left, top, right, bottom as parts of the cut picture; turn in degrees; mirrored) of what is shown of a
+        row."""
         box = self._boxes[row]
         if not np.isfinite(box).all():  # a tight crop: all of it, a little moved
             window, shift, stretch = np.array([0.0, 0.0, 1.0, 1.0]), 0.04, 0.07
@@ -242,7 +249,8 @@ def alike(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def most_like(faces: Faces, rows: np.ndarray, points, colour: float) -> dict[int, np.ndarray]:
-    """For each of the rows that has a mesh up to LIKES of them, of other groups, that are most like it, the likest first.
+    """For each of the rows that has a mesh up to LIKES of them, of other groups, that are most like it, the likest
+    first.
 
     Args:
         points: which points of the mesh are compared, after shift and size.

@@ -1,7 +1,9 @@
-"""Identity groups: videos that share a person or a source video are one group, and a group is never on two sides of a split.
+"""Identity groups: videos that share a person or a source video are one group, and a group is never on two sides of a
+split.
 
-A group is a connected component of the graph whose nodes are videos and identities, and whose edges say "this video shows this
-identity". So a fake, its original, every other fake of that original, and (in FaceForensics++) the video whose face it wears are one.
+A group is a connected component of the graph whose nodes are videos and identities, and whose edges say "this video
+shows this identity". So a fake, its original, every other fake of that original, and (in FaceForensics++) the video
+whose face it wears are one.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ _CELEBDF = re.compile(r"(id\d+)(?:_(id\d+))?_\d{4}")
 
 
 def identities_of_name(stem: str, dataset: str | None = None) -> list[str]:
-    """The identities that a file's name states in the manner of FaceForensics++, DFD or Celeb-DF; empty when it states none.
+    """The identities that a file's name states in the manner of FaceForensics++, DFD or Celeb-DF; empty when it states
+    none.
 
     Args:
         stem: e.g. `000_003` (FaceForensics++), `01_02__kitchen_pan__ABCDEFGH` (DFD), `id0_id1_0000` (Celeb-DF).
-        dataset: `ffpp`, `dfd` or `celebdf` if known; None tries all. A lone `000` then says nothing, as anyone numbers files so.
+        dataset: `ffpp`, `dfd` or `celebdf` if known; None tries all. A lone `000` then says nothing, as anyone numbers
+            files so.
     """
     if dataset in (None, "dfd") and (m := _DFD.fullmatch(stem)):
         return [f"dfd_actor_{actor}" for actor in m.groups() if actor]

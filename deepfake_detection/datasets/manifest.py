@@ -27,10 +27,12 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         labels: list of labels (`layouts.labels_file`) that stands for the layout.
 
     Returns:
-        DataFrame of str with `COLUMNS`. Rows with an `error` cannot be used; their `video` is empty where it would be unsafe to touch.
+        DataFrame of str with `COLUMNS`. Rows with an `error` cannot be used; their `video` is empty where it would be
+        unsafe to touch.
 
     Raises:
-        UserError: the folder is missing or cannot be read, holds no video, is not of the layout, or its only metadata is broken.
+        UserError: the folder is missing or cannot be read, holds no video, is not of the layout, or its only metadata
+            is broken.
     """
     import pandas as pd
 
@@ -132,6 +134,7 @@ def labels_note(manifest) -> str:
 
 
 def main(argv=None) -> int:
+    """The command line; returns the exit code."""
     import argparse
 
     p = argparse.ArgumentParser(description="Print the manifest of a data folder as CSV.", allow_abbrev=False)

@@ -46,9 +46,10 @@ def assign_groups(
 ) -> dict[str, str]:
     """Puts whole groups into train, val and test so that the faces of each class come near the ratio.
 
-    The cost is the squared deviation of each (set, class) share from its wish, each set weighted by one over its wished share, so
-    that the small sets are met as well as the large one. Few groups: all assignments are tried. Many: seeded restarts of "largest
-    group first to where it is cheapest", each improved by moves and swaps of single groups until none helps.
+    The cost is the squared deviation of each (set, class) share from its wish, each set weighted by one over its wished
+    share, so that the small sets are met as well as the large one. Few groups: all assignments are tried. Many: seeded
+    restarts of "largest group first to where it is cheapest", each improved by moves and swaps of single groups until
+    none helps.
 
     Args:
         counts: group -> (real faces, fake faces).

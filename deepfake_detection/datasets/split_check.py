@@ -1,8 +1,8 @@
 """Finds videos, identity groups and pictures that are on two sides of a split. Works on any split, not only on ours.
 
-    python -m deepfake_detection.leaks split_dataset                     the split of stage 02
-    python -m deepfake_detection.leaks DIR --data dfdc_train_part_0      another tool's split, with the originals of DFDC's metadata
-    python -m deepfake_detection.leaks DIR --manifest table.csv          ... with a table of title and group
+    python -m deepfake_detection.leaks split_dataset                  the split of stage 02
+    python -m deepfake_detection.leaks DIR --data dfdc_train_part_0   another tool's split, originals of DFDC's metadata
+    python -m deepfake_detection.leaks DIR --manifest table.csv       ... with a table of title and group
 
 Exit code: 0 without leaks, 1 with leaks (each is listed), 2 when the folder is no split.
 """
@@ -79,7 +79,8 @@ class Leaks:
 
 
 def read_split(folder: Path) -> list[Item]:
-    """The files of a split with their sets: the first folder of a path that is called train, val(id(ation)), test(ing) or training.
+    """The files of a split with their sets: the first folder of a path that is called train, val(id(ation)), test(ing)
+    or training.
 
     Where no folder has such a name, the folders directly in `folder` are the sets.
 
@@ -125,8 +126,9 @@ def read_split(folder: Path) -> list[Item]:
 def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str | None = None) -> tuple[list[Item], str]:
     """Gives each file the title of its video.
 
-    In this order: the group `title` of `pattern`; our own `<title>-NNN-FF`; the longest known title that the name starts with; the
-    folder, where files are only numbered; a title in the manner of FaceForensics++ or Celeb-DF; and else the end of the name that behaves as a frame's number over the whole split.
+    In this order: the group `title` of `pattern`; our own `<title>-NNN-FF`; the longest known title that the name
+    starts with; the folder, where files are only numbered; a title in the manner of FaceForensics++ or Celeb-DF; and
+    else the end of the name that behaves as a frame's number over the whole split.
 
     Returns:
         the items, and how names were read.
@@ -228,7 +230,8 @@ def find(
 
     Args:
         folder: the split.
-        groups: title -> group, where known (a manifest). Groups that names state (FaceForensics++, DFD, Celeb-DF) are added.
+        groups: title -> group, where known (a manifest). Groups that names state (FaceForensics++, DFD, Celeb-DF) are
+            added.
         pattern: regular expression with a group `title` for the whole file name without its suffix.
         pictures: also look for the same bytes on two sides, which reads files.
 
@@ -341,7 +344,8 @@ def report(found: Leaks) -> str:
     lines.append(
         "groups by " + " and by ".join(found.grouped)
         if found.grouped
-        else "no groups known: only videos were compared. With --data or --manifest also a fake and its original are told apart"
+        else "no groups known: only videos were compared. With --data or --manifest also a fake and its original are "
+        "told apart"
     )
     for title, sets in found.videos.items():
         lines.append(f"LEAK video {title}: " + ", ".join(f"{n} files in {s}" for s, n in sets.items()))
@@ -351,7 +355,8 @@ def report(found: Leaks) -> str:
         lines.append("LEAK picture: the same bytes in " + ", ".join(same))
     if found:
         lines.append(
-            f"{len(found.videos)} videos, {len(found.groups)} groups and {len(found.pictures)} pictures are on two sides of the split"
+            f"{len(found.videos)} videos, {len(found.groups)} groups and {len(found.pictures)} pictures are on two "
+            "sides of the split"
         )
     else:
         lines.append("no leak found")
@@ -359,6 +364,7 @@ def report(found: Leaks) -> str:
 
 
 def main(argv=None) -> int:
+    """The command line; returns the exit code."""
     import argparse
 
     first, _, rest = __doc__.partition("\n")

@@ -8,15 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-# `<title>-NNN-FF.png` must fit into the 255 bytes of a file name, also when there are 100,000 frames, and the hidden names beside it.
+# `<title>-NNN-FF.png` must fit into the 255 bytes of a file name, also when there are 100,000 frames, and the hidden
+# names beside it.
 _MAX_BYTES = 200
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def safe(name: str) -> str:
-    """`name` without what no folder's name may have: separators, control characters, a leading dot, more than 200 bytes.
+    """`name` without what no folder's name may have: separators, control characters, a leading dot, more than 200
+    bytes.
 
-    Nor does a title begin with `-`, which programs take for an option, or with = + @, which a spreadsheet takes for a formula.
+    Nor does a title begin with `-`, which programs take for an option, or with = + @, which a spreadsheet takes for a
+    formula.
     """
     text = re.sub(r'[/\\:*?"<>|]', "_", "".join(c if c.isprintable() else "_" for c in name)).strip()
     text = text.rstrip(". ")
@@ -31,10 +34,11 @@ def safe(name: str) -> str:
 
 
 def assign(videos: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
-    """The title of each video: its stem; where stems collide, the path parts that tell them apart, then the stem, joined by `-`.
+    """The title of each video: its stem; where stems collide, the path parts that tell them apart, then the stem,
+    joined by `-`.
 
-    Names that differ only in case collide too (macOS, Windows). What still collides after that (`a.mp4` beside `a.avi`) gets its
-    suffix, and at last a number.
+    Names that differ only in case collide too (macOS, Windows). What still collides after that (`a.mp4` beside `a.avi`)
+    gets its suffix, and at last a number.
 
     Args:
         videos: relative posix paths, each once.

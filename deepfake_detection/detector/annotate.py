@@ -1,7 +1,9 @@
-"""A copy of a video for people to look at: boxes around the faces, the names of the people, and the score so far in words and numbers.
+"""A copy of a video for people to look at: boxes around the faces, the names of the people, and the score so far in
+words and numbers.
 
-H.264 without sound, every frame of the source that was judged, at most LONGEST_SIDE pixels wide or high. Only some frames were judged:
-between two of them a box moves evenly, where they are close in time; elsewhere it is shown around the judged moment only.
+H.264 without sound, every frame of the source that was judged, at most LONGEST_SIDE pixels wide or high. Only some
+frames were judged: between two of them a box moves evenly, where they are close in time; elsewhere it is shown around
+the judged moment only.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from ..video.sampling import EVEN, Sampling
 LONGEST_SIDE = 1920
 #: Longer side of the frame in a report, px.
 FRAME_SIDE = 1000
-#: A box moves from one judged frame to the next where they are no further apart than this; else it stays for SHOWN_S around each.
+#: A box moves from one judged frame to the next where they are no further apart than this; else it stays for SHOWN_S
+#: around each.
 BETWEEN_S, SHOWN_S = 1.0, 0.3
 #: BGR; orange and blue are told apart by colour-blind eyes, and the word stands beside.
 COLOURS = {
@@ -42,7 +45,8 @@ class Track:
     """One person's boxes and running score.
 
     Args:
-        person: `Person`; faces: its `FaceScore`s in time order; rule: from an array of p_real to one; thresholds: score -> word.
+        person: `Person`; faces: its `FaceScore`s in time order; rule: from an array of p_real to one; thresholds: score
+            -> word.
     """
 
     def __init__(self, person, faces: list, rule: Callable, thresholds):
@@ -57,7 +61,8 @@ class Track:
         self.name = person_name(person.id)
 
     def box(self, time_s: float) -> tuple[float, float, float, float] | None:
-        """x, y, width, height at this time in pixels of the judged (resized) frame, or None where the person was not seen."""
+        """x, y, width, height at this time in pixels of the judged (resized) frame, or None where the person was not
+        seen."""
         after = bisect.bisect_right(self._times, time_s)
         before = after - 1
         if 0 <= before and after < len(self._faces):
@@ -191,8 +196,8 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
 
 
 def frame_picture(prediction, detector) -> dict | None:
-    """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index", "people": names}; None
-    without a face, or where it cannot be decoded a second time."""
+    """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index",
+    "people": names}; None without a face, or where it cannot be decoded a second time."""
     from ..video.decode import FrameReader
     from . import stills
     from .explain import data_uri

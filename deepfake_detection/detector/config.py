@@ -1,4 +1,5 @@
-"""`models/detector.json`: read, and every field that a verdict depends on checked, each mistake in one line that names the folder."""
+"""`models/detector.json`: read, and every field that a verdict depends on checked, each mistake in one line that names
+the folder."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def _files(v) -> bool:
     )
 
 
-#: Field -> (what it must be, for a person; the check). A temperature of 0 would divide by nothing, and every face be REAL or FAKE for certain.
+#: Field -> (what it must be, for a person; the check). A temperature of 0 would divide by nothing, and every face be
+#: REAL or FAKE for certain.
 REQUIRED = {
     "name": ("a short text", _text),
     "version": ("a short text", _text),

@@ -1,16 +1,17 @@
 """Why: which parts of a face speak for FAKE or for REAL, and a check whether that is so.
 
-A map is a float32 array (H, W), positive where the part speaks for FAKE, negative for REAL, scaled so that the largest |value| is 1.
+A map is a float32 array (H, W), positive where the part speaks for FAKE, negative for REAL, scaled so that the largest
+|value| is 1.
 
-- occlusion (default): every part of the face is blurred away in turn and the change of the logit is noted (Zeiler & Fergus 2014, with
-  soft blurred patches instead of grey squares: a square's edges look like a forgery to a network that hunts for edges). It asks the
-  very network that gave the verdict, through ONNX Runtime, and needs no gradients.
+- occlusion (default): every part of the face is blurred away in turn and the change of the logit is noted (Zeiler &
+  Fergus 2014, with soft blurred patches instead of grey squares: a square's edges look like a forgery to a network that
+  hunts for edges). It asks the very network that gave the verdict, through ONNX Runtime, and needs no gradients.
 - gradcam: Selvaraju et al. 2017, from models/detector.keras; imports TensorFlow (about 5 s).
 - lime: Ribeiro et al. 2016, with the LIME package on superpixels, as the published project did; the slowest.
 
-Every map is checked by deletion (Petsiuk et al. 2018): the fifth of the face that it marks most for the face's own side (FAKE, or REAL)
-is blurred away, and the change is compared with blurring the same shape in random places. A map that marks nothing, changes little or
-does no better than chance is not drawn: then "no place stands out".
+Every map is checked by deletion (Petsiuk et al. 2018): the fifth of the face that it marks most for the face's own side
+(FAKE, or REAL) is blurred away, and the change is compared with blurring the same shape in random places. A map that
+marks nothing, changes little or does no better than chance is not drawn: then "no place stands out".
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ GRID = 9
 CHECKED_SHARE, CONTROLS = 0.2, 8
 #: Value of a map below which a place is not marked.
 LEAST_MARK = 0.15
-#: Change of the logit below which a map is not confirmed whatever chance does: 0.2 is five points of a hundred around a half.
+#: Change of the logit below which a map is not confirmed whatever chance does: 0.2 is five points of a hundred around a
+#: half.
 LEAST_CHANGE = 0.2
 #: LIME's samples of superpixels.
 LIME_SAMPLES = 300
@@ -57,8 +59,9 @@ class Check:
         marked: with the marked fifth blurred away.
         elsewhere: mean with the same shape moved to other places.
         sign: FAKE or REAL: the side that the face is on, for which the map was checked.
-        word: CONFIRMED: the marked part changes the logit in the stated direction, by LEAST_CHANGE or more and more than every other place
-            tried; NOTHING: nothing is marked, or hiding it changes less; UNCONFIRMED: other places change as much.
+        word: CONFIRMED: the marked part changes the logit in the stated direction, by LEAST_CHANGE or more and more
+            than every other place tried; NOTHING: nothing is marked, or hiding it changes less; UNCONFIRMED: other
+            places change as much.
     """
 
     p_fake: float
@@ -168,7 +171,8 @@ class GradCam:
         self.size = int(model.input_shape[1])
 
     def __call__(self, face: np.ndarray, score: Callable | None = None) -> np.ndarray:
-        """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for REAL."""
+        """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for
+        REAL."""
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
@@ -247,8 +251,8 @@ def explainer(method: str, detector) -> tuple[str, Callable | None]:
 def chosen_faces(prediction, *, decider: int = 2, others: int = 1) -> list[tuple[str, object]]:
     """The faces that the report shows: ("suspicious" | "normal", FaceScore), the deciding person's first.
 
-    The lowest and the highest p_real of each well-seen person among the faces that count: `decider` each of the one who decides,
-    `others` each of two more people. Not next to each other in time while there are others.
+    The lowest and the highest p_real of each well-seen person among the faces that count: `decider` each of the one who
+    decides, `others` each of two more people. Not next to each other in time while there are others.
     """
     out = []
     for place, person in enumerate([p for p in prediction.people if p.well_seen][:3] or prediction.people[:1]):
@@ -284,7 +288,8 @@ def _spread(faces: list, most: int, gap: float) -> list:
 def evidence_of(
     prediction, detector, method: str = "auto", progress: Callable[[float, str], None] | None = None
 ) -> list[dict]:
-    """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map" (None: not drawn).
+    """What the report shows for each chosen face: plain values, and pictures as data URIs under "face" and "map" (None:
+    not drawn).
 
     Raises:
         UserError: see `explainer`.
@@ -317,7 +322,8 @@ def evidence_of(
         }
         if explain:
             square = network_input(seen, size)
-            # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as the verdict did.
+            # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as
+            # the verdict did.
             values = explain(square, functools.partial(score, flip=False))
             found = check(square, values, score, seed=detector.settings.seed)
             if found.confirmed:
@@ -338,8 +344,8 @@ def _shown(crop: np.ndarray, side: int = 224) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, values: np.ndarray, sign: str) -> np.ndarray:
-    """What a map marks for `sign` over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by colour-blind eyes),
-    strength by opacity. What speaks for the other side is not drawn: only this side was checked."""
+    """What a map marks for `sign` over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by
+    colour-blind eyes), strength by opacity. What speaks for the other side is not drawn: only this side was checked."""
     values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[
         ..., None
     ]
@@ -386,7 +392,8 @@ def report_data(prediction, detector, *, name: str, method: str = "auto", progre
 
 
 def _size_px(face) -> float:
-    """Shorter side of a face in pixels of the source video; of the frame that was judged where the source's is not known."""
+    """Shorter side of a face in pixels of the source video; of the frame that was judged where the source's is not
+    known."""
     return float(face.quality.get("size_px") or min(face.box[2:]))
 
 

@@ -14,8 +14,8 @@ class Validated:
     """The material on which the detector was validated; fields of detector.json's "validated_on".
 
     The defaults are the validation clips' (FaceForensics++ c23, DFDC and low-rate video calls) and a little: 0.025 to
-    0.17 bits per pixel, 360 to 1080 px, faces from 74 px. FaceForensics++ c40 (0.003 to 0.01) was looked at too, but four
-    untouched clips say too little, and the detector errs far more there (`models/README.md`): that is outside.
+    0.17 bits per pixel, 360 to 1080 px, faces from 74 px. FaceForensics++ c40 (0.003 to 0.01) was looked at too, but
+    four untouched clips say too little, and the detector errs far more there (`models/README.md`): that is outside.
 
     Attributes:
         min_side_px, max_side_px: shorter side of the picture, px.
@@ -40,7 +40,8 @@ class Validated:
 
 
 def warnings(facts: dict, faces: Sequence, validated: Validated) -> tuple[str, ...]:
-    """A plain sentence for each way in which a file is outside what the detector was validated on; () where it is inside.
+    """A plain sentence for each way in which a file is outside what the detector was validated on; () where it is
+    inside.
 
     Args:
         facts: of `facts`; a missing value warns of nothing.
@@ -74,9 +75,9 @@ def facts(path: Path, info) -> dict:
         info: `video.probe.VideoInfo`.
 
     Returns:
-        width, height (px, as shown), codec, fps, duration_s, bytes, bitrate (bit/s of the whole file, sound included) and
-        bits_per_pixel (bitrate over the pixels shown in a second); the last two None where the length is unknown. `still` is
-        whether it is a picture: then fps and duration_s are 0 and the last two None.
+        width, height (px, as shown), codec, fps, duration_s, bytes, bitrate (bit/s of the whole file, sound included)
+        and bits_per_pixel (bitrate over the pixels shown in a second); the last two None where the length is unknown.
+        `still` is whether it is a picture: then fps and duration_s are 0 and the last two None.
     """
     size = path.stat().st_size
     bitrate = 8 * size / info.duration_s if info.duration_s > 0 else None

@@ -1,10 +1,12 @@
-"""The shipped detector at work: face crops in, calibrated P(real) out, through ONNX Runtime. No TensorFlow, SciPy or pandas.
+"""The shipped detector at work: face crops in, calibrated P(real) out, through ONNX Runtime. No TensorFlow, SciPy or
+pandas.
 
     model = DetectorModel.load("models")
-    p_real = model.predict(crops)           # uint8 RGB crops of any size, cut with model.config["margin"]; 1 real, 0 fake
+    p_real = model.predict(crops)         # uint8 RGB crops of any size, cut with model.config["margin"]; 1 real, 0 fake
 
-`models/detector.json` says how a crop becomes the network's input: the margin it must be cut with, the windows of it that are looked
-at (`views`: the whole outline of the face, and from the brows to the chin), and the input size. The same file holds the calibration.
+`models/detector.json` says how a crop becomes the network's input: the margin it must be cut with, the windows of it
+that are looked at (`views`: the whole outline of the face, and from the brows to the chin), and the input size. The
+same file holds the calibration.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ BATCH = 32
 
 
 def trim(crop: np.ndarray, cut: dict) -> np.ndarray:
-    """A face crop (H, W, 3), or the numbers of its rows (H,), without its outer parts: a view, at least one row and column.
+    """A face crop (H, W, 3), or the numbers of its rows (H,), without its outer parts: a view, at least one row and
+    column.
 
     Args:
         cut: {"top": part, "bottom": part} of the crop's height; "left" and "right", parts of its width, may be there.
@@ -49,7 +52,8 @@ def _kept(side: int, before: float, after: float) -> slice:
 
 
 def views_of(config: dict) -> list[dict]:
-    """The windows of a crop that the network looks at, each a cut for `trim`: `views` of detector.json, or its one `trim`."""
+    """The windows of a crop that the network looks at, each a cut for `trim`: `views` of detector.json, or its one
+    `trim`."""
     return config.get("views") or [config["trim"]]
 
 
@@ -93,7 +97,8 @@ class DetectorModel:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # A waiting thread sleeps: with several worker processes on one machine spinning threads take the cores from those that work.
+        # A waiting thread sleeps: with several worker processes on one machine spinning threads take the cores from
+        # those that work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
@@ -108,7 +113,8 @@ class DetectorModel:
         return model
 
     def _check(self) -> None:
-        """Raises ValueError for a network of another form than detector.json says: a grey picture is judged alone and among three."""
+        """Raises ValueError for a network of another form than detector.json says: a grey picture is judged alone and
+        among three."""
         size, given, made = self.config["input_size"], self._session.get_inputs(), self._session.get_outputs()
         if (
             len(given) != 1
@@ -127,7 +133,8 @@ class DetectorModel:
                 or not ((scores >= 0) & (scores <= 1)).all()
             ):
                 raise ValueError(
-                    f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} {np.ravel(scores)[:3]}"
+                    f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} "
+                    f"{np.ravel(scores)[:3]}"
                 )
 
     def predict(self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None) -> np.ndarray:
@@ -135,8 +142,10 @@ class DetectorModel:
 
         Args:
             crops: uint8 RGB (H, W, 3) of any size, cut with the margin of `config`.
-            trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are, and are looked at whole.
-            flip: look at the mirrored face too, with one view; None: as `config` says, which is what a verdict is made of.
+            trimmed: the crops are already tight (brows to chin), as those of the DFDC crops are, and are looked at
+                whole.
+            flip: look at the mirrored face too, with one view; None: as `config` says, which is what a verdict is made
+                of.
 
         Returns:
             float32 (N,).
@@ -147,8 +156,8 @@ class DetectorModel:
     def predict_raw(
         self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None
     ) -> np.ndarray:
-        """P(real) before calibration, float32 (N,): of one view the mean with its mirrored look, if `config` wants that; of several
-        views the mean of their logits. Arguments as `predict`."""
+        """P(real) before calibration, float32 (N,): of one view the mean with its mirrored look, if `config` wants
+        that; of several views the mean of their logits. Arguments as `predict`."""
         size, views = self.config["input_size"], views_of(self.config)
         scores = [np.zeros(0, np.float32)]
         for start in range(0, len(crops), BATCH):

@@ -1,7 +1,7 @@
 """From the scored faces of a video to its people and the verdict.
 
-Every number that decides lies in `models/detector.json` ("quality", "decision"), so that it can be fitted anew with a new network;
-what the file does not name has the defaults of `faces.quality.Bounds` and `Decision`.
+Every number that decides lies in `models/detector.json` ("quality", "decision"), so that it can be fitted anew with a
+new network; what the file does not name has the defaults of `faces.quality.Bounds` and `Decision`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Decision:
     """How people become a verdict; fields of detector.json's "decision".
 
     Attributes:
-        min_faces: faces that must vote before a video is judged (all of them where fewer frames are looked at), and before
-            another person is judged.
+        min_faces: faces that must vote before a video is judged (all of them where fewer frames are looked at), and
+            before another person is judged.
         min_vote_share: share of the frames with a face in which one must vote.
         min_share: a person is well seen with at least this share of the votes of the person with most.
-        stretch_two, stretch_three: a person's two or three faces in a row look altered when each is below 0.5 and their p_real
-            (mean of the logits) below this.
+        stretch_two, stretch_three: a person's two or three faces in a row look altered when each is below 0.5 and their
+            p_real (mean of the logits) below this.
     """
 
     min_faces: int = 3
@@ -71,9 +71,9 @@ def judge(
 ) -> Verdict:
     """The verdict on the faces of a video.
 
-    The largest face that votes in each frame decides; the person who is that in most frames comes first. Another well-seen person
-    who looks FAKE, or a stretch that does, makes UNSURE of REAL. Where too few faces vote the verdict is UNSURE, and p_real that
-    of all faces.
+    The largest face that votes in each frame decides; the person who is that in most frames comes first. Another
+    well-seen person who looks FAKE, or a stretch that does, makes UNSURE of REAL. Where too few faces vote the verdict
+    is UNSURE, and p_real that of all faces.
 
     Args:
         faces: in time order, with `person`, `votes`, `reason` and `fault`.
@@ -145,7 +145,8 @@ def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
 def _people(
     faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
 ) -> list[Person]:
-    """Everybody with a face that votes or with `min_faces` faces; a few bad pictures are nobody, unless there is nothing else."""
+    """Everybody with a face that votes or with `min_faces` faces; a few bad pictures are nobody, unless there is
+    nothing else."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
     own = {
         name: seen for name, seen in own.items() if len(seen) >= decision.min_faces or any(f.votes for f in seen)

@@ -4,8 +4,8 @@
     prediction = Detector().predict("clip.mp4")
     prediction.verdict, prediction.p_fake, prediction.interval
 
-One pass over the video (the fused path of `faces.extract`, which links faces into people), ONNX Runtime, the picture quality of each
-face (`faces.quality`), then the decision (`people`). No TensorFlow, pandas or SciPy here.
+One pass over the video (the fused path of `faces.extract`, which links faces into people), ONNX Runtime, the picture
+quality of each face (`faces.quality`), then the decision (`people`). No TensorFlow, pandas or SciPy here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Settings:
 
     Attributes:
         model: folder with detector.onnx and detector.json.
-        sampling: which frames: "even" (`frames` frames spread over the video), "per-second" (the published rule) or "keyframes".
+        sampling: which frames: "even" (`frames` frames spread over the video), "per-second" (the published rule) or
+            "keyframes".
         frames: how many frames "even" takes at most.
         max_seconds: look only at the first so many seconds of each video.
         aggregate: rule from face scores to a person's score (`aggregation.rules.RULES`).
@@ -181,8 +182,8 @@ class Detector:
         )
 
     def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
-        """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union must be the
-        whole crop."""
+        """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union
+        must be the whole crop."""
         from .network import views_of
 
         return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)

@@ -115,7 +115,8 @@ def read(path: str | Path, scale: str | float = PUBLISHED) -> Still:
 
 
 def _check_whole(data: bytes, path: Path) -> None:
-    """Refuses what OpenCV would half decode without a word: a picture that is cut off would be judged with a grey part."""
+    """Refuses what OpenCV would half decode without a word: a picture that is cut off would be judged with a grey
+    part."""
     import PIL.Image
 
     try:

@@ -1,4 +1,5 @@
-"""What the detector says of a video: the verdict, its people, their faces. Plain data; `to_json` gives the objects of the JSON output."""
+"""What the detector says of a video: the verdict, its people, their faces. Plain data; `to_json` gives the objects of
+the JSON output."""
 
 from __future__ import annotations
 
@@ -75,7 +76,10 @@ class Stretch:
     @property
     def text(self) -> str:
         """ "a stretch of 0.8 s looks altered (4.0 to 4.8 s)"."""
-        return f"a stretch of {max(self.end_s - self.start_s, 0.1):.1f} s looks altered ({self.start_s:.1f} to {self.end_s:.1f} s)"
+        return (
+            f"a stretch of {max(self.end_s - self.start_s, 0.1):.1f} s looks altered ({self.start_s:.1f} to "
+            f"{self.end_s:.1f} s)"
+        )
 
     def to_json(self) -> dict:
         return {"start_s": self.start_s, "end_s": self.end_s, "p_fake": self.p_fake, "person": self.person}
@@ -134,15 +138,15 @@ class Prediction:
         video: the path as it was given.
         verdict: REAL, FAKE, UNSURE or NO FACE; None when `error` is set.
         p_real, p_fake: calibrated probabilities, p_fake = 1 - p_real; None without a face.
-        interval: (low, high) of the average p_fake: 95 % percentile bootstrap over the frames that decide. It says how far
-            the frames agree, not how often such verdicts are right.
+        interval: (low, high) of the average p_fake: 95 % percentile bootstrap over the frames that decide. It says how
+            far the frames agree, not how often such verdicts are right.
         frame_range: (low, high) of p_fake of single frames that decide (5th and 95th percentile), or None.
         reason: "" or in words why the verdict is UNSURE, e.g. "the faces are too small (28 px)".
         frames_decoded, frames_with_face: frames looked at, and those with at least one face.
         people: the one who decides first.
         stretches: parts in time that look altered although the average does not.
-        file: width, height (as shown), codec, fps, bitrate (bit/s of the whole file), bits_per_pixel, duration_s, bytes,
-            still (a picture, not a video: then without bit rate, fps and duration 0).
+        file: width, height (as shown), codec, fps, bitrate (bit/s of the whole file), bits_per_pixel, duration_s,
+            bytes, still (a picture, not a video: then without bit rate, fps and duration 0).
         warnings: sentences about the material, e.g. that the detector was not checked at such a bit rate.
         seconds: wall time.
         model: name, version and the first 8 digits of the SHA-256 of the network's file.
@@ -230,7 +234,8 @@ def fake_interval(
 
 
 def frame_range(scores: Sequence[float]) -> tuple[float, float] | None:
-    """(5th, 95th percentile) of 1 - score over single frames; None for fewer than 3 frames. Arguments as `fake_interval`."""
+    """(5th, 95th percentile) of 1 - score over single frames; None for fewer than 3 frames. Arguments as
+    `fake_interval`."""
     import numpy as np
 
     if len(scores) < INTERVAL_MIN_FRAMES:

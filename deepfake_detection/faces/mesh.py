@@ -1,10 +1,11 @@
 """Dense face landmarks: 468 points of a face, for fakes that are made along its real outline (`blending.blend`).
 
     mesh = FaceMesh()
-    points, score = mesh(crop)          # (468, 2) parts of width and height of the crop, and how sure the network is of a face
+    points, score = mesh(crop)  # (468, 2) parts of width and height of the crop, and how sure it is of a face
 
-The network is MediaPipe's face landmark model (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs",
-2019; Apache-2.0), run by TensorFlow's own TFLite interpreter: 2 ms a face on one core. Only training needs it.
+The network is MediaPipe's face landmark model (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular
+Video on Mobile GPUs", 2019; Apache-2.0), run by TensorFlow's own TFLite interpreter: 2 ms a face on one core. Only
+training needs it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from .detectors import DATA
 MODEL = DATA / "face_landmark.tflite"
 POINTS = 468
 
-#: Side of the network's input, and how much around the crop it is shown, as parts of the crop: the network was made for whole heads, the
-#: crops end at the brows. What is not there is mirrored; on such crops the points lie on eyes, nose and mouth all the same.
+#: Side of the network's input, and how much around the crop it is shown, as parts of the crop: the network was made for
+#: whole heads, the crops end at the brows. What is not there is mirrored; on such crops the points lie on eyes, nose
+#: and mouth all the same.
 SIDE = 192
 AROUND = {"left": 0.25, "right": 0.25, "above": 0.45, "below": 0.25}
 NOTHING_AROUND = dict.fromkeys(AROUND, 0.0)
@@ -101,7 +103,8 @@ class FaceMesh:
             around: how much is shown around it, parts of its width and height.
 
         Returns:
-            ((468, 2) float32, x and y as parts of width and height, NaN throughout where no face is seen; the score, a logit).
+            ((468, 2) float32, x and y as parts of width and height, NaN throughout where no face is seen; the score, a
+            logit).
         """
         import cv2
 

@@ -1,7 +1,8 @@
 """Reading picture files: the size is read from the header, and judged, before a pixel is decoded.
 
-A PNG of 100 KB may state 30000 x 30000 pixels, which a decoder would fill with 2.7 GB of zeros. OpenCV decides by its own bound of a
-billion pixels, and by what the first bytes say, whatever the name: a TIFF or an EXR named .png goes to a decoder nobody asked for.
+A PNG of 100 KB may state 30000 x 30000 pixels, which a decoder would fill with 2.7 GB of zeros. OpenCV decides by its
+own bound of a billion pixels, and by what the first bytes say, whatever the name: a TIFF or an EXR named .png goes to a
+decoder nobody asked for.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def size_of(data: bytes) -> tuple[int, int] | None:
 
 
 def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray | None:
-    """A picture file's bytes as uint8 BGR (H, W, 3); None when they are no picture of `FORMATS`, broken, or of too many pixels."""
+    """A picture file's bytes as uint8 BGR (H, W, 3); None when they are no picture of `FORMATS`, broken, or of too many
+    pixels."""
     size = size_of(data)
     if size is None or not 0 < size[0] * size[1] <= most_pixels:
         return None
@@ -47,7 +49,8 @@ def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray | None:
 
 
 def read(path: str | Path, *, most_pixels: int = MOST_PIXELS) -> np.ndarray | None:
-    """A picture file as uint8 BGR (H, W, 3); None as `decode`, and when there is no such regular file or it cannot be read.
+    """A picture file as uint8 BGR (H, W, 3); None as `decode`, and when there is no such regular file or it cannot be
+    read.
 
     Read by Python, not by OpenCV: file names outside ASCII work everywhere.
     """

@@ -1,8 +1,9 @@
 """Is the picture of a face good enough to be judged by? Measures, bounds, and the reasons in words.
 
-What is measured needs the detection (box, five points, confidence) and the pixels inside the box, nothing else. Occlusion is not
-measured: five points that are always given do not tell it; a face that is much covered shows in the detector's confidence alone.
-`models/detector.json` ("quality") may state other bounds; what they rest on is in `models/README.md`.
+What is measured needs the detection (box, five points, confidence) and the pixels inside the box, nothing else.
+Occlusion is not measured: five points that are always given do not tell it; a face that is much covered shows in the
+detector's confidence alone. `models/detector.json` ("quality") may state other bounds; what they rest on is in
+`models/README.md`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _MODEL = np.array(
 )
 _MODEL_INVERSE = np.linalg.pinv(_MODEL - _MODEL.mean(0))
 
-#: The face around its points, in units of the way from the eyes to the mouth: above the eyes, below the mouth, half its width
-#: (medians of the detector's boxes on frontal faces that touch no border). Boxes themselves are clipped to the frame.
+#: The face around its points, in units of the way from the eyes to the mouth: above the eyes, below the mouth, half its
+#: width (medians of the detector's boxes on frontal faces that touch no border). Boxes themselves are clipped to the
+#: frame.
 _ABOVE, _BELOW, _HALF = 1.08, 0.75, 1.10
 
 #: Side to which a face is brought before its sharpness is measured, px.
@@ -38,7 +40,8 @@ class Quality:
     Attributes:
         size_px: shorter side of the box in pixels of the source video.
         inside: share of the face that lies inside the frame, 0..1.
-        yaw, pitch, roll: degrees; 0 looks into the camera; yaw > 0 to the viewer's right, pitch > 0 up, roll > 0 clockwise.
+        yaw, pitch, roll: degrees; 0 looks into the camera; yaw > 0 to the viewer's right, pitch > 0 up, roll > 0
+            clockwise.
         sharpness: spread of the Laplacian over the spread of brightness, at 128 px: about 0.05 blurred, 0.5 sharp.
         brightness: mean of the face's luma, 0..255.
         contrast: spread of the face's luma (standard deviation), 0..127.
@@ -107,7 +110,8 @@ class Bounds:
         return ""
 
 
-#: Why a face does not vote, for one face and, in `reason`, for all of a video. {size}: its or their median in source pixels.
+#: Why a face does not vote, for one face and, in `reason`, for all of a video. {size}: its or their median in source
+#: pixels.
 FAULTS = {
     "cut": ("half outside the picture", "the faces are half outside the picture"),
     "small": ("too small ({size} px)", "the faces are too small ({size} px)"),
@@ -152,7 +156,8 @@ def measure(
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """Spread of the Laplacian over the spread of brightness of a face (H, W) uint8, brought to 128 px; 0 for a plain area."""
+    """Spread of the Laplacian over the spread of brightness of a face (H, W) uint8, brought to 128 px; 0 for a plain
+    area."""
     shrinks = grey.size > _SHARP_SIDE**2
     face = cv2.resize(grey, (_SHARP_SIDE, _SHARP_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     spread = float(face.std())
@@ -203,7 +208,8 @@ def words(fault: str, size_px: float) -> str:
 
 
 def reason(faults: Iterable[str], sizes_px: Iterable[float]) -> str:
-    """Why too few faces vote, in words: the commonest faults, at most three, e.g. "the faces are too small (28 px), too dark".
+    """Why too few faces vote, in words: the commonest faults, at most three, e.g. "the faces are too small (28 px), too
+    dark".
 
     Args:
         faults: of the faces that do not vote (`Bounds.fault`); sizes_px: their sizes in the same order.

@@ -1,7 +1,8 @@
-"""Who is who in a video: faces of one person are linked over the frames by place and looks, never by their number in a frame.
+"""Who is who in a video: faces of one person are linked over the frames by place and looks, never by their number in a
+frame.
 
-Linking (`Linker`) is causal: a frame's people are decided by that frame and earlier ones, so carry-over never uses the future.
-`merge` then joins broken tracks with the whole video in view.
+Linking (`Linker`) is causal: a frame's people are decided by that frame and earlier ones, so carry-over never uses the
+future. `merge` then joins broken tracks with the whole video in view.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Linker:
             looks = [None] * len(faces)
         assigned: list[_Person | None] = [None] * len(faces)
         if faces and self._people:
-            cost = np.array([[self._cost(p, f, l) for p in self._people] for f, l in zip(faces, looks)])
+            cost = np.array([[self._cost(p, face, look) for p in self._people] for face, look in zip(faces, looks)])
             for row, column in _assign(np.minimum(cost, NEW_PERSON)):
                 if cost[row, column] < NEW_PERSON:
                     assigned[row] = self._people[column]
@@ -68,13 +69,14 @@ class Linker:
     def _cost(self, person: _Person, face: Face, seen: np.ndarray | None) -> float:
         """0: surely the same; NEW_PERSON or more: another.
 
-        Place counts for less the longer ago the person was seen, and looks must then agree better; without looks, place is all.
+        Place counts for less the longer ago the person was seen, and looks must then agree better; without looks, place
+        is all.
         """
         place = _place_distance(person.last, face)
         if seen is None or not person.looks:
             return place
         away = self._frame - person.seen
-        looks = min(look_distance(seen, l) for l in person.looks) / SAME_LOOK * min(1.5, 1 + 0.1 * (away - 1))
+        looks = min(look_distance(seen, look) for look in person.looks) / SAME_LOOK * min(1.5, 1 + 0.1 * (away - 1))
         weight = PLACE_WEIGHT / away
         return (looks + weight * min(place, 2.0)) / (1 + weight)
 
@@ -93,19 +95,21 @@ PLACE_WEIGHT = 0.5
 
 
 def look(crop: np.ndarray) -> np.ndarray:
-    """How a face looks, to tell the people of one video apart (not to recognise anybody): a small colour histogram and thumbnail.
+    """How a face looks, to tell the people of one video apart (not to recognise anybody): a small colour histogram and
+    thumbnail.
 
     Args:
         crop: uint8 (H, W, 3) RGB, margin included (hair and collar tell people apart, too).
 
     Returns:
-        float32 vector: the square roots of a histogram of 8 x 8 x 4 (a, b, L) bins, then an 8 x 8 thumbnail in Lab, 0..1.
+        float32 vector: the square roots of a histogram of 8 x 8 x 4 (a, b, L) bins, then an 8 x 8 thumbnail in Lab,
+        0..1.
     """
     small = cv2.cvtColor(cv2.resize(crop, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
     # Skin and hair fill a small part of the a-b plane: 96..176 is spread over the bins.
-    l, a, b = (small[..., i].astype(np.int32).ravel() for i in range(3))
+    light, a, b = (small[..., i].astype(np.int32).ravel() for i in range(3))
     a, b = (np.clip((v - 96) * 8 // 80, 0, 7) for v in (a, b))
-    histogram = np.bincount((a * 8 + b) * 4 + l // 64, minlength=256).astype(np.float32)
+    histogram = np.bincount((a * 8 + b) * 4 + light // 64, minlength=256).astype(np.float32)
     thumbnail = cv2.resize(small, (8, 8), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / 255
     return np.concatenate([np.sqrt(histogram / histogram.sum()), thumbnail])
 
@@ -130,7 +134,8 @@ def _assign(cost: np.ndarray) -> list[tuple[int, int]]:
 def _shortest_paths(cost: np.ndarray) -> list[tuple[int, int]]:
     """The assignment by successive shortest paths (Jonker and Volgenant 1987); no more rows than columns, finite costs.
 
-    scipy.optimize.linear_sum_assignment is the same method: judging a video would need SciPy (110 MB, 0.3 s to import) for this alone.
+    scipy.optimize.linear_sum_assignment is the same method: judging a video would need SciPy (110 MB, 0.3 s to import)
+    for this alone.
     """
     rows, columns = cost.shape
     row_of = np.full(columns + 1, -1)  # the last entry is the column that a path begins at
@@ -171,16 +176,18 @@ def link(frames: list[list[Face]], crops: list[list[np.ndarray]] | None = None) 
     ]
 
 
-#: Tracks whose nearest looks are closer than this are one person, wherever they are; where the one ends beside the other's begin,
-#: `NEAR_LOOK` is enough. Of 103 clips the first and the last third of one person are nearer than .21 in 99 %, of 198 pairs of
-#: different people 99 % are further than .34, but people of one scene (the same light) come as near as .22.
+#: Tracks whose nearest looks are closer than this are one person, wherever they are; where the one ends beside the
+#: other's begin, `NEAR_LOOK` is enough. Of 103 clips the first and the last third of one person are nearer than .21 in
+#: 99 %, of 198 pairs of different people 99 % are further than .34, but people of one scene (the same light) come as
+#: near as .22.
 SAME_TRACK_LOOK, NEAR_LOOK = 0.20, 0.28
 #: Near: so many frames apart at most, and moved or grown by less than this (`_place_distance`).
 NEAR_FRAMES, NEAR_PLACE = 3, 1.0
 
 
 def merge(frames: list[list[Face]], looks: list[list[np.ndarray]]) -> list[list[Face]]:
-    """Joins tracks of one person that cuts, crossings and gaps have broken. Looks at the whole video, so it is not for carry-over.
+    """Joins tracks of one person that cuts, crossings and gaps have broken. Looks at the whole video, so it is not for
+    carry-over.
 
     Two tracks that share a frame are two people. Of the others the pair with the nearest looks is joined first.
 
@@ -239,7 +246,8 @@ def _thinned(track: list, most: int = 8) -> list:
 
 
 def people(frames: list[list[Face]], times_s: Sequence[float]) -> list[dict]:
-    """Each person's `id`, `first_s`, `last_s` and `frames` (frames it was detected in, carried ones not counted), by first appearance."""
+    """Each person's `id`, `first_s`, `last_s` and `frames` (frames it was detected in, carried ones not counted), by
+    first appearance."""
     found: dict[str, dict] = {}
     for faces, time_s in zip(frames, times_s):
         for face in faces:

@@ -1,8 +1,10 @@
-"""How good a detector is: AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy, TPR at a fixed FPR, with intervals.
+"""How good a detector is: AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy, TPR at a fixed FPR,
+with intervals.
 
-Everywhere `y` is (N,) with 1 = real, 0 = fake and `p` is (N,) with P(real). Where a metric needs a "positive" class it is FAKE,
-because a detector is built to find fakes: TPR is the share of fakes that are found, FPR the share of reals that are called fake.
-A metric that the data does not support raises `MetricError` with the reason; nothing is ever invented.
+Everywhere `y` is (N,) with 1 = real, 0 = fake and `p` is (N,) with P(real). Where a metric needs a "positive" class it
+is FAKE, because a detector is built to find fakes: TPR is the share of fakes that are found, FPR the share of reals
+that are called fake. A metric that the data does not support raises `MetricError` with the reason; nothing is ever
+invented.
 """
 
 from .bootstrap import Interval, bootstrap_difference, bootstrap_groups

@@ -1,8 +1,8 @@
 """Intervals by resampling groups, not rows.
 
-Videos of one actor, or a fake and its original, are not independent: resampling rows would make every interval too narrow.
-So whole groups are drawn with replacement (the cluster bootstrap; Field & Welsh, "Bootstrapping clustered data", 2007) and the
-interval is the percentile interval of the resampled values.
+Videos of one actor, or a fake and its original, are not independent: resampling rows would make every interval too
+narrow. So whole groups are drawn with replacement (the cluster bootstrap; Field & Welsh, "Bootstrapping clustered
+data", 2007) and the interval is the percentile interval of the resampled values.
 """
 
 from __future__ import annotations
@@ -94,11 +94,13 @@ def _group_codes(groups, rows: int) -> tuple[np.ndarray, int]:
 
 
 def _weights(codes: np.ndarray, groups: int, n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each row is drawn: blocks (r, N) that make n resamples together. The draws do not depend on the block size."""
+    """How often each row is drawn: blocks (r, N) that make n resamples together. The draws do not depend on the block
+    size."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK_BYTES // (8 * len(codes)))
     for start in range(0, n, block):
-        # Counting drawn numbers is a multinomial draw; numpy's own goes through a binomial for each group and takes ten times as long.
+        # Counting drawn numbers is a multinomial draw; numpy's own goes through a binomial for each group and takes ten
+        # times as long.
         drawn = np.stack(
             [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(min(block, n - start))]
         )
@@ -143,8 +145,8 @@ def bootstrap_groups(metric, y, p, groups, n: int = 1000, seed: int = 1, level: 
         An `Interval`, which unpacks as (value, low, high).
 
     Raises:
-        MetricError: what the metric refuses, fewer than MIN_GROUPS groups, too many resamples with one class only, or NoSpread: all
-            resamples agree, as those of a perfect ranking do.
+        MetricError: what the metric refuses, fewer than MIN_GROUPS groups, too many resamples with one class only, or
+            NoSpread: all resamples agree, as those of a perfect ranking do.
     """
     y, p = checked(y, p)
     (interval,) = bootstrap_metrics([metric], [metric(y, p)], y, p, groups, n, seed, level)
@@ -189,8 +191,8 @@ def _interval(value: float, resampled: np.ndarray, groups: int, level: float) ->
 def bootstrap_difference(metric, y, p_a, p_b, groups, n: int = 1000, seed: int = 1, level: float = 0.95) -> Interval:
     """metric(A) - metric(B) on the same videos, with a paired interval: both are computed on each resample.
 
-    The two-sided p-value is 2 min(share <= 0, share >= 0) of the resampled differences, each share with one added to count and
-    total (Davison & Hinkley, "Bootstrap Methods", 1997), so it is never 0.
+    The two-sided p-value is 2 min(share <= 0, share >= 0) of the resampled differences, each share with one added to
+    count and total (Davison & Hinkley, "Bootstrap Methods", 1997), so it is never 0.
 
     Args and Raises: as `bootstrap_groups`; `p_a` and `p_b` are (N,) scores of the two for the same rows.
     """

@@ -1,8 +1,8 @@
 """The metrics themselves: one number from labels `y` (N,) (1 real, 0 fake) and scores `p` (N,) = P(real).
 
-Each public name is a `Metric`: call it for the value, or give its `batch` form row weights (R, N) to get R values at once, which
-is what makes a bootstrap of 1000 resamples take a fraction of a second. Values come from scikit-learn where it has the metric;
-the batch forms are our own and the tests hold them to the same numbers.
+Each public name is a `Metric`: call it for the value, or give its `batch` form row weights (R, N) to get R values at
+once, which is what makes a bootstrap of 1000 resamples take a fraction of a second. Values come from scikit-learn where
+it has the metric; the batch forms are our own and the tests hold them to the same numbers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 from ..labels import FAKE, REAL, TIE_THRESHOLD
 from .errors import MetricError
 
-#: Scores are clipped to [1e-7, 1 - 1e-7] before the logarithm: float32 holds nothing closer to 1, and one confidently wrong
-#: video then costs at most 16.1 instead of infinity.
+#: Scores are clipped to [1e-7, 1 - 1e-7] before the logarithm: float32 holds nothing closer to 1, and one confidently
+#: wrong video then costs at most 16.1 instead of infinity.
 LOG_LOSS_CLIP = 1e-7
 
-#: Equal-width bins of p_real for the expected calibration error (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+#: Equal-width bins of p_real for the expected calibration error (Guo et al., "On Calibration of Modern Neural
+#: Networks", 2017).
 ECE_BINS = 15
 
 #: Share of reals that may be called fake in `tpr_at_fpr`.
@@ -83,11 +84,12 @@ class Metric:
         return values
 
 
-# --- ranking metrics -------------------------------------------------------------------------------------------------------
+# --- ranking metrics --------------------------------------------------------------------------------------------------
 
 
 def _cumulated(y, p, weights) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of fakes and of reals called fake as the threshold rises through the distinct scores: two arrays (R, U + 1), from 0."""
+    """Weight of fakes and of reals called fake as the threshold rises through the distinct scores: two arrays (R, U +
+    1), from 0."""
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])  # equal scores are called fake together
     called = []
@@ -147,7 +149,7 @@ def _tpr_batch(y, p, weights, fpr: float = FPR_LIMIT):
     return fakes[np.arange(len(weights)), last] / fakes[:, -1]
 
 
-# --- probability metrics ---------------------------------------------------------------------------------------------------
+# --- probability metrics ----------------------------------------------------------------------------------------------
 
 
 def _log_loss_point(y, p):
@@ -202,10 +204,12 @@ auc = Metric("auc", "AUC", True, True, _auc_point, _auc_batch)
 """Area under the ROC curve: the chance that a real scores above a fake, ties one half."""
 
 average_precision = Metric("average_precision", "average precision (fakes)", True, True, _ap_point, _ap_batch)
-"""Average precision of finding fakes: sum of precision x step in recall, no interpolation (scikit-learn's definition)."""
+"""Average precision of finding fakes: sum of precision x step in recall, no interpolation (scikit-learn's
+definition)."""
 
 eer = Metric("eer", "EER", False, True, _one(_eer_batch), _eer_batch)
-"""Equal error rate: where the share of reals called fake equals the share of fakes missed, the ROC interpolated linearly."""
+"""Equal error rate: where the share of reals called fake equals the share of fakes missed, the ROC interpolated
+linearly."""
 
 log_loss = Metric("log_loss", "log loss", False, False, _log_loss_point, _log_loss_batch)
 """Mean negative log-likelihood in nats, scores clipped to [LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP]. 0.693 is a coin."""
@@ -214,13 +218,15 @@ brier = Metric("brier", "Brier score", False, False, _brier_point, _brier_batch)
 """Mean squared difference of p_real and the label (Brier, 1950). 0.25 is a coin."""
 
 ece = Metric("ece", "ECE", False, False, _one(_ece_batch), _ece_batch)
-"""Expected calibration error over ECE_BINS equal-width bins of p_real: weighted mean of |share of reals - mean p_real|."""
+"""Expected calibration error over ECE_BINS equal-width bins of p_real: weighted mean of |share of reals - mean
+p_real|."""
 
 balanced_accuracy = Metric("balanced_accuracy", "balanced accuracy", True, True, _one(_balanced_batch), _balanced_batch)
 """Mean of the share of reals and the share of fakes called rightly; p_real >= `threshold` (0.5) is REAL."""
 
 tpr_at_fpr = Metric("tpr_at_fpr", "TPR at 5 % FPR", True, True, _one(_tpr_batch), _tpr_batch)
-"""Share of fakes found at the highest threshold that calls at most `fpr` (5 %) of the reals fake. Attained, not interpolated."""
+"""Share of fakes found at the highest threshold that calls at most `fpr` (5 %) of the reals fake. Attained, not
+interpolated."""
 
 #: Every metric in the order of reports.
 METRICS: dict[str, Metric] = {
@@ -229,7 +235,8 @@ METRICS: dict[str, Metric] = {
 
 
 def reliability_bins(y, p, bins: int = ECE_BINS) -> list[dict]:
-    """The bins behind `ece`: a list of {low, high, count, mean_p_real, share_real}; the last two None for an empty bin."""
+    """The bins behind `ece`: a list of {low, high, count, mean_p_real, share_real}; the last two None for an empty
+    bin."""
     y, p = checked(y, p)
     which = _bin_of(p, bins)
     rows = []

@@ -12,7 +12,8 @@ from .bootstrap import bootstrap_metrics
 from .errors import MetricError, NoSpread
 from .scalar import METRICS
 
-#: Chance of a ranking as bad as this by guessing, below which labels are called inverted where no interval can be given.
+#: Chance of a ranking as bad as this by guessing, below which labels are called inverted where no interval can be
+#: given.
 _BY_CHANCE = 0.025
 
 
@@ -72,7 +73,8 @@ def evaluate(
 def inverted(auc: dict, y, p, groups) -> str:
     """A sentence with a hint where the AUC is below that of guessing by more than chance; else empty.
 
-    Its interval lies below 0.5; or it has none, and guessing would hardly rank the groups' mean scores as badly (Mann and Whitney).
+    Its interval lies below 0.5; or it has none, and guessing would hardly rank the groups' mean scores as badly (Mann
+    and Whitney).
 
     Args:
         auc: its entry of `evaluate`.
@@ -93,11 +95,13 @@ def inverted(auc: dict, y, p, groups) -> str:
 
 
 def _chance_of_groups(y, p, groups) -> float:
-    """Chance that guessing puts the real groups so far below the fake ones: rows of a group are no evidence of their own."""
+    """Chance that guessing puts the real groups so far below the fake ones: rows of a group are no evidence of their
+    own."""
     from scipy.stats import mannwhitneyu
 
     y, p, groups = np.asarray(y), np.asarray(p, np.float64), np.asarray(groups).astype(str)
     means = [
-        [p[(y == label) & (groups == group)].mean() for group in np.unique(groups[y == label])] for label in (REAL, FAKE)
+        [p[(y == label) & (groups == group)].mean() for group in np.unique(groups[y == label])]
+        for label in (REAL, FAKE)
     ]
     return float(mannwhitneyu(*means, alternative="less").pvalue)

@@ -1,12 +1,12 @@
 """A small convolutional network on every frame and an LSTM over its features, trained together.
 
 Input      faces (N, 20, 80, 80, 3) RGB 0..255 of one person in time order, mask (N, 20) 1 where there is a face
-Layers     on every frame: 3 x (convolution 3x3 with ReLU, batch normalisation, max pooling 2) with 16, 32 and 64 filters, global
-           average pooling (64); LSTM 32 (masked), Dropout 0.5, Dense 1 sigmoid
+Layers     on every frame: 3 x (convolution 3x3 with ReLU, batch normalisation, max pooling 2) with 16, 32 and 64
+           filters, global average pooling (64); LSTM 32 (masked), Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
 Parameters 36,481
-Source     Donahue et al., "Long-term Recurrent Convolutional Networks for Visual Recognition and Description", CVPR 2015,
-           arXiv:1411.4389, in the size of the student recipes for this task
+Source     Donahue et al., "Long-term Recurrent Convolutional Networks for Visual Recognition and Description", CVPR
+           2015, arXiv:1411.4389, in the size of the student recipes for this task
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """A compact convolutional network for 100-pixel faces, small enough to train from nothing on a laptop.
 
 Input      (N, 100, 100, 3) RGB 0..255; scaled inside to 0..1
-Layers     4 x (convolution, ReLU, batch normalisation, max pooling 2): 8 filters of 3x3, 8 of 5x5, 16 of 5x5, 16 of 5x5;
-           Dropout 0.5, Dense 16 ReLU, Dropout 0.5, Dense 1 sigmoid
+Layers     4 x (convolution, ReLU, batch normalisation, max pooling 2): 8 filters of 3x3, 8 of 5x5, 16 of 5x5, 16 of
+           5x5; Dropout 0.5, Dense 16 ReLU, Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
 Parameters 24,233
-Source     The small network of the classic student recipes for this task; its layers are those of Meso4 (Afchar et al., "MesoNet: a
-           Compact Facial Video Forgery Detection Network", WIFS 2018, arXiv:1809.00888) with other sizes and pooling
+Source     The small network of the classic student recipes for this task; its layers are those of Meso4 (Afchar et al.,
+           "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018, arXiv:1809.00888) with other sizes
+           and pooling
 """
 
 from __future__ import annotations

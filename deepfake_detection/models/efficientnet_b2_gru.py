@@ -1,8 +1,9 @@
 """EfficientNet-B2 features of 25 frames and two small GRUs.
 
 Input      faces (N, 25, 260, 260, 3) RGB 0..255 of one person in time order, mask (N, 25) 1 where there is a face
-Layers     EfficientNet-B2 without its top, frozen, global max pooling: 25 x 1408; GRU 16, GRU 8 (both masked), Dropout 0.4, Dense 8
-           ReLU, Dense 1 sigmoid. Any registered frame model can take the place of EfficientNet-B2 (`features=NAME`)
+Layers     EfficientNet-B2 without its top, frozen, global max pooling: 25 x 1408; GRU 16, GRU 8 (both masked), Dropout
+           0.4, Dense 8 ReLU, Dense 1 sigmoid. Any registered frame model can take the place of EfficientNet-B2
+           (`features=NAME`)
 Output     (N, 1) P(real)
 Parameters 7,837,722 (69,153 of them are trained)
 Source     As `inception_v3_gru`, with the frame network of Tan & Le, ICML 2019, arXiv:1905.11946

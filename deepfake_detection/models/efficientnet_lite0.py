@@ -1,8 +1,9 @@
 """EfficientNet-Lite0: the network of the shipped detector. Small, exact on every runtime, and fast on a CPU.
 
-Lite0 is EfficientNet-B0 without squeeze-and-excite and with ReLU6 for swish (Tan & Le, "EfficientNet: Rethinking Model Scaling for
-Convolutional Neural Networks", 2019; the Lite variants are Google's, 2020). It has only convolutions, batch normalisation, ReLU6,
-additions and one pooling, so Keras and ONNX Runtime compute the same numbers. 3.4 million parameters.
+Lite0 is EfficientNet-B0 without squeeze-and-excite and with ReLU6 for swish (Tan & Le, "EfficientNet: Rethinking Model
+Scaling for Convolutional Neural Networks", 2019; the Lite variants are Google's, 2020). It has only convolutions, batch
+normalisation, ReLU6, additions and one pooling, so Keras and ONNX Runtime compute the same numbers. 3.4 million
+parameters.
 
     from deepfake_detection.models import registry
     model = registry.build("efficientnet_lite0", input_size=128, weights="path/to/imagenet_notop.weights.h5")
@@ -16,7 +17,8 @@ INPUT_SIZE = 224
 HAS_IMAGENET = False
 PARAMETERS = 3_414_305
 
-#: (kernel, stride of the first block, expansion, filters, repeats) of each stage: table 1 of the paper; Lite0 scales none of them.
+#: (kernel, stride of the first block, expansion, filters, repeats) of each stage: table 1 of the paper; Lite0 scales
+#: none of them.
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -37,7 +39,8 @@ def build(
 
     Args:
         input_size: side of the input in pixels, 32 or more. The weights fit every size.
-        weights: `"none"`: random ones. Files are loaded by `registry.build`; nobody publishes ImageNet weights for Keras to download.
+        weights: `"none"`: random ones. Files are loaded by `registry.build`; nobody publishes ImageNet weights for
+            Keras to download.
         dropout: share of the pooled features dropped before the last layer while training.
         batch_norm_momentum: of the moving averages; 0.99 is Keras' default.
 
@@ -62,7 +65,8 @@ def build(
 
 
 def _backbone(momentum: float):
-    """The feature extractor as a function of a tensor. Layer names are those of the ImageNet file, which loads by them."""
+    """The feature extractor as a function of a tensor. Layer names are those of the ImageNet file, which loads by
+    them."""
     from keras import layers
 
     def conv_bn(x, layer, bn_name, relu_name=None):

@@ -1,12 +1,14 @@
 """Inception-v3 features of 20 frames and two small GRUs: the classic recipe for classifying short videos.
 
 Input      faces (N, 20, 299, 299, 3) RGB 0..255 of one person in time order, mask (N, 20) 1 where there is a face
-Layers     Inception-v3 without its top, frozen, global average pooling: 20 x 2048; GRU 16, GRU 8 (both masked), Dropout 0.4, Dense 8
-           ReLU, Dense 1 sigmoid. Any registered frame model can take the place of Inception-v3 (`features=NAME`)
+Layers     Inception-v3 without its top, frozen, global average pooling: 20 x 2048; GRU 16, GRU 8 (both masked), Dropout
+           0.4, Dense 8 ReLU, Dense 1 sigmoid. Any registered frame model can take the place of Inception-v3
+           (`features=NAME`)
 Output     (N, 1) P(real)
 Parameters 21,902,657 (99,873 of them are trained)
-Source     Guera & Delp, "Deepfake Video Detection Using Recurrent Neural Networks", AVSS 2018 (Inception-v3 and a recurrent network); the
-           layers are those of the Keras example "Video Classification with a CNN-RNN Architecture" (Paul, 2021)
+Source     Guera & Delp, "Deepfake Video Detection Using Recurrent Neural Networks", AVSS 2018 (Inception-v3 and a
+           recurrent network); the layers are those of the Keras example "Video Classification with a CNN-RNN
+           Architecture" (Paul, 2021)
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Two small GRUs over the movement of the five facial points; it sees no pixel.
 
-Input      points (N, 60, 5, 2) in pixels (left eye, right eye, nose, left and right corner of the mouth) of one person in time order,
-           mask (N, 60) 1 where there is a face
-Layers     inside the model: positions relative to the middle of the eyes, in units of the sequence's mean eye distance, averaged over
-           three frames (masked frames left out), and their change from frame to frame; two GRU 32 (positions; changes), each with
-           Dropout 0.5 and Dense 1 sigmoid; P(real) is the mean of the two
+Input      points (N, 60, 5, 2) in pixels (left eye, right eye, nose, left and right corner of the mouth) of one person
+           in time order, mask (N, 60) 1 where there is a face
+Layers     inside the model: positions relative to the middle of the eyes, in units of the sequence's mean eye distance,
+           averaged over three frames (masked frames left out), and their change from frame to frame; two GRU 32
+           (positions; changes), each with Dropout 0.5 and Dense 1 sigmoid; P(real) is the mean of the two
 Output     (N, 1) P(real)
 Parameters 8,514
-Source     Sun, Han, Hua, Ruan & Jia, "Improving the Efficiency and Robustness of Deepfakes Detection Through Precise Geometric Features"
-           (LRNet), CVPR 2021, arXiv:2104.04480. There 68 points, aligned and denoised by optical flow; here the five that a face
-           detector gives, smoothed, so it is a much weaker relative
+Source     Sun, Han, Hua, Ruan & Jia, "Improving the Efficiency and Robustness of Deepfakes Detection Through Precise
+           Geometric Features" (LRNet), CVPR 2021, arXiv:2104.04480. There 68 points, aligned and denoised by optical
+           flow; here the five that a face detector gives, smoothed, so it is a much weaker relative
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ CHANGE_SCALE = 20.0
 
 
 def build(input_size: int = 0, weights: str = "none", dropout: float = 0.5, *, length: int = LENGTH):
-    """A Keras model from points (N, length, 5, 2) and mask (N, length) to (N, 1) P(real). `input_size` has no meaning here.
+    """A Keras model from points (N, length, 5, 2) and mask (N, length) to (N, 1) P(real). `input_size` has no meaning
+    here.
 
     Raises:
         UserError: for any other weights than `"none"`.

@@ -1,9 +1,9 @@
 """MesoInception4: Meso4 with its first two convolutions replaced by inception modules of dilated convolutions.
 
 Input      (N, 256, 256, 3) RGB 0..255; scaled inside to 0..1
-Layers     2 x inception module (four branches: 1x1; 1x1, 3x3; 1x1, 3x3 dilation 2; 1x1, 3x3 dilation 3; all ReLU), each followed by
-           batch normalisation and max pooling 2; 2 x (16 filters of 5x5 with ReLU, batch normalisation, max pooling 2 and 4);
-           Dropout 0.5, Dense 16, LeakyReLU 0.1, Dropout 0.5, Dense 1 sigmoid
+Layers     2 x inception module (four branches: 1x1; 1x1, 3x3; 1x1, 3x3 dilation 2; 1x1, 3x3 dilation 3; all ReLU), each
+           followed by batch normalisation and max pooling 2; 2 x (16 filters of 5x5 with ReLU, batch normalisation, max
+           pooling 2 and 4); Dropout 0.5, Dense 16, LeakyReLU 0.1, Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
 Parameters 28,725
 Source     Afchar, Nozick, Yamagishi & Echizen, "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018,

@@ -1,12 +1,13 @@
 """Meso4: the small network that looks at the mesoscopic level, between pixel noise and meaning.
 
 Input      (N, 256, 256, 3) RGB 0..255; scaled inside to 0..1
-Layers     4 x (convolution with ReLU, batch normalisation, max pooling): 8 filters of 3x3, 8 of 5x5, 16 of 5x5, 16 of 5x5, pooling
-           2, 2, 2, 4; Dropout 0.5, Dense 16, LeakyReLU 0.1, Dropout 0.5, Dense 1 sigmoid
+Layers     4 x (convolution with ReLU, batch normalisation, max pooling): 8 filters of 3x3, 8 of 5x5, 16 of 5x5, 16 of
+           5x5, pooling 2, 2, 2, 4; Dropout 0.5, Dense 16, LeakyReLU 0.1, Dropout 0.5, Dense 1 sigmoid
 Output     (N, 1) P(real)
 Parameters 28,073
 Source     Afchar, Nozick, Yamagishi & Echizen, "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018,
-           arXiv:1809.00888. The published files (Meso4_DF.h5, Meso4_F2F.h5) load with `weights=PATH`; they too give P(real).
+           arXiv:1809.00888. The published files (Meso4_DF.h5, Meso4_F2F.h5) load with `weights=PATH`; they too give
+           P(real).
 """
 
 from __future__ import annotations

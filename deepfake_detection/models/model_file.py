@@ -1,10 +1,12 @@
-"""Loading a model file that a stranger may have made: its numbers are taken, its code is not, and its size is known before.
+"""Loading a model file that a stranger may have made: its numbers are taken, its code is not, and its size is known
+before.
 
     model = load("best_model.keras")            # or .h5, of Keras 3 or Keras 2
 
-Three looks, each before anything is built: the container (no other file is read, nothing unpacks to many times the file), the
-architecture (Keras' own layers only, none that runs code or reads a file), and the variables (no more than the file has numbers for).
-Files of Keras 2 are translated: `tf.keras` wrote some options in another form, and the `efficientnet` package added a layer of its own.
+Three looks, each before anything is built: the container (no other file is read, nothing unpacks to many times the
+file), the architecture (Keras' own layers only, none that runs code or reads a file), and the variables (no more than
+the file has numbers for). Files of Keras 2 are translated: `tf.keras` wrote some options in another form, and the
+`efficientnet` package added a layer of its own.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def load(path: str | Path):
     """The Keras model in a `.keras` or `.h5` file, not compiled.
 
     Raises:
-        UserError: not such a file, one that points into other files, one that needs far more memory than its size, with a layer that is
-            not Keras' own or runs code, or with weights that do not fit its architecture.
+        UserError: not such a file, one that points into other files, one that needs far more memory than its size, with
+            a layer that is not Keras' own or runs code, or with weights that do not fit its architecture.
     """
     import keras
 
@@ -113,15 +115,15 @@ def _config(path: Path, kind: str) -> dict:
     return config
 
 
-# --- the container ---------------------------------------------------------------------------------------------------------------
+# --- the container ----------------------------------------------------------------------------------------------------
 
 
 def refuse_hostile(path: str | Path) -> str:
     """Looks at a model or weights file without reading its numbers. Returns "zip" or "hdf5".
 
     Raises:
-        UserError: it is neither, or broken; it points into another file (whoever sent it would choose what is read here); or it
-            unpacks to far more than its size.
+        UserError: it is neither, or broken; it points into another file (whoever sent it would choose what is read
+            here); or it unpacks to far more than its size.
     """
     import h5py
 
@@ -220,7 +222,8 @@ def _refuse_hdf5(file, path: Path, most: int) -> None:
 
 
 def _listed(group) -> int:
-    """Bytes of the datasets that a layer's list of weights names beyond the first time: Keras reads each as often as it is named."""
+    """Bytes of the datasets that a layer's list of weights names beyond the first time: Keras reads each as often as it
+    is named."""
     import h5py
 
     if "weight_names" not in group.attrs:
@@ -234,7 +237,7 @@ def _listed(group) -> int:
     return total
 
 
-# --- the architecture ------------------------------------------------------------------------------------------------------------
+# --- the architecture -------------------------------------------------------------------------------------------------
 
 
 def _parts(config) -> Iterator[dict]:
@@ -250,11 +253,13 @@ def _parts(config) -> Iterator[dict]:
 
 
 def _homes() -> dict[str, str]:
-    """The classes that an architecture may be made of, Keras' layers, models, initializers and the like: name -> module."""
+    """The classes that an architecture may be made of, Keras' layers, models, initializers and the like: name ->
+    module."""
     import keras
 
     homes = {}
-    # Arithmetic on tensors in a graph (x > 0, x[:, 1:]) is stored as Keras' operations, from modules that have no public name.
+    # Arithmetic on tensors in a graph (x > 0, x[:, 1:]) is stored as Keras' operations, from modules that have no
+    # public name.
     for module in (
         keras.src.ops.core,
         keras.src.ops.image,
@@ -290,14 +295,16 @@ def _refuse_foreign(config: dict, path: Path) -> None:
                 getattr(keras.activations, function, None)
             ):
                 raise UserError(
-                    f"this model calls a function ({str(module)[:40]}.{function[:40]}) that is no activation of Keras: code is not run",
+                    f"this model calls a function ({str(module)[:40]}.{function[:40]}) that is no activation of "
+                    "Keras: code is not run",
                     file=path,
                     hint=hint,
                 )
         elif isinstance(name, str) and "config" in part:
             if module not in (None, "builtins") and str(module).split(".")[0] != "keras" or name not in own:
                 raise UserError(
-                    f"this model holds a class ({str(module or '')[:40]}:{name[:40]}) that is not Keras' own: code is not run",
+                    f"this model holds a class ({str(module or '')[:40]}:{name[:40]}) that is not Keras' own: code "
+                    "is not run",
                     file=path,
                     hint=hint,
                 )
@@ -321,11 +328,12 @@ def _refuse_large(model, path: Path) -> None:
             )
 
 
-# --- Keras 2 ---------------------------------------------------------------------------------------------------------------------
+# --- Keras 2 ----------------------------------------------------------------------------------------------------------
 
 
 def translate(config: dict) -> dict:
-    """An architecture with what Keras 2 wrote in another form in the form of Keras 3; one of Keras 3 comes back as it is."""
+    """An architecture with what Keras 2 wrote in another form in the form of Keras 3; one of Keras 3 comes back as it
+    is."""
     homes = _homes()
     for part in list(_parts(config)):
         if (

@@ -4,8 +4,8 @@
     model = registry.build("efficientnet_b0", input_size=128, weights="none")
     p_real = model.predict(faces)                 # faces (N, 128, 128, 3) RGB 0..255  ->  (N, 1)
 
-A frame model maps faces to P(real). A sequence model maps one person's faces in time order, with a mask of the frames that are there,
-to one P(real). Scaling and normalisation are layers of the model, so every caller feeds 0..255.
+A frame model maps faces to P(real). A sequence model maps one person's faces in time order, with a mask of the frames
+that are there, to one P(real). Scaling and normalisation are layers of the model, so every caller feeds 0..255.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def build(
     Args:
         name: one of `names()`.
         input_size: side of the square face in pixels; the architecture's own if None.
-        weights: `"none"` (random), `"imagenet"` (downloaded, feature extractor only), or a `.keras`, `.h5` or `.weights.h5` file of
-            this architecture: the whole of it or its feature extractor (see `weights.load_into`). For a sequence model with frozen
-            features they are the feature extractor's.
+        weights: `"none"` (random), `"imagenet"` (downloaded, feature extractor only), or a `.keras`, `.h5` or
+            `.weights.h5` file of this architecture: the whole of it or its feature extractor (see `weights.load_into`).
+            For a sequence model with frozen features they are the feature extractor's.
         dropout: share dropped while training; the architecture's own if None.
         options: what else the architecture's `build` takes.
 
@@ -94,14 +94,16 @@ def build(
 
 
 def features(model):
-    """The same frame model cut before its classifier: faces (N, S, S, 3) to features (N, F). Weights are shared with `model`."""
+    """The same frame model cut before its classifier: faces (N, S, S, 3) to features (N, F). Weights are shared with
+    `model`."""
     import keras
 
     return keras.Model(model.inputs, feature_tensor(model), name=f"{model.name}_features")
 
 
 def feature_tensor(model):
-    """The tensor (N, F) that the classifier of a frame model starts from: the input of its first Dense layer (before dropout)."""
+    """The tensor (N, F) that the classifier of a frame model starts from: the input of its first Dense layer (before
+    dropout)."""
     import keras
 
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
@@ -114,7 +116,8 @@ def feature_tensor(model):
 
 
 def classifier_layers(model) -> list:
-    """The layers of a frame model from its first Dense on: what training starts anew where only a feature extractor was given."""
+    """The layers of a frame model from its first Dense on: what training starts anew where only a feature extractor was
+    given."""
     import keras
 
     first = next(i for i, layer in enumerate(model.layers) if isinstance(layer, keras.layers.Dense))

@@ -1,8 +1,8 @@
 """ResNet-50 with the classifier of the published recipe.
 
 Input      (N, 224, 224, 3) RGB 0..255; inside turned to BGR minus the ImageNet mean, as its weights were trained
-Layers     ResNet-50 without its top (16 bottleneck blocks), global average pooling (2048), Dense 512 ReLU, Dropout 0.5, Dense 128
-           ReLU, Dense 1 sigmoid
+Layers     ResNet-50 without its top (16 bottleneck blocks), global average pooling (2048), Dense 512 ReLU, Dropout 0.5,
+           Dense 128 ReLU, Dense 1 sigmoid
 Output     (N, 1) P(real)
 Parameters 24,702,593 (23,587,712 of them in ResNet-50)
 Source     He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385
@@ -22,7 +22,8 @@ MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 0.5):
-    """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real); `weights`: `"none"` or `"imagenet"`.
+    """A Keras model from faces (N, input_size, input_size, 3), RGB 0..255, to (N, 1) P(real); `weights`: `"none"` or
+    `"imagenet"`.
 
     Raises:
         WeightsUnavailable: ImageNet weights cannot be downloaded.

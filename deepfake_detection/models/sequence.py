@@ -1,7 +1,7 @@
 """What the sequence models share: their inputs, a frame network applied to every frame, and the recurrent classifier.
 
-A sequence is one person's faces in time order, padded to a fixed length, with a mask: 1 where there is a face, 0 where the face was not
-found or the sequence had ended. Masked frames never reach a recurrent state, whatever they hold.
+A sequence is one person's faces in time order, padded to a fixed length, with a mask: 1 where there is a face, 0 where
+the face was not found or the sequence had ended. Masked frames never reach a recurrent state, whatever they hold.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def face_inputs(length: int, input_size: int):
 def each_frame(network, faces):
     """Applies a frame network (N, S, S, 3) -> (N, F) to faces (N, T, S, S, 3): (N, T, F).
 
-    As one batch of N x T faces. Keras' TimeDistributed copies the network's graph T times instead, which for 20 frames of an
-    Inception takes minutes to build.
+    As one batch of N x T faces. Keras' TimeDistributed copies the network's graph T times instead, which for 20 frames
+    of an Inception takes minutes to build.
     """
     import keras
 
@@ -35,7 +35,8 @@ def boolean(mask):
 
 
 def gru_head(length: int, features: int, dropout: float):
-    """Features (N, T, F) and mask (N, T) to P(real): GRU 16, GRU 8, Dropout, Dense 8 ReLU, Dense 1 sigmoid. A model named `head`."""
+    """Features (N, T, F) and mask (N, T) to P(real): GRU 16, GRU 8, Dropout, Dense 8 ReLU, Dense 1 sigmoid. A model
+    named `head`."""
     import keras
     from keras import layers
 
@@ -70,7 +71,8 @@ def feature_gru(name: str, extractor: str, *, input_size: int | None, weights: s
 
 
 def extractor_and_head(model):
-    """The frozen frame network and the trainable head of a model that `feature_gru` made; (None, model) for any other."""
+    """The frozen frame network and the trainable head of a model that `feature_gru` made; (None, model) for any
+    other."""
     inner = {layer.name: layer for layer in model.layers}
     if "head" not in inner:
         return None, model

@@ -1,8 +1,10 @@
-"""What a model starts from: downloaded ImageNet weights, or a file of this architecture, whole or its feature extractor.
+"""What a model starts from: downloaded ImageNet weights, or a file of this architecture, whole or its feature
+extractor.
 
-A file is matched layer by layer, never by the order in a flat list: first by layer name and shape; where the names differ (Keras 2 and
-`.weights.h5` number their layers anew) by the rank of a layer within its kind. What was filled and what was not is reported, and a file
-that fills less than half of the feature extractor is refused as one of another architecture.
+A file is matched layer by layer, never by the order in a flat list: first by layer name and shape; where the names
+differ (Keras 2 and `.weights.h5` number their layers anew) by the rank of a layer within its kind. What was filled and
+what was not is reported, and a file that fills less than half of the feature extractor is refused as one of another
+architecture.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ class Report:
     share: float
 
     def __str__(self) -> str:
-        text = f"{len(self.filled)} of {len(self.filled) + len(self.left)} layers ({self.share:.0%} of the weights) from {self.source}"
+        text = (
+            f"{len(self.filled)} of {len(self.filled) + len(self.left)} layers ({self.share:.0%} of the weights) "
+            f"from {self.source}"
+        )
         return text + (f"; new: {', '.join(self.left)}" if self.left else "")
 
 
@@ -75,7 +80,8 @@ def imagenet_backbone(application: str, input_shape: tuple[int, int, int]):
                 include_top=False, weights="imagenet", input_shape=input_shape
             )
     except Exception as e:
-        # get_file wraps every network failure in a plain Exception whose text starts so; anything else is a bug and must raise.
+        # get_file wraps every network failure in a plain Exception whose text starts so; anything else is a bug and
+        # must raise.
         if not isinstance(e, OSError) and "URL fetch failure" not in str(e):
             raise
         reason = re.sub(r"^<urlopen error (.*)>$", r"\1", str(e).rsplit(" -- ", 1)[-1]) or type(e).__name__
@@ -86,7 +92,8 @@ def imagenet_backbone(application: str, input_shape: tuple[int, int, int]):
 
 
 def copy_by_name(source, target) -> None:
-    """Copies the weights of equally named layers of two Keras models, but never those of a Normalization (see `set_imagenet_scaling`).
+    """Copies the weights of equally named layers of two Keras models, but never those of a Normalization (see
+    `set_imagenet_scaling`).
 
     Raises:
         ValueError: when a layer of `source` with weights is not in `target`: a bug of the caller.
@@ -112,11 +119,12 @@ def copy_in_order(source, target) -> None:
 
 
 def load_into(model, path: str | Path) -> Report:
-    """Fills `model` from a `.keras`, `.h5` or `.weights.h5` file: a whole model of this architecture, or its feature extractor.
+    """Fills `model` from a `.keras`, `.h5` or `.weights.h5` file: a whole model of this architecture, or its feature
+    extractor.
 
-    Layers whose shape differs (a classifier with other outputs) keep what they have. Normalization layers always do: they are part of
-    the architecture here, and other packages store other numbers in them (`keras.applications` divides by the standard deviation
-    twice, the `efficientnet` package outside the model).
+    Layers whose shape differs (a classifier with other outputs) keep what they have. Normalization layers always do:
+    they are part of the architecture here, and other packages store other numbers in them (`keras.applications` divides
+    by the standard deviation twice, the `efficientnet` package outside the model).
 
     Raises:
         UserError: no such file, not a weights file, or of another architecture.
@@ -230,8 +238,9 @@ def _match(source: list[tuple[str, str, list]], targets: list) -> dict[str, list
     wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in targets}
     by_name = {name: arrays for name, _, arrays in source if wanted.get(name) == shapes(arrays)}
     size = lambda matched: sum(int(a.size) for arrays in matched.values() for a in arrays)
-    # Keras numbers layers of a kind in the order of creation, and that order is the same wherever an architecture was built; only
-    # the number of the first differs. A kind is matched as a whole or not at all, so nothing can slip by one.
+    # Keras numbers layers of a kind in the order of creation, and that order is the same wherever an architecture was
+    # built; only the number of the first differs. A kind is matched as a whole or not at all, so nothing can slip by
+    # one.
     by_rank: dict[str, list] = {}
     for kind in {kind for _, kind, _ in source}:
         have = sorted((entry for entry in source if entry[1] == kind), key=lambda entry: _rank(entry[0]))
@@ -250,10 +259,12 @@ def _snake(layer) -> str:
 
 
 def set_imagenet_scaling(model) -> None:
-    """Fills the Normalization layer of a `keras.applications` EfficientNet with the mean and variance of ImageNet (of RGB in 0..1).
+    """Fills the Normalization layer of a `keras.applications` EfficientNet with the mean and variance of ImageNet (of
+    RGB in 0..1).
 
-    With `weights=None` Keras leaves mean 0 and variance 1 there, and with `weights="imagenet"` it builds one more layer: two models
-    of one name that cannot share weights. Here both are the same: (x / 255 - mean) / standard deviation, as the network was trained.
+    With `weights=None` Keras leaves mean 0 and variance 1 there, and with `weights="imagenet"` it builds one more
+    layer: two models of one name that cannot share weights. Here both are the same: (x / 255 - mean) / standard
+    deviation, as the network was trained.
     """
     import keras
     import numpy as np

@@ -1,8 +1,9 @@
 """Many videos, a verdict each: what `predict.py` does once its options are read.
 
-Videos go to worker processes (`prediction.pool`); a file that crashes its decoder costs that file's row an error and nothing else.
-Lines are printed in the order of the input; rows of --csv are written (and synced to the disk) as they are done, and put into the
-order of the input when the run ends, so an interrupted and resumed run leaves the same bytes as an undisturbed one.
+Videos go to worker processes (`prediction.pool`); a file that crashes its decoder costs that file's row an error and
+nothing else. Lines are printed in the order of the input; rows of --csv are written (and synced to the disk) as they
+are done, and put into the order of the input when the run ends, so an interrupted and resumed run leaves the same bytes
+as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from ..errors import UserError
 from .outputs import INDEX, annotated_paths, report_names, report_paths, write_index  # noqa: F401  (for callers)
 from .pool import Died, Worker, limits_of
 
-#: Seconds that a video may take where nothing else is asked for: hours of video pass, a decoder that never ends does not.
+#: Seconds that a video may take where nothing else is asked for: hours of video pass, a decoder that never ends does
+#: not.
 TIME_LIMIT_S = 3600.0
 
 #: What a job may ask for beside the verdict.
@@ -34,7 +36,8 @@ KEPT = 16
 #: Largest file that a worker may write where it writes videos.
 VIDEO_BYTES = 16 << 30
 
-#: Columns of --csv. No times of ours in it: a second run gives the same bytes. The last three are the video's (`files.source_stamp`).
+#: Columns of --csv. No times of ours in it: a second run gives the same bytes. The last three are the video's
+#: (`files.source_stamp`).
 CSV_COLUMNS = (
     "video",
     "verdict",
@@ -58,9 +61,9 @@ CSV_COLUMNS = (
 
 
 def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[str]:
-    """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is searched with
-    its subfolders for files with a video's suffix, in alphabetical order. Hidden ones are left out (`files.walk` on links and folders
-    that cannot be read).
+    """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is
+    searched with its subfolders for files with a video's suffix, in alphabetical order. Hidden ones are left out
+    (`files.walk` on links and folders that cannot be read).
 
     Args:
         pictures: take the still pictures of a folder too: not unasked, since folders of faces are full of them.
@@ -104,7 +107,8 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
 
 
 def line_of(result: dict) -> str:
-    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason, faces, frames used, warnings."""
+    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason,
+    faces, frames used, warnings."""
     name = shown(result["video"])
     if result["error"]:
         return f"{name}  ERROR  {result['error']}"
@@ -138,7 +142,8 @@ def count(n: int, noun: str) -> str:
 
 
 def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
-    """The row of --csv for a result object. `report`: path of its page; the result's `source` tells later whether the file is the same."""
+    """The row of --csv for a result object. `report`: path of its page; the result's `source` tells later whether the
+    file is the same."""
     interval = result["interval"] or (None, None)
     number = lambda v: "" if v is None else f"{v:.6f}"
     return {
@@ -168,7 +173,8 @@ def _stamp_cells(stamp: dict | None) -> dict:
 
 
 def cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a name that begins with = + - @ gets a `./`, which is the same file."""
+    """Text that no spreadsheet takes for a formula: a name that begins with = + - @ gets a `./`, which is the same
+    file."""
     return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
@@ -223,7 +229,8 @@ class CsvFile:
             return {}
         data = self.path.read_bytes()
         text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
-        # A row may hold a quoted newline; a cut inside the quotes leaves an unbalanced last row, which has too few fields.
+        # A row may hold a quoted newline; a cut inside the quotes leaves an unbalanced last row, which has too few
+        # fields.
         reader = csv.reader(io.StringIO(text, newline=""))
         try:
             table = list(reader)
@@ -275,7 +282,8 @@ class CsvFile:
         self.rows[row["video"]] = row
 
     def finish(self, order: list[str]) -> None:
-        """Puts the rows into the order of the input (rows of other videos after them, as they stood) and lets go of the file."""
+        """Puts the rows into the order of the input (rows of other videos after them, as they stood) and lets go of the
+        file."""
         self._handle.close()
         first = {cell(name): i for i, name in enumerate(order)}
         self._write(sorted(self.rows.values(), key=lambda r: first.get(r["video"], len(first))))
@@ -294,7 +302,8 @@ class CsvFile:
 
 
 def _lock_of(table: Path) -> Path:
-    """The lock is a file of its own, because the table is replaced by a rename at the end. Any name of 255 bytes can have one."""
+    """The lock is a file of its own, because the table is replaced by a rename at the end. Any name of 255 bytes can
+    have one."""
     name = f".{table.name}.lock"
     if len(os.fsencode(name)) > 255:
         name = f".{hashlib.sha1(os.fsencode(table.name)).hexdigest()}.lock"
@@ -302,9 +311,11 @@ def _lock_of(table: Path) -> Path:
 
 
 def _judged(worker: Worker, job: dict) -> dict:
-    """The job's result object; with `stamp` asked for and a verdict, its `source` is the stamp of the file that was judged.
+    """The job's result object; with `stamp` asked for and a verdict, its `source` is the stamp of the file that was
+    judged.
 
-    Read afterwards, so that a file which is refused at once costs no reading of its gigabytes; none if it changed meanwhile.
+    Read afterwards, so that a file which is refused at once costs no reading of its gigabytes; none if it changed
+    meanwhile.
     """
     from ..detector.predictor import failed
 
@@ -332,8 +343,9 @@ def results_of(
 ) -> Iterator[tuple[int, dict]]:
     """Yields (position in `jobs`, result object) as jobs are done, in any order.
 
-    A job that asks for a report or an annotated copy comes a second time when these are made; its "not_made" then says what could not
-    be. Verdicts come first: what is asked for beside them is made for up to KEPT videos of a worker at a time.
+    A job that asks for a report or an annotated copy comes a second time when these are made; its "not_made" then says
+    what could not be. Verdicts come first: what is asked for beside them is made for up to KEPT videos of a worker at a
+    time.
 
     Args:
         limits: of a worker; those of the web page (`pool.limits_of`) if None.
@@ -442,13 +454,14 @@ def predict(
     searched: Iterable[str] = (),
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Judges videos, prints a line each and writes what was asked for: lines, rows and JSON first, then the explanations.
+    """Judges videos, prints a line each and writes what was asked for: lines, rows and JSON first, then the
+    explanations.
 
     Args:
         videos: paths, as `find_videos` gives them.
         settings: fields of `predictor.Settings`.
-        json_file, csv_file, report_folder: outputs, or None. With `csv_file`, videos that have a row in it are not done again.
-            `json_file` may be "-", standard output.
+        json_file, csv_file, report_folder: outputs, or None. With `csv_file`, videos that have a row in it are not done
+            again. `json_file` may be "-", standard output.
         annotate: file or folder of the annotated copies, see `outputs.annotated_paths`.
         explain: how the report explains: "auto", "occlusion", "gradcam", "lime" or "none".
         names: what to call the videos in the results (default: their paths).

@@ -1,7 +1,8 @@
-"""What a worker may say to the one who holds the queue: lines of JSON, bounded in length and looked at before anything is done with them.
+"""What a worker may say to the one who holds the queue: lines of JSON, bounded in length and looked at before anything
+is done with them.
 
-A worker decodes files from strangers. One that was taken over may send an endless line, no JSON, or a result of another shape; all of
-these are `BadMessage` here, and cost the worker and its video's row, nothing else.
+A worker decodes files from strangers. One that was taken over may send an endless line, no JSON, or a result of another
+shape; all of these are `BadMessage` here, and cost the worker and its video's row, nothing else.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def started(message: dict) -> dict:
 
 
 def answer(message: dict) -> dict:
-    """A message during a job: {"share": 0..1, "stage": text}, {"early": object} (a verdict whose report is being made) or
-    {"result": object}, the objects as `Prediction.to_json` makes them.
+    """A message during a job: {"share": 0..1, "stage": text}, {"early": object} (a verdict whose report is being made)
+    or {"result": object}, the objects as `Prediction.to_json` makes them.
 
     Fields that are not named here pass: they are plain (`parse`).
 

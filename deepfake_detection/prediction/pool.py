@@ -1,7 +1,7 @@
 """Worker processes as seen by the one who holds the queue: start, send a job, read progress, survive its death.
 
-Used by the batch prediction (a worker serves many videos) and the web queue (a worker serves one). What a worker says is read with
-bounds and looked at first (`messages`): it decoded a file from a stranger.
+Used by the batch prediction (a worker serves many videos) and the web queue (a worker serves one). What a worker says
+is read with bounds and looked at first (`messages`): it decoded a file from a stranger.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Worker:
             except OSError as e:
                 if attempt == START_TRIES:
                     raise Died(
-                        f"no worker process can be started ({e.strerror}) (hint: fewer --workers, or end other programs)"
+                        f"no worker process can be started ({e.strerror}) (hint: fewer --workers, or end other "
+                        "programs)"
                     ) from None
                 time.sleep(START_PAUSE_S)
         self._lines, self._begun = messages.Lines(self._process), time.monotonic()
@@ -136,14 +137,17 @@ class Worker:
             early: called with the result object as soon as there is a verdict, while its report is being made.
 
         Raises:
-            Died: when the process crashed, ran out of a limit or out of time, or sent what is no answer. The next `run` starts a
-                fresh one.
+            Died: when the process crashed, ran out of a limit or out of time, or sent what is no answer. The next `run`
+                starts a fresh one.
             UserError: as `wait_ready`.
         """
         self.wait_ready()
         process = self._process
         deadline = time.monotonic() + self.time_limit_s if self.time_limit_s else None
-        late = f"took longer than {self.time_limit_s or 0:g} s and was stopped (hint: a shorter clip, or a longer time limit)"
+        late = (
+            f"took longer than {self.time_limit_s or 0:g} s and was stopped (hint: a shorter clip, or a longer "
+            "time limit)"
+        )
         try:
             messages.send(process, job, deadline)
         except BrokenPipeError:
@@ -186,7 +190,8 @@ class Worker:
         except messages.BadMessage as e:
             self.stop()
             raise Died(
-                f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please report it)"
+                f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please "
+                "report it)"
             ) from None
         raise Died(self._cause())
 
@@ -200,4 +205,7 @@ class Worker:
             return "needs more computing time than a worker may take (hint: a shorter clip)"
         if code < 0:
             return f"the decoder crashed on this file ({sandbox.ended(code)}) (hint: re-encode the video)"
-        return f"the program failed on this video (exit code {code}) (hint: the messages of the program say where; please report it)"
+        return (
+            f"the program failed on this video (exit code {code}) (hint: the messages of the program say where; "
+            "please report it)"
+        )

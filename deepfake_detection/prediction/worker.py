@@ -2,12 +2,14 @@
 
     python -P -m deepfake_detection.prediction.worker '{"settings": {...}, "limits": {...}}'
 
-Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the queue, the
-secrets or the results. This one is started by `prediction.pool` with an environment of a few named variables, leaves the network,
-sets its own limits (`video.sandbox`), loads the model, says that it is ready and then works on what it is sent. It ends when its
-stdin closes or its parent dies: a parent that is killed leaves no worker behind.
+Decoders are written in C and are fed files from strangers, so decoding never happens in the process that holds the
+queue, the secrets or the results. This one is started by `prediction.pool` with an environment of a few named
+variables, leaves the network, sets its own limits (`video.sandbox`), loads the model, says that it is ready and then
+works on what it is sent. It ends when its stdin closes or its parent dies: a parent that is killed leaves no worker
+behind.
 
-In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method, "annotate": path of a video or null,
+In:   {"video": path, "name": shown name, "report": path of an .html file or null, "explain": method, "annotate": path
+of a video or null,
       "keep": true to keep what was found for a later job with the same video, which then makes the report}
 Out:  {"ready": model} | {"refused": {what, file, hint}} once, then a job's {"share": 0..1, "stage": text} ...
       {"early": {...}} (the verdict, before the report is made, if one is) ... {"result": {...}}
@@ -30,7 +32,8 @@ def main(argument: str) -> int:
     options = json.loads(argument)
     sandbox.die_with_parent()
     sandbox.leave_network()  # where the system allows it; before any thread
-    # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at stderr.
+    # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at
+    # stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -126,7 +129,8 @@ WORDS = {"report": "report", "annotate": "annotated video"}
 
 
 def make_outputs(detector, prediction, job: dict, send) -> list[str]:
-    """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict stands without."""
+    """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict
+    stands without."""
     import cv2
 
     from ..detector.annotate import write_annotated

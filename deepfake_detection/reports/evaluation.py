@@ -1,5 +1,5 @@
-"""Everything that can be said of one file of scores: metrics with intervals for each dataset and manipulation, every aggregation
-rule side by side, coverage, pictures, and the paired comparison with a second file.
+"""Everything that can be said of one file of scores: metrics with intervals for each dataset and manipulation, every
+aggregation rule side by side, coverage, pictures, and the paired comparison with a second file.
 
     python evaluate.py scores.csv --out results
 """
@@ -23,11 +23,12 @@ JSON, CSV = "evaluation.json", "evaluation.csv"
 ROC, RELIABILITY, HISTOGRAM = "ROC.png", "Reliability.png", "ScoreHistogram.png"
 ALL = "all"
 
-#: A compression in a manipulation's name, e.g. `Deepfakes/c40`: such fakes are held against the originals of that compression.
+#: A compression in a manipulation's name, e.g. `Deepfakes/c40`: such fakes are held against the originals of that
+#: compression.
 _COMPRESSION = re.compile(r"(?:^|/)(c\d+|raw)$")
 
 
-# --- videos ------------------------------------------------------------------------------------------------------------------
+# --- videos -----------------------------------------------------------------------------------------------------------
 
 
 def video_table(scores, manifest=None):
@@ -35,13 +36,15 @@ def video_table(scores, manifest=None):
 
     Args:
         scores: table of `scores.read_scores`.
-        manifest: optional table with `video` (or `title`) and any of label, group, dataset, manipulation, compression, status: what it
-            says of a video goes before what the score file says, and its videos without a score are counted; with a column `set`
-            (split_manifest.csv) only those of the sets that were scored at all: nobody scores the videos that were trained on.
+        manifest: optional table with `video` (or `title`) and any of label, group, dataset, manipulation, compression,
+            status: what it says of a video goes before what the score file says, and its videos without a score are
+            counted; with a column `set` (split_manifest.csv) only those of the sets that were scored at all: nobody
+            scores the videos that were trained on.
 
     Returns:
-        pandas DataFrame sorted by video: video, label, group, dataset, manipulation, compression, status (`ok`, `no face`, `error`, `no score`),
-        faces, people, and one column of P(real) for each rule of `RULES` (NaN without a face).
+        pandas DataFrame sorted by video: video, label, group, dataset, manipulation, compression, status (`ok`, `no
+        face`, `error`, `no score`), faces, people, and one column of P(real) for each rule of `RULES` (NaN without a
+        face).
     """
     import pandas as pd
     from tqdm import tqdm
@@ -122,12 +125,13 @@ def read_manifest(path: Path):
     return table
 
 
-# --- slices ------------------------------------------------------------------------------------------------------------------
+# --- slices -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the videos: `dataset` and `manipulation` name it ("all" for no choice), `rows` is a mask over the video table."""
+    """Some of the videos: `dataset` and `manipulation` name it ("all" for no choice), `rows` is a mask over the video
+    table."""
 
     dataset: str
     manipulation: str
@@ -137,8 +141,8 @@ class Slice:
 def slices(videos) -> list[Slice]:
     """All videos, each dataset, each compression in it, and each manipulation.
 
-    A manipulation alone has fakes only, so it is held against the originals of its dataset, those of the same compression where
-    the names tell it: the usual protocol of FaceForensics++.
+    A manipulation alone has fakes only, so it is held against the originals of its dataset, those of the same
+    compression where the names tell it: the usual protocol of FaceForensics++.
     """
     real = (videos["label"] == VERDICT_REAL).to_numpy()
     fake = (videos["label"] == VERDICT_FAKE).to_numpy()
@@ -187,7 +191,7 @@ def coverage(videos) -> dict:
     }
 
 
-# --- the evaluation ------------------------------------------------------------------------------------------------------------
+# --- the evaluation ---------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -266,7 +270,8 @@ def run(
 
 
 def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: int, seed: int) -> dict:
-    """The paired comparison of the videos that both files score: A is the first file, B the other, differences are A - B.
+    """The paired comparison of the videos that both files score: A is the first file, B the other, differences are A -
+    B.
 
     Raises:
         UserError: they share no labelled video, or disagree about a label.
@@ -368,7 +373,7 @@ def pictures(judged, y, rule: str, out: Path, resamples: int, seed: int) -> list
     return drawn
 
 
-# --- for people ----------------------------------------------------------------------------------------------------------------
+# --- for people -------------------------------------------------------------------------------------------------------
 
 
 def _cell(result: dict, short: bool = False) -> str:
@@ -464,7 +469,8 @@ def text(report: dict) -> str:
     if c:
         lines += [
             heading(f"Paired comparison, rule {c['rule']}: A = {c['a']}, B = {c['b']}"),
-            f"{c['videos']:,} videos that both score, {c['groups']:,} groups; only in A {c['only_in_a']:,}, only in B {c['only_in_b']:,}",
+            f"{c['videos']:,} videos that both score, {c['groups']:,} groups; only in A {c['only_in_a']:,}, only in "
+            f"B {c['only_in_b']:,}",
         ]
         body = []
         for name, r in c["metrics"].items():

@@ -1,8 +1,8 @@
 """PNG figures: training history, confusion matrix, ROC curve, reliability diagram, score histogram.
 
-Drawn with matplotlib's object interface, not pyplot, so they need no display, keep no state and may be drawn in any thread.
-Blue is REAL and orange is FAKE everywhere (Okabe & Ito's palette, told apart with every kind of colour blindness). Files are
-written whole or not at all, and the same data gives the same bytes.
+Drawn with matplotlib's object interface, not pyplot, so they need no display, keep no state and may be drawn in any
+thread. Blue is REAL and orange is FAKE everywhere (Okabe & Ito's palette, told apart with every kind of colour
+blindness). Files are written whole or not at all, and the same data gives the same bytes.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ def _counts(y, unit: str) -> str:
     return f"{len(y):,} {unit}: {int((y == REAL).sum()):,} real, {int((y == FAKE).sum()):,} fake"
 
 
-# --- training ----------------------------------------------------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------------------------------
 
 
 def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
     """`Loss.png` and `Accuracy.png` of a training.
 
     Args:
-        history: mapping or DataFrame with `loss`, `val_loss`, `accuracy`, `val_accuracy`, one value an epoch (`history.csv`, or
-            Keras' `History.history`); `epoch`, counted from 0, where the first row is not epoch 0. A curve that is missing is
-            left out.
+        history: mapping or DataFrame with `loss`, `val_loss`, `accuracy`, `val_accuracy`, one value an epoch
+            (`history.csv`, or Keras' `History.history`); `epoch`, counted from 0, where the first row is not epoch 0. A
+            curve that is missing is left out.
         out_dir: folder of the pictures.
         x: `epoch`, or `strength` of a classifier's regularisation (column `strength`, drawn on a logarithmic axis).
 
@@ -173,7 +173,7 @@ def plot_history(history, out_dir: str | Path, x: str = "epoch") -> list[Path]:
     return written
 
 
-# --- one set of scores ---------------------------------------------------------------------------------------------------------
+# --- one set of scores ------------------------------------------------------------------------------------------------
 
 
 def plot_confusion(
@@ -304,7 +304,8 @@ def plot_roc(
 def plot_reliability(y, p, path: str | Path, title: str = "Reliability", bins: int = 10, unit: str = "videos") -> Path:
     """Reliability diagram: how often a score of p_real is a real, with the number in each bin under it.
 
-    Bars of the count stand below the curve's axis range; bins are equal-width. The ECE in the note uses `metrics.ece`'s own bins.
+    Bars of the count stand below the curve's axis range; bins are equal-width. The ECE in the note uses `metrics.ece`'s
+    own bins.
 
     Raises:
         MetricError: no scores, NaN, or scores outside 0..1.

@@ -1,4 +1,5 @@
-"""The HTML report of one video: one file without scripts or links to elsewhere, for screen, phone and paper, light and dark.
+"""The HTML report of one video: one file without scripts or links to elsewhere, for screen, phone and paper, light and
+dark.
 
 `video_report(data)` takes plain values (`detector.explain.report_data`) and returns the page. The page carries its own
 Content-Security-Policy: nothing can be loaded or run even if a file name tried to.
@@ -67,14 +68,15 @@ def size(count: int) -> str:
 def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *, decided: bool = True) -> str:
     """Inline SVG of the fake probability (0 at the bottom, 1 at the top) over time; stretches to the width it is given.
 
-    Coordinates are thousandths of the width and height; strokes do not scale, so a point (a stroke of no length with round ends)
-    stays round at any width.
+    Coordinates are thousandths of the width and height; strokes do not scale, so a point (a stroke of no length with
+    round ends) stays round at any width.
 
     Args:
         faces: of one person in time order: "time_s", "p_real", "votes".
         duration: seconds that the width stands for.
         label: what a screen reader says.
-        decided: points take the colour of their zone; without, where the whole is UNSURE whatever single frames say, none.
+        decided: points take the colour of their zone; without, where the whole is UNSURE whatever single frames say,
+            none.
     """
     duration = max(duration, faces[-1]["time_s"], 1e-9)
     spots = [
@@ -89,20 +91,25 @@ def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *
         line.append(f"{'L' if last is not None and face['time_s'] - last <= gap else 'M'}{x:.1f} {y:.1f}")
         last = face["time_s"]
     dots = "".join(
-        f'<path class="dot {_zone(f["p_real"], thresholds) if decided and f.get("votes", True) else "no-face"}" d="M{x:.1f} {y:.1f}h0">'
-        f"<title>{clock(f['time_s'])}: {percent(1 - f['p_real'])}{'' if f.get('votes', True) else ', not counted'}</title></path>"
+        f'<path class="dot {_zone(f["p_real"], thresholds) if decided and f.get("votes", True) else "no-face"}" '
+        f'd="M{x:.1f} {y:.1f}h0">'
+        f"<title>{clock(f['time_s'])}: "
+        f"{percent(1 - f['p_real'])}{'' if f.get('votes', True) else ', not counted'}</title></path>"
         for x, y, f in spots
     )
     marks = "".join(
-        f'<rect class="stretch" x="{1000 * a / duration:.1f}" y="970" width="{max(1000 * (b - a) / duration, 4):.1f}" height="30"/>'
+        f'<rect class="stretch" x="{1000 * a / duration:.1f}" y="970" '
+        f'width="{max(1000 * (b - a) / duration, 4):.1f}" height="30"/>'
         for a, b in stretches(faces, thresholds)
     )
     return (
-        f'<svg class="plot" viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{_escape(label)}">'
+        '<svg class="plot" viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" '
+        f'aria-label="{_escape(label)}">'
         f'<rect class="zone-fake" x="0" y="0" width="1000" height="{fake_top:.1f}"/>'
         f'<rect class="zone-unsure" x="0" y="{fake_top:.1f}" width="1000" height="{real_top - fake_top:.1f}"/>'
         f'<rect class="zone-real" x="0" y="{real_top:.1f}" width="1000" height="{1000 - real_top:.1f}"/>'
-        f'<path class="bound" d="M0 {fake_top:.1f}H1000M0 {real_top:.1f}H1000"/><path class="line" d="{"".join(line)}"/>{marks}{dots}</svg>'
+        f'<path class="bound" d="M0 {fake_top:.1f}H1000M0 {real_top:.1f}H1000"/><path class="line" '
+        f'd="{"".join(line)}"/>{marks}{dots}</svg>'
     )
 
 
@@ -121,7 +128,8 @@ def stretches(faces: list[dict], thresholds: dict) -> list[tuple[float, float]]:
 
 
 def zone_names(thresholds: dict) -> str:
-    """Inline SVG beside the chart: the words of the zones and the probabilities that part them (144 units high, as the chart)."""
+    """Inline SVG beside the chart: the words of the zones and the probabilities that part them (144 units high, as the
+    chart)."""
     fake, real = 144 * thresholds["fake_below"], 144 * thresholds["real_above"]
     words = "".join(
         f'<text class="word" x="54" y="{(top + bottom) / 2 + 3.5:.1f}">{word}</text>'
@@ -201,21 +209,25 @@ _METHODS = {
 
 
 def checked(check: dict) -> tuple[str, str]:
-    """(word, sentence) for the caption of a face: what the check of its map says, in words for people who know no statistics."""
+    """(word, sentence) for the caption of a face: what the check of its map says, in words for people who know no
+    statistics."""
     if check["word"] == "confirmed":
         colour = "orange" if check["sign"] == labels.VERDICT_FAKE else "blue"
         move = "falls" if check["marked"] < check["p_fake"] else "rises"
         return "Heat map: confirmed", (
-            f"When the {colour} part is blurred, the fake probability {move} from {percent(check['p_fake'])} to {percent(check['marked'])}. "
+            f"When the {colour} part is blurred, the fake probability {move} from {percent(check['p_fake'])} to "
+            f"{percent(check['marked'])}. "
             f"When as much is blurred in other, random places it is {percent(check['elsewhere'])} on average."
         )
     if check["word"] == "unconfirmed":
         return "Heat map: unconfirmed", (
-            "Blurring what the network seemed to look at most changed the score no more than blurring random other places, so no map is drawn."
+            "Blurring what the network seemed to look at most changed the score no more than blurring random other "
+            "places, so no map is drawn."
         )
     return (
         "No place stands out",
-        f"No single part of this face speaks for {check['sign']}: blurring any of them changes the score little, so no map is drawn.",
+        f"No single part of this face speaks for {check['sign']}: blurring any of them changes the score little, so "
+        "no map is drawn.",
     )
 
 
@@ -231,7 +243,8 @@ def people_of(data: dict, duration: float) -> list[dict]:
         runs = stretches(own, thresholds)
         low, high = min(1 - f["p_real"] for f in own), max(1 - f["p_real"] for f in own)
         label = (
-            f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
+            f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to "
+            f"{clock(own[-1]['time_s'])}, "
             f"single frames between {percent(low)} and {percent(high)}"
             + ("; suspicious " + ", ".join(f"{clock(a)} to {clock(b)}" for a, b in runs) if runs else "")
         )

@@ -1,5 +1,5 @@
-"""The page over a folder of reports: one table, sorted by a click or a key, without network. One file; the script in it is the only
-one that its Content-Security-Policy lets run."""
+"""The page over a folder of reports: one table, sorted by a click or a key, without network. One file; the script in it
+is the only one that its Content-Security-Policy lets run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def page(rows: Sequence[dict]) -> str:
     """The page.
 
     Args:
-        rows: "video" (file name), "verdict" (one of ORDER), "p_fake" (or None), "people" (number or None), "duration_s" (or None),
-            "made" (RFC 3339 or None), "reason" (text), "report" (file name in the same folder, or None).
+        rows: "video" (file name), "verdict" (one of ORDER), "p_fake" (or None), "people" (number or None), "duration_s"
+            (or None), "made" (RFC 3339 or None), "reason" (text), "report" (file name in the same folder, or None).
 
     Returns:
         HTML text, rows by verdict, then by fake probability, then by name.

@@ -1,4 +1,5 @@
-"""What people in a video are called: one numbering in the lines, the tables, the JSON, the report and the annotated video."""
+"""What people in a video are called: one numbering in the lines, the tables, the JSON, the report and the annotated
+video."""
 
 from __future__ import annotations
 

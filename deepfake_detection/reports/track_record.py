@@ -1,5 +1,5 @@
-"""How often such a verdict is wrong, in words: from counts on labelled videos (`models/errors_by_material.json`), for the kind of material
-that is nearest to the video at hand."""
+"""How often such a verdict is wrong, in words: from counts on labelled videos (`models/errors_by_material.json`), for
+the kind of material that is nearest to the video at hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _OTHER = {labels.VERDICT_FAKE: ("untouched", "real"), labels.VERDICT_REAL: ("alt
 
 
 def load(config: dict, folder: str | Path) -> dict | None:
-    """The table in force: `config` is detector.json, `folder` where it lies. None where there is none or it is broken."""
+    """The table in force: `config` is detector.json, `folder` where it lies. None where there is none or it is
+    broken."""
     table = config.get(KEY)
     if table is None:
         try:
@@ -40,7 +41,8 @@ def _sound(material) -> bool:
 
 
 def nearest(materials: list[dict], facts: dict) -> tuple[dict, float]:
-    """(the kind of material that is most like a file, how far it is): doublings of picture height and of bits per pixel between them.
+    """(the kind of material that is most like a file, how far it is): doublings of picture height and of bits per pixel
+    between them.
 
     Args:
         facts: width, height (px) and bits_per_pixel of the file; a missing one counts as no difference.
@@ -63,7 +65,8 @@ def of_hundred(count: int, videos: int) -> str:
 
 
 def wrong_among(material: dict, verdict: str, share_of_fakes: float) -> float | None:
-    """Share of such verdicts that are wrong where this share of the videos is altered (Bayes' rule); None where none was given."""
+    """Share of such verdicts that are wrong where this share of the videos is altered (Bayes' rule); None where none
+    was given."""
     real, fake = (material[k][verdict] / max(material[k]["videos"], 1) for k in ("real", "fake"))
     wrong, right = (real * (1 - share_of_fakes), fake * share_of_fakes)
     if verdict == labels.VERDICT_REAL:
@@ -79,7 +82,8 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
     if verdict == labels.VERDICT_UNSURE:
         low, high = 100 * (1 - thresholds["real_above"]), 100 * (1 - thresholds["fake_below"])
         out.append(
-            f"The detector says UNSURE where the fake probability is between {low:.0f} and {high:.0f} %, or where too little can be seen: there it would err too often."
+            f"The detector says UNSURE where the fake probability is between {low:.0f} and {high:.0f} %, or where "
+            "too little can be seen: there it would err too often."
         )
     if table is None:
         return out + (["How often such a verdict is wrong was not measured for this detector."] if not out else [])
@@ -87,13 +91,15 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
     name = material["name"]
     if verdict == labels.VERDICT_UNSURE:
         out.append(
-            f"On the nearest kind of material that was measured ({name}), {of_hundred(material['real'][verdict], material['real']['videos'])} untouched and "
+            f"On the nearest kind of material that was measured ({name}), "
+            f"{of_hundred(material['real'][verdict], material['real']['videos'])} untouched and "
             f"{of_hundred(material['fake'][verdict], material['fake']['videos'])} altered videos got UNSURE."
         )
     else:
         kind, key = _OTHER[verdict]
         out.append(
-            f"On the nearest kind of material that was measured ({name}), {of_hundred(material[key][verdict], material[key]['videos'])} {kind} videos were called {verdict} too."
+            f"On the nearest kind of material that was measured ({name}), "
+            f"{of_hundred(material[key][verdict], material[key]['videos'])} {kind} videos were called {verdict} too."
         )
         rates = [
             (words, wrong_among(material, verdict, share))
@@ -101,7 +107,8 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
         ]
         if all(rate is not None for _, rate in rates) and min(material[k]["videos"] for k in ("real", "fake")) >= FEW:
             out.append(
-                f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} verdicts are wrong; "
+                f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} "
+                "verdicts are wrong; "
                 f"where {rates[1][0]} is, about {max(rates[1][1] * 100, 1):.0f}."
             )
     if facts.get("still"):

@@ -3,9 +3,9 @@
     with session("stage 04", master=options.master) as spark:
         spark.read.json(...)
 
-Where a job runs is decided, in this order, by `--master URL` of the script, `spark-submit --master URL`, `spark.master` in
-`$SPARK_CONF_DIR/spark-defaults.conf`, and Spark's own default, which is this machine with all its cores. No master is written here:
-one that is set in the code silently overrules spark-submit.
+Where a job runs is decided, in this order, by `--master URL` of the script, `spark-submit --master URL`, `spark.master`
+in `$SPARK_CONF_DIR/spark-defaults.conf`, and Spark's own default, which is this machine with all its cores. No master
+is written here: one that is set in the code silently overrules spark-submit.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def java_version(java: str | Path) -> int | None:
 
 
 def find_java() -> Path:
-    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting version first.
+    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting
+    version first.
 
     Raises:
         UserError: when none of them is Java 17 or later.
@@ -104,9 +105,11 @@ def session(
 
     Args:
         name: shown in Spark's own pages and logs.
-        master: `local[4]`, `spark://host:7077`, `yarn`, ...; None leaves it to spark-submit or Spark's configuration (see above).
+        master: `local[4]`, `spark://host:7077`, `yarn`, ...; None leaves it to spark-submit or Spark's configuration
+            (see above).
         settings: further Spark settings. What spark-submit was given for the same key wins.
-        python: the executors' Python, e.g. `./environment/bin/python` of a shipped archive; None: PYSPARK_PYTHON, else ours.
+        python: the executors' Python, e.g. `./environment/bin/python` of a shipped archive; None: PYSPARK_PYTHON, else
+            ours.
 
     Raises:
         UserError: no Java, a master that Spark does not know or that does not answer.
@@ -171,8 +174,8 @@ def session(
 def run_job(spark, job: Callable[[], object]) -> object:
     """`job()`, so that Ctrl-C ends it at once and without py4j's tracebacks.
 
-    The job waits for the JVM in a thread of its own. If the main thread waited there, an interrupt would break py4j's connection in
-    the middle of an answer.
+    The job waits for the JVM in a thread of its own. If the main thread waited there, an interrupt would break py4j's
+    connection in the middle of an answer.
     """
     outcome: list = []
 
@@ -200,7 +203,8 @@ def run_job(spark, job: Callable[[], object]) -> object:
 
 @contextlib.contextmanager
 def _keeping_interrupts() -> Iterator[None]:
-    """Restores Python's own answer to Ctrl-C, which pyspark replaces by one that calls the JVM from the signal handler."""
+    """Restores Python's own answer to Ctrl-C, which pyspark replaces by one that calls the JVM from the signal
+    handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -223,11 +227,13 @@ def _ignoring_interrupts() -> Iterator[None]:
 def ship_package(spark, folder: str | Path) -> str:
     """Sends this package to every executor as an archive that is unpacked there, so that no worker needs a checkout.
 
-    An unpacked folder rather than `--py-files`: OpenCV and ONNX Runtime open their weights by path, which a zip does not offer.
-    Third-party packages come with the Python that PYSPARK_PYTHON names (a shared environment, or an archive made by venv-pack).
+    An unpacked folder rather than `--py-files`: OpenCV and ONNX Runtime open their weights by path, which a zip does
+    not offer. Third-party packages come with the Python that PYSPARK_PYTHON names (a shared environment, or an archive
+    made by venv-pack).
 
     Args:
-        folder: where the archive is kept; it must stand as long as the session, because executors fetch it when they start.
+        folder: where the archive is kept; it must stand as long as the session, because executors fetch it when they
+            start.
 
     Returns:
         the name to give to `on_executor`.
@@ -248,10 +254,11 @@ def ship_package(spark, folder: str | Path) -> str:
 
 
 def on_executor(shipped: str, module: str, function: str, *arguments) -> Callable:
-    """`module.function` with `arguments` bound first, as a callable that finds the shipped package by itself on the executor.
+    """`module.function` with `arguments` bound first, as a callable that finds the shipped package by itself on the
+    executor.
 
-    Spark pickles a function of an importable module as its name only, and the executor could not import that name before the
-    archive is on its path. So the callable is pickled whole, and imports when called.
+    Spark pickles a function of an importable module as its name only, and the executor could not import that name
+    before the archive is on its path. So the callable is pickled whole, and imports when called.
     """
 
     def call(*more):

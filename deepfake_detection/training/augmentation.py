@@ -1,13 +1,15 @@
-"""Augmentation of faces for training, in the TensorFlow graph: it runs beside the training step on the CPU and needs no Python.
+"""Augmentation of faces for training, in the TensorFlow graph: it runs beside the training step on the CPU and needs no
+Python.
 
     change = augment("strong", seed=1)
-    dataset = dataset.batch(64).map(lambda x, y: (change(x), y))                              # draws go on from batch to batch
-    dataset = dataset.enumerate().map(lambda step, xy: (change(xy[0], step), xy[1]))          # draws depend on seed and step alone
+    dataset = dataset.batch(64).map(lambda x, y: (change(x), y))         # draws go on from batch to batch
+    dataset = dataset.enumerate().map(lambda step, xy: (change(xy[0], step), xy[1]))  # draws: of seed and step alone
 
-`published` is the numbered pipeline's own, with Keras' ImageDataGenerator's meaning of the numbers: turned up to 10 degrees, shifted
-up to 10 %, width and height zoomed up to 10 % each, sheared by up to 0.2 (which there are degrees: next to nothing), mirrored.
-`strong` adds what happens to a video on its way to a viewer: JPEG, down-scaling and up again, blur, noise, colour, and a cut-out
-box so that no single part of the face decides. `none` only makes float32 of the images.
+`published` is the numbered pipeline's own, with Keras' ImageDataGenerator's meaning of the numbers: turned up to 10
+degrees, shifted up to 10 %, width and height zoomed up to 10 % each, sheared by up to 0.2 (which there are degrees:
+next to nothing), mirrored. `strong` adds what happens to a video on its way to a viewer: JPEG, down-scaling and up
+again, blur, noise, colour, and a cut-out box so that no single part of the face decides. `none` only makes float32 of
+the images.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from ..errors import UserError
 
 NAMES = ("published", "strong", "none")
 
-#: Largest geometric changes: rotation and shear in degrees, shift and zoom as parts of the side; stretch is of width against height,
-#: None: both are zoomed each for itself. What comes in from outside repeats the edge (NEAREST) or is mirrored (REFLECT).
+#: Largest geometric changes: rotation and shear in degrees, shift and zoom as parts of the side; stretch is of width
+#: against height, None: both are zoomed each for itself. What comes in from outside repeats the edge (NEAREST) or is
+#: mirrored (REFLECT).
 PUBLISHED = {
     "rotation": 10.0,
     "shift_x": 0.1,
@@ -57,10 +60,10 @@ def augment(name: str, seed: int) -> Callable:
         seed: of every random choice.
 
     Returns:
-        f(images, step=None, size=None): images is uint8 or float32 (N, H, W, 3), RGB 0..255; `step` is a number of the batch that
-        the draws then depend on (without it they go on from call to call); `size` is the side of the result (default H). Gives
-        float32 (N, size, size, 3), 0..255. Usable in `tf.data.Dataset.map`. Channels after the third (maps of the face) go where
-        their pixels go and are not changed otherwise.
+        f(images, step=None, size=None): images is uint8 or float32 (N, H, W, 3), RGB 0..255; `step` is a number of the
+        batch that the draws then depend on (without it they go on from call to call); `size` is the side of the result
+        (default H). Gives float32 (N, size, size, 3), 0..255. Usable in `tf.data.Dataset.map`. Channels after the third
+        (maps of the face) go where their pixels go and are not changed otherwise.
 
     Raises:
         UserError: for an unknown name.
@@ -169,7 +172,8 @@ def _colour(images, seeds: _Seeds):
 
 
 def _degrade(images, seeds: _Seeds, size: int):
-    """Lower resolution, blur, noise and JPEG, image by image, in the order in which a video suffers them; then the cut-out."""
+    """Lower resolution, blur, noise and JPEG, image by image, in the order in which a video suffers them; then the
+    cut-out."""
     import tensorflow as tf
 
     count = tf.shape(images)[0]

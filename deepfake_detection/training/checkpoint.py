@@ -1,7 +1,8 @@
 """What a training leaves between epochs: the state that the next one depends on, and the best model so far.
 
-Own code, because Keras' `BackupAndRestore` does not keep the promise that a resumed training ends in the same weights: it leaves out
-the state of the dropout generators (tests/training shows it), the count of `EarlyStopping` and the best loss of `ModelCheckpoint`.
+Own code, because Keras' `BackupAndRestore` does not keep the promise that a resumed training ends in the same weights:
+it leaves out the state of the dropout generators (tests/training shows it), the count of `EarlyStopping` and the best
+loss of `ModelCheckpoint`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Progress:
 def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
     """A hash of what decides the weights of each epoch: a state file of another fingerprint is not continued.
 
-    `patience` is left out, and `epochs` where the schedule does not depend on it: raising them continues a finished training.
+    `patience` is left out, and `epochs` where the schedule does not depend on it: raising them continues a finished
+    training.
     """
     fields = dataclasses.asdict(settings)
     del fields["patience"]
@@ -64,7 +66,8 @@ def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
 def save_state(path: Path, progress: Progress, variables: list, write: bool = True) -> None:
     """Everything the next epoch depends on, in one file, written aside and renamed.
 
-    Every worker of a cluster must call it, because reading some variables needs all of them; `write` says which one writes.
+    Every worker of a cluster must call it, because reading some variables needs all of them; `write` says which one
+    writes.
     """
     import numpy as np
 
@@ -135,14 +138,16 @@ def resume(path: Path, variables: list, mark: str, settings: Settings, *, fresh:
 
 
 def saveable(model):
-    """The same model without its training: saved so, it opens with plain `keras.models.load_model` whatever it was trained with."""
+    """The same model without its training: saved so, it opens with plain `keras.models.load_model` whatever it was
+    trained with."""
     import keras
 
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def save_model(model, folder: Path) -> None:
-    """`best_model.keras`, and of frame models `best_model.h5` for older readers (HDF5 cannot hold the operations of a sequence model)."""
+    """`best_model.keras`, and of frame models `best_model.h5` for older readers (HDF5 cannot hold the operations of a
+    sequence model)."""
     names = ["best_model.keras"] + ["best_model.h5"] * (len(model.inputs) == 1)
     if len(names) == 1:
         (folder / "best_model.h5").unlink(missing_ok=True)  # an earlier run's would be taken for this one's
@@ -152,9 +157,11 @@ def save_model(model, folder: Path) -> None:
 
 
 def write_card(out: Path, card: dict) -> None:
-    """`tmp_checkpoint/best_model.json`: which part of a crop the model beside it sees, and whether also its mirror image.
+    """`tmp_checkpoint/best_model.json`: which part of a crop the model beside it sees, and whether also its mirror
+    image.
 
-    Without a card (the model sees whole crops) one of an earlier run is removed. No calibration: the scores are the network's own.
+    Without a card (the model sees whole crops) one of an earlier run is removed. No calibration: the scores are the
+    network's own.
     """
     path = out / "tmp_checkpoint" / "best_model.json"
     if card:
@@ -164,9 +171,11 @@ def write_card(out: Path, card: dict) -> None:
 
 
 class Twin:
-    """The trained model built anew in float32 on one device, and filled when called: (the part to validate with, the whole to save).
+    """The trained model built anew in float32 on one device, and filled when called: (the part to validate with, the
+    whole to save).
 
-    A file in half precision would be slow on a CPU and less exact everywhere; a strategy's variables are no plain model's.
+    A file in half precision would be slow on a CPU and less exact everywhere; a strategy's variables are no plain
+    model's.
     """
 
     def __init__(self, model, settings: Settings):

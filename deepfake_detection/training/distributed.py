@@ -1,9 +1,10 @@
 """Data-parallel training: several devices of one machine (`mirrored`) or several machines (`multi_worker`).
 
-Both split every global batch over the replicas, sum their gradients and so take the step that one device would take with the whole
-batch; batch normalisation takes its mean and variance over all replicas. Keras 3 can run `fit` under MirroredStrategy. Under
-MultiWorkerMirroredStrategy it cannot (its per-replica reduction fails), so that one has its own training step here, on
-TensorFlow's public tf.distribute calls; optimizer, model and everything between the epochs are the same.
+Both split every global batch over the replicas, sum their gradients and so take the step that one device would take
+with the whole batch; batch normalisation takes its mean and variance over all replicas. Keras 3 can run `fit` under
+MirroredStrategy. Under MultiWorkerMirroredStrategy it cannot (its per-replica reduction fails), so that one has its own
+training step here, on TensorFlow's public tf.distribute calls; optimizer, model and everything between the epochs are
+the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def prepare(name: str, replicas: int | None = None) -> None:
 
     Args:
         name: one of STRATEGIES.
-        replicas: for `mirrored` without a GPU: how many logical CPU devices. It shows that the machinery works; it is not faster.
+        replicas: for `mirrored` without a GPU: how many logical CPU devices. It shows that the machinery works; it is
+            not faster.
 
     Raises:
         UserError: `multi_worker` without a cluster.
@@ -163,7 +165,8 @@ def shard_of(strategy) -> tuple[int, int]:
 
 
 def synchronize_batch_norm(model) -> None:
-    """Takes the statistics of batch normalisation over all replicas: each one's own would be those of a smaller batch."""
+    """Takes the statistics of batch normalisation over all replicas: each one's own would be those of a smaller
+    batch."""
     import keras
 
     from ..models.weights import leaf_layers
@@ -176,7 +179,8 @@ def synchronize_batch_norm(model) -> None:
 class TrainStep:
     """One epoch under a strategy that Keras' own `fit` cannot run.
 
-    Each replica computes the loss of its rows divided by the global batch size; `optimizer.apply_gradients` sums over the replicas.
+    Each replica computes the loss of its rows divided by the global batch size; `optimizer.apply_gradients` sums over
+    the replicas.
     """
 
     def __init__(self, strategy, model, optimizer, loss, global_batch: int):
@@ -209,7 +213,8 @@ class TrainStep:
         self._step = step
 
     def epoch(self, data, bar) -> dict:
-        """Runs through this process' `data` (batches of its share of each global batch). Returns the mean loss and accuracy."""
+        """Runs through this process' `data` (batches of its share of each global batch). Returns the mean loss and
+        accuracy."""
         local_replicas = self.strategy.num_replicas_in_sync // shard_of(self.strategy)[1]
         if local_replicas > 1:
             data = data.rebatch(self._global_batch // self.strategy.num_replicas_in_sync, drop_remainder=True)
@@ -226,7 +231,8 @@ class TrainStep:
 
 
 def from_chief(strategy, values: dict) -> dict:
-    """The chief's numbers on every worker, so that all of them decide alike (best epoch, early stopping). Every worker must call it."""
+    """The chief's numbers on every worker, so that all of them decide alike (best epoch, early stopping). Every worker
+    must call it."""
     import tensorflow as tf
 
     keys = sorted(values)

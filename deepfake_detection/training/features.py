@@ -27,7 +27,8 @@ def face_features(
 ):
     """The features of faces, from `folder` where they are there already.
 
-    They are kept by the hash of the network's weights and of the faces, in blocks, so an interrupted run goes on with the next block.
+    They are kept by the hash of the network's weights and of the faces, in blocks, so an interrupted run goes on with
+    the next block.
 
     Args:
         get: positions (B,) -> uint8 (B, S, S, 3), e.g. `FaceStore.get`.

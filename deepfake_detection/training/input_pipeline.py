@@ -1,9 +1,11 @@
-"""From folders of face crops to batches: the file list, decoding, the cache, the order of an epoch, and the tf.data pipeline.
+"""From folders of face crops to batches: the file list, decoding, the cache, the order of an epoch, and the tf.data
+pipeline.
 
-A face is decoded with OpenCV and brought to size with `faces.crops.network_input`, the definition that every other path uses, so that
-training sees exactly what prediction sees. Faces are decoded once: they stay in memory as bytes where they fit, else they are decoded
-anew each epoch. The order and the augmentation of an epoch depend on (seed, epoch) alone, never on what ran before, which is what
-lets an interrupted training end in the same weights as an undisturbed one.
+A face is decoded with OpenCV and brought to size with `faces.crops.network_input`, the definition that every other path
+uses, so that training sees exactly what prediction sees. Faces are decoded once: they stay in memory as bytes where
+they fit, else they are decoded anew each epoch. The order and the augmentation of an epoch depend on (seed, epoch)
+alone, never on what ran before, which is what lets an interrupted training end in the same weights as an undisturbed
+one.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
-#: Faces of one set are kept decoded in memory up to this share of the machine's memory (train and val are held together).
+#: Faces of one set are kept decoded in memory up to this share of the machine's memory (train and val are held
+#: together).
 CACHE_SHARE_OF_MEMORY = 0.2
 
 #: Files decoded by one call of the reader threads: large enough that handing over does not matter.
@@ -43,7 +46,8 @@ class Faces:
 
     Attributes:
         root: the folder they were found in.
-        names: path below `root`, posix: `real/<title>-NNN-FF.png`, or `<title>-NNN-FF.png` where the folder has no classes.
+        names: path below `root`, posix: `real/<title>-NNN-FF.png`, or `<title>-NNN-FF.png` where the folder has no
+            classes.
         y: int64 (N,) 1 real, 0 fake, -1 not known.
         titles: the video each face is from.
         groups: identity group of each face; its title where no group is known.
@@ -70,7 +74,8 @@ class Faces:
 
 
 def title_of(name: str) -> str:
-    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; any other name is its own title."""
+    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; any other name is its own
+    title."""
     stem = Path(name).stem
     match = _FACE_NAME.match(stem)
     return match["title"] if match else stem
@@ -136,10 +141,12 @@ def _images(folder: Path) -> list[str]:
 
 
 def read_face(path: str | Path, size: int, part: tuple = WHOLE):
-    """A face picture as network input: uint8 (size, size, 3) RGB, or None when the file is not a picture that can be decoded.
+    """A face picture as network input: uint8 (size, size, 3) RGB, or None when the file is not a picture that can be
+    decoded.
 
     Args:
-        part: (left, top, right, bottom) of what is kept, in parts of the width and height, for a model that wants a tighter crop.
+        part: (left, top, right, bottom) of what is kept, in parts of the width and height, for a model that wants a
+            tighter crop.
     """
     import cv2
 
@@ -263,8 +270,9 @@ def epoch_order(y, *, seed: int, epoch: int, balance: bool = False):
     Args:
         y: (N,) labels.
         seed, epoch: what the order depends on.
-        balance: draw N faces, half of each class: a class with too few is repeated (whole rounds, each in a new order, so that no face
-            is drawn twice more often than another), one with too many is thinned. An alternative to deleting fakes beforehand.
+        balance: draw N faces, half of each class: a class with too few is repeated (whole rounds, each in a new order,
+            so that no face is drawn twice more often than another), one with too many is thinned. An alternative to
+            deleting fakes beforehand.
     """
     import numpy as np
 
@@ -305,8 +313,8 @@ def index_batches(y, order, batch_size: int, *, drop_remainder: bool, sample_wei
 
 
 def parallel_calls() -> int:
-    """How many batches are made at a time. A fixed number: AUTOTUNE takes seconds to find out that more than one core is there, and many
-    epochs are over by then."""
+    """How many batches are made at a time. A fixed number: AUTOTUNE takes seconds to find out that more than one core
+    is there, and many epochs are over by then."""
     import tensorflow as tf
 
     return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
@@ -323,16 +331,19 @@ def batches(
     sample_weight=None,
     shard: tuple[int, int] = (0, 1),
 ):
-    """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given order.
+    """A tf.data.Dataset of (faces uint8 or float32 (B, S, S, 3) 0..255, y float32 (B, 1)[, weight (B, 1)]) in the given
+    order.
 
     Fetching and augmentation run in parallel on the CPU, ahead of the training step, and keep the order.
 
     Args:
         order: positions, e.g. from `epoch_order`.
-        augment: called with (faces, number of the batch) inside the graph, see `augmentation.augment`; None for prediction.
+        augment: called with (faces, number of the batch) inside the graph, see `augmentation.augment`; None for
+            prediction.
         first_step: number of the first batch, for `augment`.
         sample_weight: (2,) weight of fake and real, or None.
-        shard: (index, count): this worker's part of each global batch; `batch_size` is the global one and count must divide it.
+        shard: (index, count): this worker's part of each global batch; `batch_size` is the global one and count must
+            divide it.
     """
     import tensorflow as tf
 
@@ -348,7 +359,8 @@ def batches(
 
     data = data.map(fetch, num_parallel_calls=parallel_calls(), deterministic=True)
     if augment is not None:
-        # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came first.
+        # The draws depend on the number of the batch (and of the worker), not on which of the parallel calls came
+        # first.
         data = data.enumerate(first_step).map(
             lambda step, columns: (augment(columns[0], tf.cast(step, tf.int32) * count + index), *columns[1:]),
             num_parallel_calls=parallel_calls(),

@@ -22,7 +22,8 @@ def in_crop(margin: float) -> dict:
 
 
 def rows_to_judge(faces: Faces, per_clip: int = 8, tight_every: int = 1) -> np.ndarray:
-    """Rows of `val` and `unseen`: up to `per_clip` faces of a video, spread over it, and every so-many-th tight crop."""
+    """Rows of `val` and `unseen`: up to `per_clip` faces of a video, spread over it, and every so-many-th tight
+    crop."""
     table = faces.table[faces.table.split.isin(("val", "unseen"))]
     number = table.groupby("file").cumcount()
     count = table.groupby("file").file.transform("size")
@@ -85,7 +86,8 @@ def clip_scores(network, faces: Faces, rows: np.ndarray, *, batch: int = 64):
 
 
 def numbers(table, column: str = "z") -> dict:
-    """What a run is chosen by: AUCs over clips, pairs of one person ordered rightly, fakes found where 5 % of the untouched are not believed."""
+    """What a run is chosen by: AUCs over clips, pairs of one person ordered rightly, fakes found where 5 % of the
+    untouched are not believed."""
     from sklearn.metrics import log_loss, roc_auc_score
 
     clips = table.groupby("file").agg(

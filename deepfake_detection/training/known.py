@@ -17,7 +17,8 @@ def known_videos(dataset: Path):
         dataset: `<out>/split_dataset`.
 
     Returns:
-        pandas DataFrame of text with the index `title` and COLUMNS, "" where the file does not say; empty where there is no file.
+        pandas DataFrame of text with the index `title` and COLUMNS, "" where the file does not say; empty where there
+        is no file.
 
     Raises:
         UserError: the file cannot be read or has no titles and groups.

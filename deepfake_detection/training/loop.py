@@ -1,8 +1,8 @@
 """The loop of a training: input, update, judgement, checkpoint.
 
-An epoch is one call of Keras' own `fit`, because between epochs everything that the next one depends on is written in one file
-(`checkpoint`). Order and augmentation of an epoch are pure functions of (seed, epoch). A training that was killed goes on at the last
-finished epoch and ends in the same weights as one that was not.
+An epoch is one call of Keras' own `fit`, because between epochs everything that the next one depends on is written in
+one file (`checkpoint`). Order and augmentation of an epoch are pure functions of (seed, epoch). A training that was
+killed goes on at the last finished epoch and ends in the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .monitor import Bar, Curves
 from .settings import Settings
 from .start import freeze
 
-#: Batches are numbered from epoch * this for the augmentation's draws: an epoch's pictures do not depend on how long the others were.
+#: Batches are numbered from epoch * this for the augmentation's draws: an epoch's pictures do not depend on how long
+#: the others were.
 STEPS_OF_AN_EPOCH = 1 << 20
 
 
@@ -48,8 +49,8 @@ def fit(
         folder: of the state and of `best_model.keras` and `best_model.h5`.
         mark: the run's fingerprint.
         logs: folder of the TensorBoard log; none if None.
-        copies: called without arguments, gives (the model to validate with, the model to save) with the current weights; by default
-            `model` itself. Needed under a strategy and in half precision.
+        copies: called without arguments, gives (the model to validate with, the model to save) with the current
+            weights; by default `model` itself. Needed under a strategy and in half precision.
         strategy: a tf.distribute strategy, or None.
         fresh: do not resume.
         stop_after: return after this epoch as if the process had ended there (tests).
@@ -187,7 +188,7 @@ class _Loop:
         return {f"val_{k}": float(v) for k, v in values.items()} | {"learning_rate": rate}, saved
 
 
-# ---- helpers of the input and the update ---------------------------------------------------------------------------------------
+# ---- helpers of the input and the update -----------------------------------------------------------------------------
 
 
 def steps_of_epoch(rows: int, settings: Settings, strategy=None) -> int:
@@ -260,8 +261,9 @@ def make_optimizer(settings: Settings, steps_per_epoch: int):
 def follow_short_epochs(model, steps_per_epoch: int) -> None:
     """Lowers the momentum of batch normalisation where an epoch has few steps, to 1 - 4 / steps, at least 0.8.
 
-    With Keras' 0.99 the running mean and variance need some 300 steps to follow the weights. A small set has ten steps an epoch: its
-    first thirty validations would judge statistics of the random start, and the best of them would be saved.
+    With Keras' 0.99 the running mean and variance need some 300 steps to follow the weights. A small set has ten steps
+    an epoch: its first thirty validations would judge statistics of the random start, and the best of them would be
+    saved.
     """
     import keras
 
@@ -273,10 +275,12 @@ def follow_short_epochs(model, steps_per_epoch: int) -> None:
 
 
 class WeightAverage:
-    """Exponential moving average of the trainable weights, updated after every step (Polyak & Juditsky, SIAM J. Control Optim. 1992).
+    """Exponential moving average of the trainable weights, updated after every step (Polyak & Juditsky, SIAM J. Control
+    Optim. 1992).
 
-    Step t (from 0) uses the decay min(decay, (1 + t) / (10 + t)), so that a short training is not the average of where it began.
-    Not the optimizer's own (`use_ema`): Keras overwrites the weights with that one at the end of every `fit`, and a `fit` is an epoch here.
+    Step t (from 0) uses the decay min(decay, (1 + t) / (10 + t)), so that a short training is not the average of where
+    it began. Not the optimizer's own (`use_ema`): Keras overwrites the weights with that one at the end of every `fit`,
+    and a `fit` is an epoch here.
 
     Attributes:
         variables: the averages, in the order of the weights, and the number of updates: part of the training's state.
@@ -312,7 +316,7 @@ class WeightAverage:
             weight.assign(value)
 
 
-# ---- helpers of the judgement and the log ---------------------------------------------------------------------------------------
+# ---- helpers of the judgement and the log ----------------------------------------------------------------------------
 
 
 def binary_metrics(y, p) -> dict:
@@ -333,7 +337,8 @@ def binary_metrics(y, p) -> dict:
 
 
 def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
-    """P(real) of every row of a store, float32 (N,), in its order; with `flip` the mean of each face and its mirror image."""
+    """P(real) of every row of a store, float32 (N,), in its order; with `flip` the mean of each face and its mirror
+    image."""
     import numpy as np
     import tensorflow as tf
 

@@ -2,8 +2,9 @@
 
     python train_detector.py --index index.csv --weights models/detector.keras --name main
 
-Reads top to bottom: input, model, loss, update, loop. Batches are a function of (seed, step), Keras' own `BackupAndRestore` keeps
-weights and optimizer, so a run that was killed goes on from its last epoch with the batches that it would have had.
+Reads top to bottom: input, model, loss, update, loop. Batches are a function of (seed, step), Keras' own
+`BackupAndRestore` keeps weights and optimizer, so a run that was killed goes on from its last epoch with the batches
+that it would have had.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class Settings:
         weight_decay: of kernels only.
         smoothing: labels are smoothed by this much.
         ranking: weight of the loss that puts a fake below its own original: softplus(z_fake - z_untouched).
-        consistency: weight of the loss that holds the score of a face to that of its degraded copy: Huber of their logits.
-        centring: weight of the loss that holds the middle of a pair's two logits at 0: Huber of (z_untouched + z_fake) / 2. What
-            both faces of a pair have in common, as person, light and codec, then says nothing.
+        consistency: weight of the loss that holds the score of a face to that of its degraded copy: Huber of their
+            logits.
+        centring: weight of the loss that holds the middle of a pair's two logits at 0: Huber of (z_untouched + z_fake)
+            / 2. What both faces of a pair have in common, as person, light and codec, then says nothing.
         averaging: momentum of the averaged weights, which are what is kept.
         freeze: this layer and all before it stand still: the first layers see the largest pictures and change least.
         freeze_norms: batch normalisation keeps its statistics: a face is then learnt from as it is later judged, alone.
@@ -62,7 +64,7 @@ class Settings:
     seed: int = 1
 
 
-# ---- input ---------------------------------------------------------------------------------------------------------------------------
+# ---- input -----------------------------------------------------------------------------------------------------------
 
 
 class Feed:
@@ -116,11 +118,12 @@ def _batch(step: int) -> np.ndarray:
     return _sampler(step)
 
 
-# ---- model and loss ------------------------------------------------------------------------------------------------------------------
+# ---- model and loss --------------------------------------------------------------------------------------------------
 
 
 def build(settings: Settings, pairs: int):
-    """The network with logits for its output and the loss of the pairs, compiled; `model.network` is the network itself."""
+    """The network with logits for its output and the loss of the pairs, compiled; `model.network` is the network
+    itself."""
     import keras
     from keras import ops
 
@@ -182,7 +185,7 @@ def _copied(copies: int) -> list[int]:
     return [2 * i + i % 2 for i in range(copies)]
 
 
-# ---- loop ----------------------------------------------------------------------------------------------------------------------------
+# ---- loop ------------------------------------------------------------------------------------------------------------
 
 
 def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
@@ -275,8 +278,8 @@ def _Look(model, look, log: Path):
 def between(start: Path, end: Path, part: float, out: Path) -> Path:
     """Writes the model whose weights are start + part (end - start), and returns `out`.
 
-    A network that was trained on from another loses some of what that one could on other material; a point between the two keeps
-    most of both (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    A network that was trained on from another loses some of what that one could on other material; a point between the
+    two keeps most of both (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
     Args:
         start, end: `.keras` files of one architecture. The result has the input side of `end`.

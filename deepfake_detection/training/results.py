@@ -1,4 +1,5 @@
-"""The results of a model on a set of labelled or unlabelled faces: scores, figures, metrics with intervals, the account of videos."""
+"""The results of a model on a set of labelled or unlabelled faces: scores, figures, metrics with intervals, the account
+of videos."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ RESULT_FILES = ("cnn_preds_values.json", "metrics.json", "Confusion.png", "ROC.p
 
 
 def published_name(name: str) -> str:
-    """The face's name as the published score file has it; a face that is not named `<title>-NNN-FF` becomes face 00 of frame 000."""
+    """The face's name as the published score file has it; a face that is not named `<title>-NNN-FF` becomes face 00 of
+    frame 000."""
     try:
         scores.parse_face_name(name)
         return name
@@ -31,7 +33,8 @@ def published_name(name: str) -> str:
 
 
 def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
-    """Metrics of faces and of videos (mean over a video's faces), each with a 95 % interval from resampling identity groups.
+    """Metrics of faces and of videos (mean over a video's faces), each with a 95 % interval from resampling identity
+    groups.
 
     Args:
         faces: `input_pipeline.Faces` or anything with `y`, `titles`, `groups`; rows with y = -1 are left out.
@@ -153,8 +156,8 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
     groups = result.get("videos", {}).get("groups", FEW)
     if groups < FEW:
         lines.append(
-            f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about people who are not among them"
-            + ("" if groups >= MIN_GROUPS else ", and no interval can be given")
+            f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about "
+            "people who are not among them" + ("" if groups >= MIN_GROUPS else ", and no interval can be given")
         )
     if result.get("video_rules"):
         from ..reports import video_rules

@@ -1,8 +1,10 @@
-"""Sequences for the recurrent models: one person's faces in time order, padded and masked, and frozen features computed once.
+"""Sequences for the recurrent models: one person's faces in time order, padded and masked, and frozen features computed
+once.
 
-Faces come from the same folders as for the frame models (`real/<title>-NNN-FF.png`). Who is who in a frame with several people comes
-from the box tables of stage 01a (`<frames>/<title>/faces/boxes.csv`, column `person`), as do the five points of `landmark_gru`. A title
-without a tracked box table gives one sequence, of face 00 (the surest) of each frame: two people are never joined by their number.
+Faces come from the same folders as for the frame models (`real/<title>-NNN-FF.png`). Who is who in a frame with several
+people comes from the box tables of stage 01a (`<frames>/<title>/faces/boxes.csv`, column `person`), as do the five
+points of `landmark_gru`. A title without a tracked box table gives one sequence, of face 00 (the surest) of each frame:
+two people are never joined by their number.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _NUMBERS = re.compile(r"-(\d+)-(\d+)$")
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-    """Which face stands where in which sequence. Looks like `Faces` to whoever judges or writes scores: one row a sequence.
+    """Which face stands where in which sequence. Looks like `Faces` to whoever judges or writes scores: one row a
+    sequence.
 
     Attributes:
         faces: the faces.
@@ -81,8 +84,8 @@ def tables_digest(tables: dict) -> str:
 def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say: bool = True) -> Sequences:
     """Groups faces into one sequence a person (track) and title.
 
-    A frame that lacks this person's face is a gap that the mask hides, where the frames from first to last fit into `length`; of a
-    longer sequence, `length` faces are taken at even distances.
+    A frame that lacks this person's face is a gap that the mask hides, where the frames from first to last fit into
+    `length`; of a longer sequence, `length` faces are taken at even distances.
 
     Args:
         faces: of one split.
@@ -105,7 +108,8 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say
         tracks.setdefault((int(label), title, person), []).append((frame, i))
     if untracked and say:
         print(
-            f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are left out "
+            f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are "
+            "left out "
             f"(--frames-dir DIR names the folder with the box tables; in which stage 01a writes who is who)",
             file=sys.stderr,
         )
@@ -190,7 +194,8 @@ class SequenceStore:
         sample_weight=None,
         shard: tuple[int, int] = (0, 1),
     ):
-        """A tf.data.Dataset of ((values, mask), y (B, 1)[, weight (B, 1)]) in the given order. Arguments as `input_pipeline.batches`."""
+        """A tf.data.Dataset of ((values, mask), y (B, 1)[, weight (B, 1)]) in the given order. Arguments as
+        `input_pipeline.batches`."""
         import tensorflow as tf
 
         data = index_batches(
@@ -220,7 +225,8 @@ def pixel_store(
     part: tuple = WHOLE,
     progress: str | None = None,
 ) -> SequenceStore:
-    """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB. Faces that cannot be decoded are named and become gaps."""
+    """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB. Faces that cannot be decoded are named and become
+    gaps."""
     store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, part=part, progress=progress)
     return SequenceStore(
         make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable
@@ -249,7 +255,8 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
         raise UserError(
             "no box table has the points of these faces",
             file=faces.root,
-            hint="name the folder of stage 01a's results with --frames-dir; this model reads <frames>/<title>/faces/boxes.csv",
+            hint="name the folder of stage 01a's results with --frames-dir; this model reads "
+            "<frames>/<title>/faces/boxes.csv",
         )
     without = [faces.names[i] for i in sorted(set(range(len(faces))) - set(known))]
     faces, points = faces.take(known), np.stack(points)

@@ -23,7 +23,8 @@ class Settings:
 
     Attributes:
         model: name in the registry.
-        weights: `imagenet`, `none`, `auto` (the shipped detector if it is of this architecture, else ImageNet, else none) or a file.
+        weights: `imagenet`, `none`, `auto` (the shipped detector if it is of this architecture, else ImageNet, else
+            none) or a file.
         epochs: at most so many.
         batch_size: faces a step, over all workers together.
         learning_rate: the highest one.
@@ -36,10 +37,11 @@ class Settings:
         balance: `none`; `sample` (as many reals as fakes an epoch); `weight` (the loss of the rarer class counts more).
         schedule: `constant`, or `cosine` down to 0 over all epochs.
         warmup_epochs: epochs (may be a fraction) over which the learning rate rises from 0.
-        ema: decay of an exponential moving average of the weights, 0 for none; the average is what is validated and saved.
+        ema: decay of an exponential moving average of the weights, 0 for none; the average is what is validated and
+            saved.
         precision: number format of the layers.
-        freeze: layers that stay as they start: `none`, `backbone` (all but the classifier), a layer's name (it and all before it) or a
-            share of the layers, such as `0.6`.
+        freeze: layers that stay as they start: `none`, `backbone` (all but the classifier), a layer's name (it and all
+            before it) or a share of the layers, such as `0.6`.
         unfreeze_after: epochs after which the frozen layers learn too; never if None.
         label_smoothing: 0..1.
         max_steps: at most so many steps an epoch; all if None.
@@ -47,8 +49,8 @@ class Settings:
         strategy: `none`, `mirrored` (all GPUs of this machine) or `multi_worker` (TF_CONFIG, or Slurm's variables).
         replicas: with `mirrored` and no GPU: logical CPU devices.
         sequence_length: faces a sequence (sequence models only); the architecture's own if None.
-        features: frame model that a sequence model takes its features from; the architecture's own if None. `weights` are then
-            this frame model's, or a `.keras` file of the whole sequence model.
+        features: frame model that a sequence model takes its features from; the architecture's own if None. `weights`
+            are then this frame model's, or a `.keras` file of the whole sequence model.
     """
 
     model: str = registry.DEFAULT

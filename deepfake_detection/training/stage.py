@@ -1,4 +1,5 @@
-"""Stage 03: trains one architecture on `split_dataset/` and judges it on the test set. Reads top to bottom: read, build, fit, judge."""
+"""Stage 03: trains one architecture on `split_dataset/` and judges it on the test set. Reads top to bottom: read,
+build, fit, judge."""
 
 from __future__ import annotations
 
@@ -29,11 +30,13 @@ def run(
     cache_mb: int | None = None,
     faces_margin: float = PUBLISHED_MARGIN,
 ) -> dict:
-    """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into `out`.
+    """Stage 03: trains on `dataset/train`, chooses by `dataset/val`, judges on `dataset/test`, writes everything into
+    `out`.
 
     Args:
         frames: folder with `<title>/faces/boxes.csv` (who is who, and the facial points of sequence models).
-        faces_margin: crop margin that the faces were cut with; a model that starts from one with a description sees that one's part.
+        faces_margin: crop margin that the faces were cut with; a model that starts from one with a description sees
+            that one's part.
 
     Returns:
         What metrics.json holds; empty on the workers of a cluster that write nothing.
@@ -234,7 +237,8 @@ class _Stage:
         return loop.predict(self.model, store, stores.prediction_batch(self.model, self.settings.batch_size), progress)
 
     def _threshold(self) -> float:
-        """Of the videos of val, whose scores are written beside the model: calibration and thresholds are fitted on them."""
+        """Of the videos of val, whose scores are written beside the model: calibration and thresholds are fitted on
+        them."""
         from ..reports import video_rules
 
         val = self.store("val")
@@ -258,7 +262,8 @@ class _Stage:
 
 
 def run_seeds(count: int, dataset: Path, out: Path, settings: Settings, **options) -> list[dict]:
-    """Repeats the stage with `count` seeds, each in `<out>/seed_<n>`, and writes `<out>/seeds.csv`: a row a seed, mean and spread.
+    """Repeats the stage with `count` seeds, each in `<out>/seed_<n>`, and writes `<out>/seeds.csv`: a row a seed, mean
+    and spread.
 
     Returns:
         The rows: seed (a number, "mean" or "std", the sample standard deviation), then the metrics of faces and videos.
@@ -284,6 +289,7 @@ def run_seeds(count: int, dataset: Path, out: Path, settings: Settings, **option
 
 
 def _remove_curves(folder: Path) -> None:
-    """Removes an earlier training's TensorBoard curves (only its event files), so that two runs are not drawn over each other."""
+    """Removes an earlier training's TensorBoard curves (only its event files), so that two runs are not drawn over each
+    other."""
     for path in folder.glob("*/events.out.tfevents.*"):
         path.unlink()

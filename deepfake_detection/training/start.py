@@ -25,13 +25,14 @@ def build_model(settings: Settings):
 
 
 def build_started(settings: Settings):
-    """The model of `settings` with the weights it starts from, one line that says which these are, and their file (None: no file).
+    """The model of `settings` with the weights it starts from, one line that says which these are, and their file
+    (None: no file).
 
     Without `image_size` the model takes faces of the size that the `.keras` file it starts from takes, else its own.
 
     Raises:
-        UserError: a weights file that is not there or of another architecture. ImageNet weights that cannot be had are no error:
-            the next best choice is taken, and said.
+        UserError: a weights file that is not there or of another architecture. ImageNet weights that cannot be had are
+            no error: the next best choice is taken, and said.
     """
     arch = registry.module(settings.model)
     network = settings.features or getattr(arch, "FEATURES", settings.model)  # what the weights are of
@@ -89,7 +90,8 @@ def architecture(settings: Settings, input_size: int | None = None, weights: str
 
 
 def keras_file(path: Path) -> dict:
-    """`name` and `input_size` of the model in a `.keras` file, from its configuration alone; empty for any other file."""
+    """`name` and `input_size` of the model in a `.keras` file, from its configuration alone; empty for any other
+    file."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
@@ -136,7 +138,8 @@ def freeze(model, which: str) -> list[str]:
 
 
 def plot_model(settings: Settings, out: Path) -> Path:
-    """Draws the architecture into `<out>/architecture.png` (inner models unfolded, with shapes), or without Graphviz into a .dot file.
+    """Draws the architecture into `<out>/architecture.png` (inner models unfolded, with shapes), or without Graphviz
+    into a .dot file.
 
     Returns:
         The file written.

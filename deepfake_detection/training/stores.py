@@ -1,4 +1,5 @@
-"""The faces of a training as its model takes them: which part of a crop, as single faces, sequences of faces or of points."""
+"""The faces of a training as its model takes them: which part of a crop, as single faces, sequences of faces or of
+points."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def store_for(
     part: tuple = WHOLE,
     progress: str | None = None,
 ):
-    """The store that feeds a model: of faces, of sequences of faces or of sequences of points, by the shape of its first input.
+    """The store that feeds a model: of faces, of sequences of faces or of sequences of points, by the shape of its
+    first input.
 
     Raises:
         UserError: when it is none of these.
@@ -69,14 +71,15 @@ def face_size(model) -> int | None:
 
 
 def prediction_batch(model, batch_size: int) -> int:
-    """Rows a batch when predicting: a sequence of faces counts as many faces, so that 32 of them do not fill the memory."""
+    """Rows a batch when predicting: a sequence of faces counts as many faces, so that 32 of them do not fill the
+    memory."""
     shape = tuple(model.inputs[0].shape)
     return max(1, batch_size // shape[1]) if len(shape) == 5 else batch_size
 
 
 def card_of(path: str | Path) -> dict:
-    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration, and whether
-    the mirror image is looked at too (`flip`). Empty without one.
+    """What the JSON file of the model's name beside it says (as `models/detector.json`): margin, trim, calibration, and
+    whether the mirror image is looked at too (`flip`). Empty without one.
 
     Raises:
         UserError: when there is one that cannot be read.
@@ -103,8 +106,8 @@ def card_of(path: str | Path) -> dict:
 def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) -> tuple[float, float, float, float]:
     """The part of a crop, (left, top, right, bottom) in 0..1, that a model which wants a smaller margin sees.
 
-    A crop of margin m holds one of margin m' in its central (1 + 2 m') / (1 + 2 m), of which the model trims parts at the top and
-    bottom. The crop of a face at the frame's edge was clipped; its part is off by up to what was lost.
+    A crop of margin m holds one of margin m' in its central (1 + 2 m') / (1 + 2 m), of which the model trims parts at
+    the top and bottom. The crop of a face at the frame's edge was clipped; its part is off by up to what was lost.
     """
     share = min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
     edge = (1 - share) / 2

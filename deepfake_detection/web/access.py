@@ -19,7 +19,8 @@ log = logging.getLogger("deepfake_detection.web")
 
 #: Sent with everything. The page loads its own files and nothing else, and cannot be framed.
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     # Not no-referrer: browsers would send the page's own form with the origin "null".
     "x-content-type-options": "nosniff",
@@ -70,7 +71,8 @@ def read_secret(path: str | Path, what: str, shortest: int) -> str:
 
 
 def hide_memory() -> None:
-    """Linux: other processes of this user can neither look into this one nor read /proc/<pid>/environ or fd; root can still."""
+    """Linux: other processes of this user can neither look into this one nor read /proc/<pid>/environ or fd; root can
+    still."""
     if sys.platform != "linux":
         return
     import ctypes
@@ -78,13 +80,15 @@ def hide_memory() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.geteuid() == 0:
         log.warning(
-            "running as root: a video that takes over its decoder could reach everything of this server and this computer; "
+            "running as root: a video that takes over its decoder could reach everything of this server and this "
+            "computer; "
             "run it as a user of its own"
         )
 
 
 class Token:
-    """The access token, and the sessions of browsers that showed it. A session is a date signed with the token: a new token ends all."""
+    """The access token, and the sessions of browsers that showed it. A session is a date signed with the token: a new
+    token ends all."""
 
     def __init__(self, token: str):
         self._token = token.encode()
@@ -126,8 +130,8 @@ class Token:
 
 
 class Guard:
-    """ASGI middleware: refuses calls under a foreign name (DNS rebinding), changes asked for by other sites' pages, and callers without
-    the token; adds HEADERS; answers HEAD like GET without the body.
+    """ASGI middleware: refuses calls under a foreign name (DNS rebinding), changes asked for by other sites' pages, and
+    callers without the token; adds HEADERS; answers HEAD like GET without the body.
 
     Args:
         hosts: names in the Host header that are ours.

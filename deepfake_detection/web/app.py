@@ -149,7 +149,8 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
         ),
         callback: str | None = Query(None, description="https address that is sent the signed result"),
     ):
-        """The body is a form with one file, or the file itself. Answers at once; the video is then judged in its turn."""
+        """The body is a form with one file, or the file itself. Answers at once; the video is then judged in its
+        turn."""
         if callback is not None:
             try:
                 callback = callbacks.checked(callback, config.callback_hosts, config.secret)

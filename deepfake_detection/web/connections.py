@@ -1,4 +1,5 @@
-"""Connections that cost something and bring nothing are closed: half-open requests, unread answers, more than there is room for.
+"""Connections that cost something and bring nothing are closed: half-open requests, unread answers, more than there is
+room for.
 
 uvicorn waits for a request's head as long as the other side likes, and refuses for lack of room only who has sent one.
 """
@@ -38,7 +39,8 @@ def raise_file_limit() -> None:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 with deadlines. When there are too many connections, the one that waits longest for a request is closed."""
+    """HTTP/1.1 with deadlines. When there are too many connections, the one that waits longest for a request is
+    closed."""
 
     #: Connections without a request, and those that do not read their answer; the longest waiting first.
     waiting: dict[Protocol, None] = {}

@@ -22,8 +22,9 @@ class Broken(Exception):
 def file_name(disposition: bytes) -> str | None:
     """The file's name in a Content-Disposition header; None when it names no file.
 
-    Taken in this order: `filename*` (RFC 5987), `filename*0`, `filename*1*`, ... (RFC 2231), then plain `filename` in UTF-8 as browsers
-    send it, else in Windows' Latin letters; also as an encoded word (RFC 2047), which some mail libraries write.
+    Taken in this order: `filename*` (RFC 5987), `filename*0`, `filename*1*`, ... (RFC 2231), then plain `filename` in
+    UTF-8 as browsers send it, else in Windows' Latin letters; also as an encoded word (RFC 2047), which some mail
+    libraries write.
     """
     header = " ".join(_text(disposition).splitlines())
     try:
@@ -39,7 +40,8 @@ def file_name(disposition: bytes) -> str | None:
 
 
 def _names(header: str) -> list:
-    """Values of all forms of `filename`, decoded; (encoding, language, characters of one byte each) for an extended one."""
+    """Values of all forms of `filename`, decoded; (encoding, language, characters of one byte each) for an extended
+    one."""
     message = email.message.Message()
     message["content-disposition"] = header
     return [value for name, value in message.get_params([], header="content-disposition") if name == "filename"]

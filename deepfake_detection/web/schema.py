@@ -71,7 +71,8 @@ class Face(BaseModel):
     time_s: Seconds = Field(description="seconds from the start of the video")
     p_real: Share = Field(description="calibrated probability that this face is real, 0..1")
     box: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)] = Field(
-        description="x, y, width, height in pixels of the frame as it was looked at: upright, from its upper left corner, and scaled by the "
+        description="x, y, width, height in pixels of the frame as it was looked at: upright, from its upper left "
+        "corner, and scaled by the "
         "video's width (under 300 px x2, 300 to 1000 x1, 1001 to 1900 x0.5, wider x0.33)"
     )
     confidence: Share = Field(description="of the face detector")
@@ -98,6 +99,8 @@ def checked(result: dict) -> dict:
 
 
 class Video(BaseModel):
+    """A video that was handed in, and its result once there is one."""
+
     id: str
     name: str
     bytes: int
@@ -117,6 +120,8 @@ class Video(BaseModel):
 
 
 class Health(BaseModel):
+    """Whether the service works."""
+
     status: str = Field(description="ok, or what does not work")
     version: str
     model: str | None
@@ -130,4 +135,6 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
+    """Why a request was refused."""
+
     detail: str

@@ -1,7 +1,8 @@
-"""The workers behind the page: as many as cores, one process a video, started ahead so that nobody waits for a model to load.
+"""The workers behind the page: as many as cores, one process a video, started ahead so that nobody waits for a model to
+load.
 
-A video from a stranger gets a process of its own with limits on memory, time and files, which ends with it. What a hostile file
-could reach there is gone before the next video comes.
+A video from a stranger gets a process of its own with limits on memory, time and files, which ends with it. What a
+hostile file could reach there is gone before the next video comes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ COURIER_S = 1.0
 RESTART_S = 5.0
 #: Seconds between two tries to write to a table that is locked or full: the first and the longest.
 RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
-#: Uploads that may be under way at once, of all callers and of one; they take no place in the queue before they are whole.
+#: Uploads that may be under way at once, of all callers and of one; they take no place in the queue before they are
+#: whole.
 MOST_UPLOADS, MOST_UPLOADS_OF_ONE = 96, 32
 
 
@@ -91,7 +93,7 @@ class Service:
         self._troubles: dict[str, str] = {}
         self._courier = callbacks.Courier(self.store, config.secret, self._keep)
 
-    # -- life ----------------------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Recovers the queue, loads one worker to see that it works, starts all."""
         try:
@@ -173,7 +175,8 @@ class Service:
             log.info("works again: %s", gone)
 
     def _keep(self, action: Callable):
-        """Does something with the table again and again until it is done: a result must not be lost for a lock or a full disk.
+        """Does something with the table again and again until it is done: a result must not be lost for a lock or a
+        full disk.
 
         Raises:
             Stopping: the server ends first.
@@ -199,7 +202,7 @@ class Service:
             limits=limits_of(c.time_limit_s, memory_bytes=c.memory_bytes),
         )
 
-    # -- work ----------------------------------------------------------------------------------------------------------------
+    # -- work ----------------------------------------------------------------------------------------------------------
     def wake(self) -> None:
         """Says that there is a new video."""
         with self._wake:
@@ -338,7 +341,7 @@ class Service:
         """Whether no more videos may wait."""
         return self.store.counts()["queued"] >= self.config.queue
 
-    # -- clearing up ---------------------------------------------------------------------------------------------------------
+    # -- clearing up ---------------------------------------------------------------------------------------------------
     def _sweep(self) -> None:
         self._stopping.wait(SWEEP_S if self.config.keep_s > SWEEP_S else max(self.config.keep_s / 4, 0.2))
         if not self._stopping.is_set():

@@ -1,8 +1,8 @@
 """The queue and its results in one SQLite file: what was there before a crash is there after it.
 
-A video is `queued`, `running`, `done` or `failed`. The table holds what the page shows; the uploads and reports lie beside it as
-files named by the random id, never by what the person called them. `files` names every id whose files may lie there: only those are
-ever removed, so that a file which somebody else put into the folder stays.
+A video is `queued`, `running`, `done` or `failed`. The table holds what the page shows; the uploads and reports lie
+beside it as files named by the random id, never by what the person called them. `files` names every id whose files may
+lie there: only those are ever removed, so that a file which somebody else put into the folder stays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 
 #: A video that was being worked on in this many crashes of the server is not tried again.
 MOST_STARTS = 3
-#: Seconds that a call waits for a table which another program holds, at the start and later. Short: others wait behind it.
+#: Seconds that a call waits for a table which another program holds, at the start and later. Short: others wait behind
+#: it.
 OPEN_S, BUSY_S = 10.0, 0.25
 
 TABLE, LOCK = "queue.sqlite3", ".serve.lock"
@@ -40,12 +41,12 @@ _APPLICATION = 0x64647173
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS videos (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL,
-    finished REAL, starts INTEGER NOT NULL DEFAULT 0, result TEXT, callback TEXT);
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
+    started REAL, finished REAL, starts INTEGER NOT NULL DEFAULT 0, result TEXT, callback TEXT);
 CREATE INDEX IF NOT EXISTS videos_by_state ON videos (state, created);
 CREATE TABLE IF NOT EXISTS callbacks (
-    id INTEGER PRIMARY KEY, video TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', answer TEXT);
+    id INTEGER PRIMARY KEY, video TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', answer TEXT);
 CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY);
 INSERT OR IGNORE INTO files SELECT id FROM videos;
 """
@@ -78,6 +79,7 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
+    """Whether a text has the form of a video's id."""
     return _ID.fullmatch(text) is not None
 
 
@@ -237,7 +239,7 @@ class Store:
             self._db.close()
         self._lock_file.close()
 
-    # -- files ---------------------------------------------------------------------------------------------------------------
+    # -- files ---------------------------------------------------------------------------------------------------------
     def upload(self, video: str) -> Path:
         return self.uploads / f"{video}.video"
 
@@ -259,7 +261,8 @@ class Store:
             path.unlink(missing_ok=True)
 
     def recover(self) -> int:
-        """After a start: what was running is queued again, half files and files without a row are removed. Returns how many requeued."""
+        """After a start: what was running is queued again, half files and files without a row are removed. Returns how
+        many requeued."""
         with self._lock:
             for row in self._all("SELECT id, result FROM videos WHERE state = ? AND starts >= ?", RUNNING, MOST_STARTS):
                 early = json.loads(row["result"]) if row["result"] else None
@@ -279,7 +282,8 @@ class Store:
         return requeued
 
     def tidy(self, busy: Callable[[], frozenset] = frozenset) -> None:
-        """Removes files that nobody needs any more, of ids in `files` only; uploads also by their name, which is ours alone.
+        """Removes files that nobody needs any more, of ids in `files` only; uploads also by their name, which is ours
+        alone.
 
         Args:
             busy: gives the ids that are being uploaded or worked on: left alone.
@@ -305,7 +309,7 @@ class Store:
                 ):
                     path.unlink(missing_ok=True)
 
-    # -- access --------------------------------------------------------------------------------------------------------------
+    # -- access --------------------------------------------------------------------------------------------------------
     def _run(self, query: str, *values) -> sqlite3.Cursor:
         with self._lock:
             try:
@@ -340,13 +344,14 @@ class Store:
                 self._depth -= 1
 
     def scrub(self) -> None:
-        """Overwrites what was deleted in the write-ahead log too: its pages go into the table, and the log is cut to nothing."""
+        """Overwrites what was deleted in the write-ahead log too: its pages go into the table, and the log is cut to
+        nothing."""
         with self._lock:
             if self._unscrubbed:
                 busy = self._all("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
                 self._unscrubbed = bool(busy)  # another program reads: tried again at the next clearing up
 
-    # -- the queue -----------------------------------------------------------------------------------------------------------
+    # -- the queue -----------------------------------------------------------------------------------------------------
     def add(
         self,
         video: str,
@@ -397,7 +402,8 @@ class Store:
     def put_back(self, video: str) -> None:
         """A running video whose worker was stopped because the server ends: queued as if never started."""
         self._run(
-            "UPDATE videos SET state = ?, started = NULL, result = NULL, starts = starts - 1 WHERE id = ? AND state = ?",
+            "UPDATE videos SET state = ?, started = NULL, result = NULL, starts = starts - 1 WHERE id = ? AND state "
+            "= ?",
             QUEUED,
             video,
             RUNNING,
@@ -476,7 +482,7 @@ class Store:
         """Videos that were finished before this time."""
         return [row["id"] for row in self._all("SELECT id FROM videos WHERE finished < ?", before)]
 
-    # -- callbacks -----------------------------------------------------------------------------------------------------------
+    # -- callbacks -----------------------------------------------------------------------------------------------------
     def add_callback(self, video: str, url: str, body: str) -> None:
         self._run("INSERT INTO callbacks (video, url, body, due) VALUES (?, ?, ?, ?)", video, url, body, time.time())
 

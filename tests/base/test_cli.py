@@ -42,7 +42,9 @@ def test_exit_codes(main, code, line, capsys):
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE]
+)
 def test_a_file_that_the_system_refuses_is_one_line(capsys, number):
     with pytest.raises(SystemExit) as stop:
         cli.run(raises(OSError(number, os.strerror(number), "some/where")))

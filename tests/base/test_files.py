@@ -152,7 +152,7 @@ def test_partials_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
     assert not any(p.exists() for p in gone)
 
 
-# --- a data set may be anyone's: nothing that stands under the name of a lock or of an unfinished file is written through -----------
+# --- a data set may be anyone's: nothing that stands under the name of a lock or of an unfinished file is written throu
 def _symlink(path, precious):
     path.symlink_to(precious)
 
@@ -250,7 +250,8 @@ def test_a_lock_is_never_truncated(tmp_path):
 
 
 def test_a_lock_that_its_holder_removed_holds_nobody_off_and_is_not_ours(tmp_path, monkeypatch):
-    """The holder removes its lock file between our opening it and our locking it: then we lock the new one, not the ghost."""
+    """The holder removes its lock file between our opening it and our locking it: then we lock the new one, not the
+    ghost."""
     import fcntl
 
     path, flock, first = tmp_path / ".x.lock", fcntl.flock, []
@@ -267,7 +268,7 @@ def test_a_lock_that_its_holder_removed_holds_nobody_off_and_is_not_ours(tmp_pat
             files.open_lock(path)
 
 
-# --- is it still the same file? ---------------------------------------------------------------------------------------------------
+# --- is it still the same file? ---------------------------------------------------------------------------------------
 def _same(path):
     pass
 
@@ -346,7 +347,9 @@ def test_walk_follows_links_once_and_after_what_needs_none(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path / "up" / "data")
     os.symlink(target, link)
     at_top = [link] if expected == [link] else []
-    assert walked(".") == [f"./{n}" for n in sorted(["a", *at_top]) + ["b/c", "b/d/e"] + (expected if not at_top else [])]
+    assert walked(".") == [
+        f"./{n}" for n in sorted(["a", *at_top]) + ["b/c", "b/d/e"] + (expected if not at_top else [])
+    ]
     assert ("folder above" in capsys.readouterr().err) == (link in ("up", "root"))
 
 

@@ -42,7 +42,8 @@ def dry_run(tmp_path):
     (tmp_path / "python").write_text(_PARSE.format(python=sys.executable, project=str(PROJECT)))
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "scripts" / "setup.sh").write_text(
-        'say() { printf "%s\\n" "$*" >&2; }\ndie() { say "error: $1 (hint: $2)"; exit 2; }\nmake_environment() { PY="$ROOT/python"; }\nneed_java() { :; }\n'
+        'say() { printf "%s\\n" "$*" >&2; }\ndie() { say "error: $1 (hint: $2)"; exit 2; }\nmake_environment() { '
+        'PY="$ROOT/python"; }\nneed_java() { :; }\n'
     )
     (tmp_path / "data").mkdir()
 

@@ -59,7 +59,8 @@ def room_of(parts):
 
 
 def imports_of(path):
-    """(module parts inside the package, or top-level name outside; whether it is at the module's top level) of each import."""
+    """(module parts inside the package, or top-level name outside; whether it is at the module's top level) of each
+    import."""
     package = path.relative_to(PACKAGE.parent).with_suffix("").parts
     tree = ast.parse(path.read_text())
     top = set(map(id, tree.body))
@@ -102,10 +103,10 @@ def test_help_of_every_script_is_light():
     """--help of every top-level script answers without TensorFlow or Spark."""
     for script in sorted(PACKAGE.parent.glob("*.py")):
         code = (
-            "import sys, runpy; sys.argv=[%r, '--help']\n"
-            "try: runpy.run_path(%r, run_name='__main__')\n"
+            f"import sys, runpy; sys.argv=[{script.name!r}, '--help']\n"
+            f"try: runpy.run_path({str(script)!r}, run_name='__main__')\n"
             "except SystemExit as e: assert not e.code, e.code\n"
-            "assert not {'tensorflow', 'keras', 'pyspark'} & set(sys.modules)" % (script.name, str(script))
+            "assert not {'tensorflow', 'keras', 'pyspark'} & set(sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
         assert done.returncode == 0, f"{script.name}: {done.stderr[-800:]}"

@@ -19,7 +19,8 @@ def face(rng) -> np.ndarray:
 
 
 def mesh(rng=None) -> np.ndarray:
-    """The 468 points of a drawn face, (468, 2) parts of its sides: rings about eyes and mouth, an outline; with `rng` another expression."""
+    """The 468 points of a drawn face, (468, 2) parts of its sides: rings about eyes and mouth, an outline; with `rng`
+    another expression."""
     from deepfake_detection.faces import mesh as m
 
     points = np.tile(np.float32([0.5, 0.5]), (m.POINTS, 1))
@@ -57,10 +58,11 @@ SOURCES = {
 
 
 def cut_faces(seed: int = 1, videos: int = 4, moments: int = 2) -> Faces:
-    """`videos` files of `moments` faces for every source, split and label. A fake of `ffpp` has an original; everything wide has a mesh."""
+    """`videos` files of `moments` faces for every source, split and label. A fake of `ffpp` has an original; everything
+    wide has a mesh."""
     rng, rows, images = np.random.default_rng(seed), [], []
     for source, (window, splits, labels) in SOURCES.items():
-        for split, label, video in ((s, l, v) for s in splits.split() for l in labels.split() for v in range(videos)):
+        for split, label, video in ((s, c, v) for s in splits.split() for c in labels.split() for v in range(videos)):
             quality = "c23" if video % 2 else "c40"
             row = dict.fromkeys(COLUMNS[:-1], "") | {
                 "file": f"{source}/{split}/{video}_{label}.mp4",

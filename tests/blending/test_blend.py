@@ -59,7 +59,8 @@ def test_mask_lies_over_the_face_and_has_a_soft_edge():
 
 
 def test_two_sides_of_the_seam_differ(faces):
-    """Pixels that the mask leaves out are the target's alone: blending changes a part, not the whole, of the picture."""
+    """Pixels that the mask leaves out are the target's alone: blending changes a part, not the whole, of the
+    picture."""
     blend = SelfBlender(seed=1)
     blend._restyle = lambda image: np.full_like(image, 255)
     made = np.stack([blend(faces[0], TYPICAL_POINTS) for _ in range(20)]).astype(int)

@@ -28,7 +28,8 @@ def test_every_draw_gives_a_picture_of_the_same_kind_and_repeats_itself(picture,
 
 
 def test_a_pair_stays_a_pair(picture):
-    """Two pictures that are alike outside a patch are nearly alike outside it afterwards: nothing is drawn anew for the second."""
+    """Two pictures that are alike outside a patch are nearly alike outside it afterwards: nothing is drawn anew for the
+    second."""
     rng, other = np.random.default_rng(2), picture.copy()
     other[80:110, 80:110] = 255 - other[80:110, 80:110]
     for _ in range(15):

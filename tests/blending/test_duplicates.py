@@ -49,7 +49,8 @@ def test_a_twin_is_found(faces, split, change):
 
 
 def test_others_are_not(faces):
-    """Also not a picture of the same group, which `read_index` has an eye on, and not another face on the same ground."""
+    """Also not a picture of the same group, which `read_index` has an eye on, and not another face on the same
+    ground."""
     images, table = faces.images.copy(), faces.table.copy()
     row, same, near = (int(faces.rows(split=s)[0]) for s in ("train", "val", "unseen"))
     images[same], table.loc[same, "group"] = images[row], table["group"][row]

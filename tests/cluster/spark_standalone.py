@@ -2,8 +2,9 @@
 
     python tests/cluster/spark_standalone.py [--data DIR]
 
-Runs spark_preprocess.py locally, on the cluster, and on the cluster while one worker (with its executor) is killed in the middle, and
-compares all rows; runs stage 04 locally and on the cluster, and compares its files. Exit code 0: all equal. Without --data it makes twelve clips of its own. Needs Java 17; takes a minute or two.
+Runs spark_preprocess.py locally, on the cluster, and on the cluster while one worker (with its executor) is killed in
+the middle, and compares all rows; runs stage 04 locally and on the cluster, and compares its files. Exit code 0: all
+equal. Without --data it makes twelve clips of its own. Needs Java 17; takes a minute or two.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def finish(process: subprocess.Popen, out: Path) -> None:
 
 
 def compare_stage_04(folder: Path, url: str, environment: dict) -> None:
-    """The same bytes from one process, from the executors, and through spark-submit, of scores in two files that Spark splits."""
+    """The same bytes from one process, from the executors, and through spark-submit, of scores in two files that Spark
+    splits."""
     import random
 
     draw, scores = random.Random(1), folder / "scores"

@@ -155,7 +155,10 @@ def test_dfdc_unsafe_names_are_never_paths(tmp_path, key):
 
 
 def test_dfdc_repeated_keys(tmp_path):
-    text = '{\n"a.mp4": {"label": "REAL"},\n"b.mp4": {"label": "REAL"},\n"a.mp4": {"label": "FAKE"},\n"c.mp4": {"label": "REAL", "label": "FAKE"}}'
+    text = (
+        '{\n"a.mp4": {"label": "REAL"},\n"b.mp4": {"label": "REAL"},\n"a.mp4": {"label": "FAKE"},\n"c.mp4": '
+        '{"label": "REAL", "label": "FAKE"}}'
+    )
     found = rows(dfdc(tmp_path, text, "a.mp4", "b.mp4", "c.mp4"))
     assert found["a.mp4"].error == "listed more than once in metadata.json (lines 2, 4)" and found["a.mp4"].label == ""
     assert found["b.mp4"].error == "" and found["c.mp4"].error == "label given more than once in metadata.json"
@@ -251,7 +254,8 @@ def test_celebdf(tmp_path):
     assert found[CELEB[3]].original == "id0_0000" and found[CELEB[3]].label == "FAKE"
     assert {r.split for r in found.values()} == {""}
     (tmp_path / "List_of_testing_videos.txt").write_text(
-        "1 YouTube-real/00001.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n1 Celeb-synthesis/id5_id6_0000.mp4\n0 Celeb-synthesis/id7_id8_0000.mp4\n"
+        "1 YouTube-real/00001.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n1 Celeb-synthesis/id5_id6_0000.mp4\n0 "
+        "Celeb-synthesis/id7_id8_0000.mp4\n"
         "1 ../../etc/x.mp4\n\n"
     )
     table = read_manifest(tmp_path)

@@ -1,6 +1,7 @@
 """Balancing, splitting by group, and stage 02 on folders."""
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -99,7 +100,8 @@ def test_identities_of_names(name, identities):
 
 
 def faces_folder(root, people=9, fakes=3, frames=11):
-    """A DFDC folder after 01a: one real video a person and `fakes` fakes of it; one video without faces, one label without file."""
+    """A DFDC folder after 01a: one real video a person and `fakes` fakes of it; one video without faces, one label
+    without file."""
     metadata = {"lost.mp4": {"label": "FAKE", "original": "p0.mp4"}}
     for p in range(people):
         metadata[f"p{p}.mp4"] = {"label": "REAL"}
@@ -191,9 +193,10 @@ def test_killed_between_leaves_rubbish_that_goes_and_a_whole_result(tmp_path, mo
     prepare.prepare(read_manifest(data), data, out)
     whole = tree(out)
 
-    def killed(source, target, count=[0]):
-        count[0] += 1
-        if count[0] > 100:
+    calls = itertools.count(1)
+
+    def killed(source, target):
+        if next(calls) > 100:
             raise KeyboardInterrupt
         os.link(source, target)
 

@@ -58,7 +58,8 @@ def test_in_a_dataset_at_another_size(faces, name):
 
 
 def test_movement_keeps_the_picture_in_place_on_average(faces):
-    """Mirrored, turned and shifted both ways alike: an error of sign in the transform would show as a drift of the middle."""
+    """Mirrored, turned and shifted both ways alike: an error of sign in the transform would show as a drift of the
+    middle."""
     import tensorflow as tf
 
     spot = np.zeros((200, 65, 65, 3), np.float32)
@@ -105,7 +106,8 @@ def test_published_moves_as_far_as_published_and_no_further():
 
 @pytest.mark.parametrize("name", ["strong", "none"])
 def test_a_map_goes_where_its_pixels_go(faces, name):
-    """A bright square and a map of it: after the same movement the map still lies over the square, and the picture is what it is without a map."""
+    """A bright square and a map of it: after the same movement the map still lies over the square, and the picture is
+    what it is without a map."""
     import tensorflow as tf
 
     images = np.full((8, 96, 96, 3), 40, np.uint8)

@@ -1,4 +1,5 @@
-"""The detector in models/: it loads, Keras and ONNX agree, it points the right way, and no face's score depends on the others."""
+"""The detector in models/: it loads, Keras and ONNX agree, it points the right way, and no face's score depends on the
+others."""
 
 import json
 import shutil
@@ -52,7 +53,8 @@ def test_keras_file_opens_without_custom_objects_and_agrees_with_onnx(shipped, m
 
 
 def test_real_faces_score_higher_than_fakes(model, val_faces):
-    """1 is real. Turned round anywhere between the labels of training and this line, the AUC would be below one half."""
+    """1 is real. Turned round anywhere between the labels of training and this line, the AUC would be below one
+    half."""
     crops, labels = val_faces
     p_real, labels = model.predict(crops, trimmed=True), np.array(labels)
     from deepfake_detection.metrics import auc
@@ -147,7 +149,8 @@ def test_no_tensorflow_is_needed(project, shipped):
     code = (
         "import sys, numpy as np; from deepfake_detection.detector.network import DetectorModel; "
         "DetectorModel.load('models').predict([np.zeros((50, 40, 3), np.uint8)]); "
-        "print([m for m in ('tensorflow', 'keras', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'pyspark') if m in sys.modules])"
+        "print([m for m in ('tensorflow', 'keras', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'pyspark') if m in "
+        "sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

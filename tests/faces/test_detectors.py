@@ -136,7 +136,8 @@ def _assert_same_faces(make, batches) -> int:
                 best = max(ours, key=lambda b: iou(a, b))
                 overlaps.append(iou(a, best))
                 points.append(np.abs(np.subtract(a.points, best.points)).max() / a.width)
-    # The least ones: of several near-equal windows around one face, float rounding picks another than the package's ties do.
+    # The least ones: of several near-equal windows around one face, float rounding picks another than the package's
+    # ties do.
     assert np.mean(overlaps) >= 0.99 and min(overlaps) > 0.8 and np.mean(points) < 0.01
     return len(overlaps)
 
@@ -177,6 +178,7 @@ def test_fast_needs_no_tensorflow(project):
     code = (
         "import sys, numpy as np\nfrom deepfake_detection.faces import detectors, extract\n"
         "detectors.create('mtcnn_fast').detect([np.zeros((200, 300, 3), np.uint8)])\n"
-        "heavy = {'tensorflow', 'keras', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy"
+        "heavy = {'tensorflow', 'keras', 'scipy', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\nassert not "
+        "heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=project, timeout=120)

@@ -1,4 +1,5 @@
-"""Picture files of strangers: the header's size decides before a pixel is decoded, by every stage that reads pictures."""
+"""Picture files of strangers: the header's size decides before a pixel is decoded, by every stage that reads
+pictures."""
 
 import resource
 import struct

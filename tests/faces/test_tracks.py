@@ -110,7 +110,7 @@ def test_people():
     ]
 
 
-# -- carry-over ------------------------------------------------------------------------------------------------------------------
+# -- carry-over --------------------------------------------------------------------------------------------------------
 def carry(frames, mean_of=3, most_frames=2):
     memory = tracks.Memory(mean_of, most_frames)
     return [memory.fill(faces) for faces in tracks.link(frames)]

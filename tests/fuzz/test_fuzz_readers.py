@@ -1,4 +1,5 @@
-"""Readers of files that others wrote, fed whatever hypothesis thinks of: each answers with a table or with one clear line.
+"""Readers of files that others wrote, fed whatever hypothesis thinks of: each answers with a table or with one clear
+line.
 
 python -m pytest tests/fuzz                       a hundred inputs a reader, the same ones every time
 FUZZ_EXAMPLES=20000 python -m pytest tests/fuzz   a long search, other inputs every time
@@ -102,7 +103,7 @@ def one_line(error: UserError) -> None:
     assert str(error).isprintable() and "hint:" in str(error), str(error)
 
 
-# --- metadata.json ------------------------------------------------------------------------------------------------------------
+# --- metadata.json ----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def data():
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +169,7 @@ def test_metadata_damaged(data, content):
     manifest_holds(data)
 
 
-# --- score files --------------------------------------------------------------------------------------------------------------
+# --- score files ------------------------------------------------------------------------------------------------------
 FACE_NAMES = st.builds(
     lambda folder, title, frame, face, suffix: f"{folder}{title}-{frame}-{face}{suffix}",
     st.sampled_from(["real/", "fake/", "", "REAL/", "x/real/", "..\\fake\\"]),
@@ -246,7 +247,7 @@ def test_score_parquet(content):
     scores_hold(_file(".parquet", content))
 
 
-# --- the table of faces -------------------------------------------------------------------------------------------------------
+# --- the table of faces -----------------------------------------------------------------------------------------------
 _FACE = boxes.Face(1.5, 2.5, 30, 40, 0.99, ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)))
 _ROW = boxes.row(_FACE, frame=0, time_s=0.0, number=0, file="a-000-00.png", crop=(0, 0, 32, 43))
 
@@ -281,7 +282,7 @@ def test_box_table(content):
         assert all(isinstance(v, float) for v in (*face.box, face.confidence))
 
 
-# --- the first bytes of a video, and the video ----------------------------------------------------------------------------------
+# --- the first bytes of a video, and the video ------------------------------------------------------------------------
 @FUZZ
 @given(
     st.binary(max_size=64)
@@ -337,7 +338,7 @@ def test_video(content):
     assert all(f.image.dtype == np.uint8 and f.image.ndim == 3 for f in frames)
 
 
-# --- helpers ------------------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 _FOLDER = tempfile.TemporaryDirectory()
 
 

@@ -1,4 +1,5 @@
-"""A user's whole tasks as commands, each from a folder of its own. The install into a fresh environment: -m nightly (needs a network)."""
+"""A user's whole tasks as commands, each from a folder of its own. The install into a fresh environment: -m nightly
+(needs a network)."""
 
 import csv
 import os
@@ -143,5 +144,8 @@ def test_install_into_a_fresh_environment(videos, tmp_path):
     assert not any(name in listed for name in ("tensorflow", "pyspark", "scipy", "pandas"))
     assert run(bin_ / "deepfake-detect", "--version", cwd=tmp_path).stdout.startswith("deepfake-detect ")
     run(bin_ / "deepfake-detect", "predict", videos / "anna.mp4", "--report", tmp_path / "reports", cwd=tmp_path)
-    code = f"from deepfake_detection import Detector; print(Detector(frames=4).predict({str(videos / 'anna.mp4')!r}).verdict)"
+    code = (
+        "from deepfake_detection import Detector; "
+        f"print(Detector(frames=4).predict({str(videos / 'anna.mp4')!r}).verdict)"
+    )
     assert run(bin_ / "python", "-c", code, cwd="/").stdout.strip() in ("REAL", "FAKE", "UNSURE")

@@ -1,4 +1,5 @@
-"""Every metric against a value worked out by hand or by another library, its refusals, and the polarity of the whole room."""
+"""Every metric against a value worked out by hand or by another library, its refusals, and the polarity of the whole
+room."""
 
 import math
 import pickle
@@ -56,7 +57,8 @@ def test_by_hand(metric, expected):
 
 
 def test_ece_by_hand():
-    # bins 0.2-0.2667 (two fakes at 0.25) and 0.8-0.8667 (three reals, one fake at 0.8333): |0-.25| * 2/6 + |.75-.8333| * 4/6
+    # bins 0.2-0.2667 (two fakes at 0.25) and 0.8-0.8667 (three reals, one fake at 0.8333): |0-.25| * 2/6 + |.75-.8333|
+    # * 4/6
     y, p = [0, 0, 1, 1, 1, 0], [0.25, 0.25] + [5 / 6] * 4
     assert ece(y, p) == pytest.approx((0.25 * 2 + (5 / 6 - 0.75) * 4) / 6)
     rows = reliability_bins(y, p, bins=2)

@@ -70,7 +70,8 @@ def test_parameter_count(name):
 
 @pytest.mark.parametrize("name", LIGHT + [pytest.param(n, marks=pytest.mark.nightly) for n in HEAVY])
 def test_overfits_and_survives_saving(name, tmp_path):
-    """32 faces (8 sequences) of random pixels and labels are learned by heart; the saved file gives the same numbers in plain Keras."""
+    """32 faces (8 sequences) of random pixels and labels are learned by heart; the saved file gives the same numbers in
+    plain Keras."""
     import keras
 
     keras.utils.set_random_seed(3)
@@ -159,7 +160,8 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
 
     def offline(*args, **kwargs):
         raise Exception(
-            "URL fetch failure on https://somewhere/efficientnetb0_notop.h5: None -- [Errno -2] Name or service not known"
+            "URL fetch failure on https://somewhere/efficientnetb0_notop.h5: None -- [Errno -2] Name or service not "
+            "known"
         )
 
     monkeypatch.setattr(keras.src.applications.efficientnet.file_utils, "get_file", offline)

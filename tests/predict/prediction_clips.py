@@ -1,5 +1,5 @@
-"""Small clips with known answers for the tiny model: a real photograph of a face (NASA's portrait of Eileen Collins, public domain,
-from scikit-image), tinted red for REAL and blue for FAKE, moving slowly over a plain ground."""
+"""Small clips with known answers for the tiny model: a real photograph of a face (NASA's portrait of Eileen Collins,
+public domain, from scikit-image), tinted red for REAL and blue for FAKE, moving slowly over a plain ground."""
 
 import hashlib
 from pathlib import Path

@@ -14,7 +14,8 @@ SIZE = 64
 
 
 def face_with_patch(top, left, side=18):
-    """A smooth face with one patch of fine traces, and a score that looks at the traces in that place and at nothing else."""
+    """A smooth face with one patch of fine traces, and a score that looks at the traces in that place and at nothing
+    else."""
     random = np.random.default_rng(1)
     face = np.full((SIZE, SIZE, 3), 120, np.uint8) + random.integers(0, 30, (SIZE, SIZE, 1)).astype(np.uint8)
     face[top : top + side, left : left + side] = random.integers(0, 255, (side, side, 1))

@@ -1,4 +1,5 @@
-"""The same clip, the same p_real, whichever way it goes: stages 00, 01a, 03a, 04; predict.py; the web queue's worker; Spark."""
+"""The same clip, the same p_real, whichever way it goes: stages 00, 01a, 03a, 04; predict.py; the web queue's worker;
+Spark."""
 
 import json
 import shutil
@@ -28,7 +29,8 @@ def stage(script, *arguments, cwd):
 
 @pytest.fixture(scope="module")
 def twin_model(tmp_path_factory):
-    """The tiny detector as Keras saw it and as ONNX, without what 03a leaves to the shipped detector: trimming and calibration."""
+    """The tiny detector as Keras saw it and as ONNX, without what 03a leaves to the shipped detector: trimming and
+    calibration."""
     pytest.importorskip("keras")
     import keras
     import tiny_model
@@ -76,7 +78,8 @@ def by_predict(data, twin_model, tmp_path_factory):
 
 
 def scores_by_stages(data, folder, model_file, finding, judging=()):
-    """p_real of the clip's faces by stages 00, 01a and 03a, (FRAMES,); `finding` and `judging` are options of 01a and 03a."""
+    """p_real of the clip's faces by stages 00, 01a and 03a, (FRAMES,); `finding` and `judging` are options of 01a and
+    03a."""
     stage(
         "00_convert_video_to_image.py",
         "--data",
@@ -144,7 +147,8 @@ def test_numbered_stages(data, twin_model, by_predict, tmp_path):
 
 
 def test_numbered_stages_with_the_shipped_detector(data, tmp_path):
-    """Its own face finder, margin, trim, calibration and mirrored second look, from its description beside the weights."""
+    """Its own face finder, margin, trim, calibration and mirrored second look, from its description beside the
+    weights."""
     models, out = PROJECT / "models", tmp_path / "v.json"
     stage("predict.py", data / "one.mp4", "--sampling", "even", "--frame-count", FRAMES, "--json", out, cwd=tmp_path)
     got = json.loads(out.read_text())[0]

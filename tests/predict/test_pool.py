@@ -1,4 +1,5 @@
-"""Workers that misbehave: what they send is bounded and looked at, what they do not send is not waited for, and one row says so."""
+"""Workers that misbehave: what they send is bounded and looked at, what they do not send is not waited for, and one row
+says so."""
 
 import errno
 import json
@@ -37,7 +38,8 @@ GOOD = {
     "note": "",
 }
 
-#: A worker's program that is ready and then, asked for a video, does what a test says; `out` writes bytes, `good` is a whole answer.
+#: A worker's program that is ready and then, asked for a video, does what a test says; `out` writes bytes, `good` is a
+#: whole answer.
 PROGRAM = """
 import json, os, subprocess, sys, time
 good = json.dumps({"result": json.loads(%r)}).encode() + b"\\n"
@@ -52,7 +54,8 @@ for line in sys.stdin:
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """hostile(code, first=...): workers run `code` at a job; `first` before it, by default saying that they are ready."""
+    """hostile(code, first=...): workers run `code` at a job; `first` before it, by default saying that they are
+    ready."""
 
     def make(code, first='out(b\'{"ready": "m"}\\n\')'):
         program = tmp_path / "worker.py"
@@ -125,7 +128,7 @@ BAD = {
 def test_what_is_no_answer_costs_one_row(kind, hostile):
     """The next video has a fresh worker, and the one who reads took no memory for it."""
     hostile(
-        f"if job['name'] == 'good':\n    out(good)\nelse:\n"
+        "if job['name'] == 'good':\n    out(good)\nelse:\n"
         + "\n".join("    " + line for line in BAD[kind].splitlines())
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -187,7 +190,8 @@ def test_an_end_is_an_end(code, words, hostile):
 
 def test_a_verdict_may_come_before_its_report(hostile):
     hostile(
-        "out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); out(good.replace(b'result', b'early').replace(b'0.75', b'0.5')); out(good)"
+        "out(b'{\"share\": 0.5, \"stage\": \"x\"}\\n'); out(good.replace(b'result', b'early').replace(b'0.75', "
+        "b'0.5')); out(good)"
     )
     worker, seen = pool.Worker({}, time_limit_s=60), []
     try:
@@ -285,7 +289,8 @@ def test_workers_of_predict_have_the_limits_of_the_page(hostile):
 
 
 def test_a_worker_of_predict_cannot_take_more_memory(tiny_model, clips, monkeypatch):
-    """A real worker: its limits as the kernel states them, set before the model is loaded, and its CPU time renewed for each job."""
+    """A real worker: its limits as the kernel states them, set before the model is loaded, and its CPU time renewed for
+    each job."""
     worker = pool.Worker({"model": str(tiny_model), "frames": 2}, limits=pool.limits_of(100))
     try:
         worker.wait_ready()

@@ -123,7 +123,8 @@ def test_no_heavy_package_on_this_path(tiny_model, clips):
     code = (
         "import sys\nfrom deepfake_detection import Detector\n"
         f"assert Detector(model={str(tiny_model)!r}, frames=2).predict({str(clips['real'])!r}).verdict == 'REAL'\n"
-        "heavy = {'tensorflow', 'keras', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'pyspark', 'skimage', 'mtcnn', 'jinja2'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'pyspark', 'skimage', 'mtcnn', "
+        "'jinja2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

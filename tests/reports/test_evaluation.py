@@ -1,4 +1,5 @@
-"""evaluate.py on a synthetic file (synthetic_scores.csv, made of random numbers) held against pandas and scikit-learn, and on the published one."""
+"""evaluate.py on a synthetic file (synthetic_scores.csv, made of random numbers) held against pandas and scikit-learn,
+and on the published one."""
 
 import importlib.util
 import json
@@ -264,9 +265,9 @@ def text_04(y, p, folder):
 def test_03_and_04_and_evaluate_say_the_same(tmp_path, p, words, not_there):
     y = np.tile([1, 0], 10)
     scores = p(y) + np.linspace(0, 0.01, 20)
-    pd.DataFrame({"video": [f"v{i}" for i in range(20)], "label": np.where(y, "REAL", "FAKE"), "p_real": scores}).to_csv(
-        tmp_path / "s.csv", index=False
-    )
+    pd.DataFrame(
+        {"video": [f"v{i}" for i in range(20)], "label": np.where(y, "REAL", "FAKE"), "p_real": scores}
+    ).to_csv(tmp_path / "s.csv", index=False)
     evaluated = evaluation.text(evaluation.run(tmp_path / "s.csv", tmp_path / "e", resamples=100))
     for text in (summary_03(y, scores), text_04(y, scores, tmp_path), evaluated):
         assert all(w in text for w in words) and not_there not in text.replace("-", " to "), text

@@ -1,4 +1,5 @@
-"""The embedded sample holds what its README promises. Decoding is tested on a few clips only; headers of all are read."""
+"""The embedded sample holds what its README promises. Decoding is tested on a few clips only; headers of all are
+read."""
 
 import collections
 import json

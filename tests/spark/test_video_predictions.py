@@ -1,4 +1,5 @@
-"""Stage 04 on real files: the published one, hand-made ones with known means, and everything that a file can get wrong."""
+"""Stage 04 on real files: the published one, hand-made ones with known means, and everything that a file can get
+wrong."""
 
 import json
 import os

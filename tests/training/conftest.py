@@ -6,7 +6,8 @@ import pytest
 
 
 def draw(root, per_class=(24, 12, 12)):
-    """`root/split_dataset/{train,val,test}/{real,fake}`: reddish pictures are real, striped ones fake. Three frames a title."""
+    """`root/split_dataset/{train,val,test}/{real,fake}`: reddish pictures are real, striped ones fake. Three frames a
+    title."""
     rng = np.random.default_rng(0)
     for split, count in zip(("train", "val", "test"), per_class):
         for label in ("real", "fake"):

@@ -1,4 +1,5 @@
-"""Data-parallel training takes the steps of one device: two logical CPUs, and two processes over the loopback address."""
+"""Data-parallel training takes the steps of one device: two logical CPUs, and two processes over the loopback
+address."""
 
 import json
 import os
@@ -20,7 +21,8 @@ from deepfake_detection.training import checkpoint, distributed, loop, session, 
 from deepfake_detection.training.input_pipeline import FaceStore, find_faces
 from deepfake_detection.training.settings import Settings
 faces, out = Path(sys.argv[1]), Path(sys.argv[2])
-base = Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8, learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
+base = Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8,
+                learning_rate=3e-3, augment="none", dropout=0.0, ema=0.9)
 session.quiet()
 strategies = sys.argv[3].split(",")
 distributed.prepare(strategies[-1], replicas=2)

@@ -1,7 +1,8 @@
 """Models that other people's Keras wrote: of Keras 2, of no fixed size.
 
-`keras2_b0_head.h5.gz` is the published network made small (48 px, 15,096 parameters): EfficientNet of the `efficientnet` package (one
-block a stage, two in the second, width 0.05) with the head Dense, Dropout, Dense, Dense, saved by Keras 2 (`tf_keras` 2.21) as .h5.
+`keras2_b0_head.h5.gz` is the published network made small (48 px, 15,096 parameters): EfficientNet of the
+`efficientnet` package (one block a stage, two in the second, width 0.05) with the head Dense, Dropout, Dense, Dense,
+saved by Keras 2 (`tf_keras` 2.21) as .h5.
 """
 
 import gzip

@@ -1,4 +1,5 @@
-"""Stage 03: a training that was interrupted ends in the weights of one that was not, and its outputs are what they say."""
+"""Stage 03: a training that was interrupted ends in the weights of one that was not, and its outputs are what they
+say."""
 
 import dataclasses
 import json
@@ -98,7 +99,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, 
         return get(self, indices)
 
     monkeypatch.setattr(FaceStore, "get", interrupted)
-    with pytest.raises(BaseException):
+    with pytest.raises(BaseException):  # noqa: B017 (TensorFlow wraps it, or not)
         trained(tmp_path / "parts", TINY, stores)
     monkeypatch.undo()
     assert checkpoint.read_progress(tmp_path / "parts" / "training_state.npz").epoch == 1

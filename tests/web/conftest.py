@@ -1,4 +1,5 @@
-"""A server like the one a person starts: serve.py in a process of its own, with the tiny model of the prediction tests."""
+"""A server like the one a person starts: serve.py in a process of its own, with the tiny model of the prediction
+tests."""
 
 import http.client
 import json

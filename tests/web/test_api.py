@@ -11,7 +11,11 @@ import pytest
 
 def form(name: str, data: bytes, field="file") -> tuple[bytes, dict]:
     boundary = "----b0undary"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\nContent-Type: video/mp4\r\n\r\n'
+    head = (
+        f"--{boundary}\r\nContent-Disposition: form-data; "
+        f'name="note"\r\n\r\nhello\r\n--{boundary}\r\nContent-Disposition: form-data; name="{field}"; '
+        f'filename="{name}"\r\nContent-Type: video/mp4\r\n\r\n'
+    )
     return head.encode() + data + f"\r\n--{boundary}--\r\n".encode(), {
         "Content-Type": f"multipart/form-data; boundary={boundary}"
     }

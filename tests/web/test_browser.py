@@ -78,7 +78,8 @@ def card(browser, name):
     """The list item of a video."""
     # In one call: the list changes under our hands.
     return browser.execute_script(
-        'return [...document.querySelectorAll("li.video")].find((e) => e.querySelector("h3").textContent === arguments[0])',
+        'return [...document.querySelectorAll("li.video")].find((e) => e.querySelector("h3").textContent === '
+        "arguments[0])",
         name,
     )
 
@@ -88,10 +89,15 @@ def contrast(browser, selector):
     return browser.execute_script(
         """
         const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-        const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number); return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b); };
-        return [...document.querySelectorAll(arguments[0])].filter((e) => e.offsetParent && e.textContent.trim()).map((e) => {
+        const light = (c) => {
+            const [r, g, b] = c.match(/[\\d.]+/g).map(Number);
+            return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+        };
+        const shown = (e) => e.offsetParent && e.textContent.trim();
+        return [...document.querySelectorAll(arguments[0])].filter(shown).map((e) => {
             let ground = e;
-            while (ground.parentElement && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+            while (ground.parentElement && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor))
+                ground = ground.parentElement;
             const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(ground).backgroundColor)].sort();
             return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         });""",
@@ -124,8 +130,8 @@ def judged(browser, server, clips):
     from selenium.webdriver.common.by import By
 
     look(browser, WIDE, "light")
-    # Between a verdict and its report lies a moment that a page which asks once a second may miss. So the first answer in which
-    # a video is done is shown as it stood a moment before: the same verdict, its report still being made.
+    # Between a verdict and its report lies a moment that a page which asks once a second may miss. So the first answer
+    # in which a video is done is shown as it stood a moment before: the same verdict, its report still being made.
     before = """
         const ask = window.fetch, held = new Set();
         window.fetch = async (address, ...rest) => {
@@ -271,7 +277,8 @@ def test_a_dropped_file_and_a_refused_one(browser, server, clips, judged):
         transfer.items.add(new File(["this is no video"], "letter.mp4"));
         transfer.items.add(new File([], "empty.mp4"));
         for (const kind of ["dragenter", "dragover", "drop"])
-            document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer}));""")
+            document.body.dispatchEvent(
+                new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer}));""")
     refused = wait(browser, lambda b: (c := card(b, "letter.mp4")) and "Not uploaded" in c.text and c, "a refusal")
     assert "not a" in refused.text.lower() and "the file is empty" in card(browser, "empty.mp4").text
     picture(browser, "page-refused", WIDE)

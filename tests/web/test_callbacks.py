@@ -147,7 +147,8 @@ def test_a_look_up_that_hangs_is_left_behind(monkeypatch):
 
 
 def test_one_host_keeps_no_other_waiting(tmp_path, host):
-    """The messages of a dripping host and of an address that cannot be sent to come first; the good one arrives all the same."""
+    """The messages of a dripping host and of an address that cannot be sent to come first; the good one arrives all the
+    same."""
     got = threading.Event()
 
     class Good(http.server.BaseHTTPRequestHandler):

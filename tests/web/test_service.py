@@ -1,4 +1,5 @@
-"""The queue's threads, with workers that answer whatever a test wants: none of it may end the queue or lose a result."""
+"""The queue's threads, with workers that answer whatever a test wants: none of it may end the queue or lose a
+result."""
 
 import os
 import sqlite3
@@ -212,7 +213,8 @@ def test_a_verdict_comes_before_its_report_and_outlives_it(run):
 
 
 def test_a_locked_table_costs_nothing(run, tmp_path):
-    """Another program holds the table while a video is taken, judged, finished: reported meanwhile, and done afterwards."""
+    """Another program holds the table while a video is taken, judged, finished: reported meanwhile, and done
+    afterwards."""
     running, go = run(), threading.Event()
     Fake.answers[:] = [lambda job, progress, early: go.wait(20) and GOOD]
     first, second = add(running), add(running)

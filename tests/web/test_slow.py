@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_meanwhile_is_507(tmp_path, monkeypatch):
         subprocess.run(["umount", disk], check=True)
 
 
-# --- connections ----------------------------------------------------------------------------------------------------------------
+# --- connections ------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def small(monkeypatch):
     """A server in this process with room for eight connections and little patience; its port."""
@@ -285,7 +285,8 @@ def test_requests_one_after_another_and_at_once_on_one_connection(small):
 
 
 def test_slow_uploads_take_no_place_in_the_queue(start, tmp_path, tiny_model, clips):
-    """Six sockets at a byte now and then, a queue of five: a real upload is taken all the same. And 600 half-open requests besides."""
+    """Six sockets at a byte now and then, a queue of five: a real upload is taken all the same. And 600 half-open
+    requests besides."""
     server = start(tmp_path / "store", tiny_model, "--workers", 1, "--queue", 5, "--explain", "none")
     slow = []
     try:

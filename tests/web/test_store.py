@@ -1,4 +1,5 @@
-"""The store's folder and table: whose files it touches, what stays behind, and a table that is locked or has no room."""
+"""The store's folder and table: whose files it touches, what stays behind, and a table that is locked or has no
+room."""
 
 import json
 import os

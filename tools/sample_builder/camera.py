@@ -1,4 +1,5 @@
-"""A camera that looks at a picture: a window that pans, zooms and turns, a shaking hand, changing light, sensor noise."""
+"""A camera that looks at a picture: a window that pans, zooms and turns, a shaking hand, changing light, sensor
+noise."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class Camera:
         if scale < 1:  # warpAffine does not average: blur first, or fine texture would flicker
             picture = cv2.GaussianBlur(picture, (0, 0), 0.45 / scale)
         frame = cv2.warpAffine(picture, matrix, self.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        # Exposure and colour cast through a table, noise added with saturation: whole numbers throughout, an eighth of the time.
+        # Exposure and colour cast through a table, noise added with saturation: whole numbers throughout, an eighth of
+        # the time.
         ramp = np.arange(256)[:, None] * self.exposure[k] + (-self.warmth, 0, self.warmth)
         frame = cv2.LUT(frame, np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None])
         dy, dx = self._holes[k]

@@ -1,6 +1,8 @@
-"""Which clips the sample has. A fake stands under the real clip it was made from; a `Real` and its fakes share camera, size and rate.
+"""Which clips the sample has. A fake stands under the real clip it was made from; a `Real` and its fakes share camera,
+size and rate.
 
-Identity groups are strict: a donor face comes from the same group as its target, so no person is on two sides of a split.
+Identity groups are strict: a donor face comes from the same group as its target, so no person is on two sides of a
+split.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ FILM = 24000 / 1001  # 23.976
 
 @dataclass(frozen=True)
 class FakeClip:
-    """name: what is added to the title of the original. person: whose face is changed. donor: (source, person, start in seconds)."""
+    """name: what is added to the title of the original. person: whose face is changed. donor: (source, person, start in
+    seconds)."""
 
     name: str
     method: str
@@ -30,7 +33,8 @@ class FakeClip:
 
 @dataclass(frozen=True)
 class RealClip:
-    """identity: the group. source: in `sources.load`. start: seconds into the source. size: (width, height). crf: of the upload."""
+    """identity: the group. source: in `sources.load`. start: seconds into the source. size: (width, height). crf: of
+    the upload."""
 
     name: str
     identity: str

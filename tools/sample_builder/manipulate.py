@@ -1,8 +1,8 @@
 """The fakes: a face is lifted into an aligned patch, changed there, and blended back, frame by frame.
 
-The steps are those of the face-swap programs: alignment by face points, a network of low resolution (here: resampling), colour
-transfer, a soft mask. Colour transfer: Reinhard et al. 2001, "Color Transfer between Images". Self-blending: Shiohara and
-Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". No generative model is involved.
+The steps are those of the face-swap programs: alignment by face points, a network of low resolution (here: resampling),
+colour transfer, a soft mask. Colour transfer: Reinhard et al. 2001, "Color Transfer between Images". Self-blending:
+Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". No generative model is involved.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def to_patch(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def pull(patch: np.ndarray, at: np.ndarray, by: np.ndarray, reach: float = 26.0) -> np.ndarray:
-    """Moves what is at the points `at` (N, 2) by `by` (N, 2) pixels; Gaussian fall-off, so that the picture does not fold."""
+    """Moves what is at the points `at` (N, 2) by `by` (N, 2) pixels; Gaussian fall-off, so that the picture does not
+    fold."""
     line = np.arange(SIDE, dtype=np.float32)
     # A Gaussian in two dimensions is the product of two in one.
     fall_x = np.exp(-((line[None] - at[:, :1]) ** 2) / (2 * reach**2)).astype(np.float32)
@@ -86,9 +87,9 @@ class Fake:
     """One manipulation over one clip. Call it with a frame, its face points, and the frame's number in the clip.
 
     Args:
-        method: `swap` (another face or another moment of the same person), `mirror` (the face's mirror image put on), `self-blend`,
-            `lip-sync` (mouth and jaw of the still are made to speak), `reshape` (other proportions), `resynth` (the face is passed
-            through a network of low resolution).
+        method: `swap` (another face or another moment of the same person), `mirror` (the face's mirror image put on),
+            `self-blend`, `lip-sync` (mouth and jaw of the still are made to speak), `reshape` (other proportions),
+            `resynth` (the face is passed through a network of low resolution).
         frames, fps: of the clip.
         donor: for `swap`: clip frame number -> (frame, its five points).
         network: side of the generator in pixels; what face-swap networks of the time had was 64 to 128.
@@ -112,7 +113,8 @@ class Fake:
             raise ValueError(f"method {method!r} with donor {donor!r}")
         self.method, self.donor, self.network = method, donor, network
         self.mask = face_mask(rng, feather, grow)
-        # Alignment trembles and colour flickers a little from frame to frame, as in every face swap made frame by frame.
+        # Alignment trembles and colour flickers a little from frame to frame, as in every face swap made frame by
+        # frame.
         self.tremble = gaussian_filter1d(rng.standard_normal((frames, 2)), 1.5, axis=0) * 1.1
         self.flicker = gaussian_filter1d(rng.standard_normal((frames, 1)), 1.0, axis=0) * 1.2
         self.flicker = self.flicker.astype(np.float32)  # all patches stay float32: OpenCV warps no float64

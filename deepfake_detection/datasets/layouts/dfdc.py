@@ -1,9 +1,11 @@
-"""DFDC (Dolhansky et al. 2020, arXiv:2006.07397): videos beside a metadata.json, in one folder or in many `dfdc_train_part_N`.
+"""DFDC (Dolhansky et al. 2020, arXiv:2006.07397): videos beside a metadata.json, in one folder or in many
+`dfdc_train_part_N`.
 
-metadata.json: {"abc.mp4": {"label": "FAKE", "split": "train", "original": "xyz.mp4"}, "xyz.mp4": {"label": "REAL", ...}}
+metadata.json: {"abc.mp4": {"label": "FAKE", "split": "train", "original": "xyz.mp4"}, "xyz.mp4": {"label": "REAL",
+...}}
 
-One key is ours and optional, for sets in which several original videos show one person: "identity": "a name". Videos of one identity
-are one group. DFDC itself does not publish who is in a video.
+One key is ours and optional, for sets in which several original videos show one person: "identity": "a name". Videos of
+one identity are one group. DFDC itself does not publish who is in a video.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _FORMAT_HINT = 'expected {"name.mp4": {"label": "FAKE", "original": "source.mp4"
 
 
 def _parts(data: Path) -> list[str]:
-    """Relative folders with a metadata.json: the folder itself, its subfolders, and theirs (the archives unpack twice nested)."""
+    """Relative folders with a metadata.json: the folder itself, its subfolders, and theirs (the archives unpack twice
+    nested)."""
     found = []
     if (data / _FILE).is_file():
         found.append(".")
@@ -89,7 +92,8 @@ def read_metadata(path: Path) -> tuple[dict, str]:
 
 
 def by_video(content: _Object) -> _Object:
-    """The entries by video, of a table that was written by columns as pandas does: {"label": {"a.mp4": "FAKE"}, "original": {...}}."""
+    """The entries by video, of a table that was written by columns as pandas does: {"label": {"a.mp4": "FAKE"},
+    "original": {...}}."""
     columns = {key for key, value in content.items() if isinstance(value, dict)}
     if (
         not columns & {"label", "is_fake"}
@@ -122,7 +126,8 @@ def _stem(name: str) -> str:
 
 
 def _files_of(content: _Object, present: list[str]) -> _Object:
-    """The entries under the names of the files there, where a key differs from the only file it can mean in case or suffix.
+    """The entries under the names of the files there, where a key differs from the only file it can mean in case or
+    suffix.
 
     Two keys for one file make it one that is listed more than once. Originals are named in the same way.
     """
@@ -235,7 +240,10 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
         row.error = f"entry in {_FILE} is not an object"
         return row
     if entry.repeated:
-        row.error = f"{', '.join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])} given more than once in {_FILE}"
+        row.error = (
+            f"{', '.join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])} given more than "
+            f"once in {_FILE}"
+        )
         return row
     entry = {key: None if _missing(value) else value for key, value in entry.items()}
     label = entry.get("label")

@@ -1,8 +1,10 @@
-"""FaceForensics++ (Rössler et al. 2019) as its download script leaves it, with the DeepFakeDetection actors (DFD) beside it.
+"""FaceForensics++ (Rössler et al. 2019) as its download script leaves it, with the DeepFakeDetection actors (DFD)
+beside it.
 
-original_sequences/{youtube,actors}/{raw,c0,c23,c40}/videos/000.mp4, manipulated_sequences/<method>/<compression>/videos/000_003.mp4
-(000 wears the face of 003), DFD: actors/.../06__kitchen_pan.mp4, DeepFakeDetection/.../01_02__kitchen_pan__ID.mp4.
-With `splits/{train,val,test}.json` (of the authors' repository) in the folder, the official split is known.
+original_sequences/{youtube,actors}/{raw,c0,c23,c40}/videos/000.mp4,
+manipulated_sequences/<method>/<compression>/videos/000_003.mp4 (000 wears the face of 003), DFD:
+actors/.../06__kitchen_pan.mp4, DeepFakeDetection/.../01_02__kitchen_pan__ID.mp4. With `splits/{train,val,test}.json`
+(of the authors' repository) in the folder, the official split is known.
 """
 
 from __future__ import annotations

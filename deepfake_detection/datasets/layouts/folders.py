@@ -1,4 +1,5 @@
-"""Plain folders: real/ and fake/ (any case, videos at any depth), also below train/, val/ and test/. Other videos are unlabelled.
+"""Plain folders: real/ and fake/ (any case, videos at any depth), also below train/, val/ and test/. Other videos are
+unlabelled.
 
 original, genuine, deepfake, manipulated, altered and the like (`WORDS`) are understood too, also as `deepfake_videos`.
 """
@@ -54,7 +55,8 @@ _LABELS = {word: label for label, words in WORDS.items() for word in words}
 
 
 def label_of(name: str) -> str:
-    """REAL, FAKE or empty: what a folder's name or a word in a list says. Numbers say nothing: 1 is real to some and fake to others."""
+    """REAL, FAKE or empty: what a folder's name or a word in a list says. Numbers say nothing: 1 is real to some and
+    fake to others."""
     word = re.sub(r"[\s_-]+", " ", name.strip().casefold())
     word = re.sub(r" (videos?|clips?)$", "", word).replace(" ", "")
     return _LABELS.get(word) or _LABELS.get(word.removesuffix("s")) or ("FAKE" if word == "forgeries" else "")
@@ -102,8 +104,8 @@ def rows(data: Path) -> list[Row]:
 def tie(found: list[Row]) -> None:
     """Ties a fake to the reals that its name shows it is made of.
 
-    The names of FaceForensics++, DFD and Celeb-DF are read as such (people flatten those trees). Otherwise a fake `anna_swap` belongs
-    to a real `anna`, and videos of the same name to each other.
+    The names of FaceForensics++, DFD and Celeb-DF are read as such (people flatten those trees). Otherwise a fake
+    `anna_swap` belongs to a real `anna`, and videos of the same name to each other.
     """
     reals = {PurePosixPath(r.video).stem: r.video for r in found if r.label == "REAL"}
     for row in found:

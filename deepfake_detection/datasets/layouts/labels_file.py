@@ -4,8 +4,8 @@
     interviews/anna.mp4,real,Anna,,train,
     interviews/anna_swap.mp4,deepfake,Anna,anna.mp4,train,faceswap
 
-Only path and label are needed. A path is relative to the data folder, or a name that only one video in it has. Videos that are not
-listed are unlabelled. Rows with the same person (or group), and a fake and its original, are one group.
+Only path and label are needed. A path is relative to the data folder, or a name that only one video in it has. Videos
+that are not listed are unlabelled. Rows with the same person (or group), and a fake and its original, are one group.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _LARGEST = 256 << 20
 
 
 def matches(data: Path) -> bool:
-    """Whether there is a labels.csv whose first line names path and label: other data sets have files of that name too."""
+    """Whether there is a labels.csv whose first line names path and label: other data sets have files of that name
+    too."""
     try:
         with open(data / FILE, encoding="utf-8-sig", errors="replace", newline="") as file:
             return {"path", "label"} <= set(_columns(file.readline(10_000)))

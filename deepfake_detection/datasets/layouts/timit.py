@@ -1,7 +1,8 @@
 """DeepFake-TIMIT (Korshunov & Marcel 2018, arXiv:1812.08685): higher_quality/ and lower_quality/, one folder a subject.
 
-`higher_quality/fadg0/sa1-video-fram1.avi` (or, flattened, `higher_quality/fadg0-sa1-video-fram1.avi`) shows subject fadg0 with the
-face of fram1. The download has fakes only; videos of VidTIMIT that lie beside them in VidTIMIT/ or real/ (`.../fadg0/sa1.avi`) are the reals.
+`higher_quality/fadg0/sa1-video-fram1.avi` (or, flattened, `higher_quality/fadg0-sa1-video-fram1.avi`) shows subject
+fadg0 with the face of fram1. The download has fakes only; videos of VidTIMIT that lie beside them in VidTIMIT/ or real/
+(`.../fadg0/sa1.avi`) are the reals.
 """
 
 from __future__ import annotations

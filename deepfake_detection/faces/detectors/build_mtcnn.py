@@ -2,10 +2,11 @@
 
     python -m deepfake_detection.faces.detectors.build_mtcnn
 
-The files are part of the repository; this is how they came about, and a test compares them with the installed package. The weights
-are the package's. Folded into the first convolution, exactly: the order of channels (BGR in) and (x - 127.5) / 128. Folded into
-the last layer: softmax over two classes is the sigmoid of their difference, so one logit comes out instead of two probabilities.
-PNet, where the time goes, pools before its first activation: see `_pooled_prelu`.
+The files are part of the repository; this is how they came about, and a test compares them with the installed package.
+The weights are the package's. Folded into the first convolution, exactly: the order of channels (BGR in) and (x -
+127.5) / 128. Folded into the last layer: softmax over two classes is the sigmoid of their difference, so one logit
+comes out instead of two probabilities. PNet, where the time goes, pools before its first activation: see
+`_pooled_prelu`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ NETS = ("pnet", "rnet", "onet")
 
 
 def package_weights(net: str) -> list[np.ndarray]:
-    """The weights of "pnet", "rnet" or "onet" from the installed package, which is not imported (that would load TensorFlow)."""
+    """The weights of "pnet", "rnet" or "onet" from the installed package, which is not imported (that would load
+    TensorFlow)."""
     import joblib
 
     folder = Path(importlib.util.find_spec("mtcnn").origin).parent
@@ -76,11 +78,12 @@ def _from_bytes(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _pooled_prelu(g: _Graph, x: str, kernel, bias, slope) -> tuple[str, np.ndarray]:
-    """PNet's convolution, PReLU and 2x2 maximum, with the activation after the pooling, where there are a quarter of the values.
+    """PNet's convolution, PReLU and 2x2 maximum, with the activation after the pooling, where there are a quarter of
+    the values.
 
-    For a slope a >= 0 PReLU rises, so it may be taken after the maximum. For a < 0 it is max(x, a x), and the maximum over the
-    window is max(max x, max a x): the second term is six more channels of the convolution, which the runtime computes in blocks
-    of 16 anyway (10 + 6). Exact up to float rounding; PNet takes two thirds of the time.
+    For a slope a >= 0 PReLU rises, so it may be taken after the maximum. For a < 0 it is max(x, a x), and the maximum
+    over the window is max(max x, max a x): the second term is six more channels of the convolution, which the runtime
+    computes in blocks of 16 anyway (10 + 6). Exact up to float rounding; PNet takes two thirds of the time.
 
     Returns:
         the output's name, and the package's channel number of each output channel.
@@ -106,8 +109,8 @@ def _pooled_prelu(g: _Graph, x: str, kernel, bias, slope) -> tuple[str, np.ndarr
 def build(net: str):
     """The ONNX model of one network.
 
-    Input `images`: float32 (N, H, W, 3) BGR, 0..255. Outputs: PNet `maps` (N, 5, h, w): the logit of "face", then x1, y1, x2, y2 offsets;
-    RNet and ONet `logit` (N, 1), `box` (N, 4), and ONet `points` (N, 10): five x, five y.
+    Input `images`: float32 (N, H, W, 3) BGR, 0..255. Outputs: PNet `maps` (N, 5, h, w): the logit of "face", then x1,
+    y1, x2, y2 offsets; RNet and ONet `logit` (N, 1), `box` (N, 4), and ONet `points` (N, 10): five x, five y.
     """
     w = iter(package_weights(net))
     g = _Graph()
@@ -167,6 +170,7 @@ def build(net: str):
 
 
 def main() -> None:
+    """Writes the three networks as ONNX files."""
     import onnx
 
     DATA.mkdir(exist_ok=True)

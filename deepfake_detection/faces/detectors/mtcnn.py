@@ -1,5 +1,6 @@
-"""The `mtcnn` package as it is published (Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask Cascaded
-Convolutional Networks"), run over a batch of frames. The reference for mtcnn_fast. Imports TensorFlow (5 s)."""
+"""The `mtcnn` package as it is published (Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask
+Cascaded Convolutional Networks"), run over a batch of frames. The reference for mtcnn_fast. Imports TensorFlow (5
+s)."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from .pyramid import scales
 class MtcnnDetector:
     """See `detectors.Detector`.
 
-    The package's `detect_faces` answers "no face" to any error of TensorFlow, so its stages are called here one by one, and an
-    error is an error.
+    The package's `detect_faces` answers "no face" to any error of TensorFlow, so its stages are called here one by one,
+    and an error is an error.
     """
 
     name = "mtcnn"

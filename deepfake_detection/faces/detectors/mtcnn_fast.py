@@ -1,7 +1,7 @@
 """MTCNN with the `mtcnn` package's weights and steps, on ONNX Runtime and OpenCV: the same faces without TensorFlow.
 
-What remains of a difference is float rounding. On real clips the boxes agree with the package's to a mean IoU of 0.998, none missed and none
-more (tests/faces).
+What remains of a difference is float rounding. On real clips the boxes agree with the package's to a mean IoU of 0.998,
+none missed and none more (tests/faces).
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ def _suppress(boxes: np.ndarray, threshold: float, of_smaller: bool = False) -> 
 
 
 def _patches(frames: list[np.ndarray], boxes: np.ndarray, size: int) -> np.ndarray:
-    """Cuts and resizes candidates as TensorFlow's crop_and_resize does: bilinear between the corner pixels, no antialiasing.
+    """Cuts and resizes candidates as TensorFlow's crop_and_resize does: bilinear between the corner pixels, no
+    antialiasing.
 
     Returns:
         float32 (n, size, size, 3), BGR, in the order of `boxes`.

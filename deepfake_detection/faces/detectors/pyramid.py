@@ -1,8 +1,8 @@
 """The image pyramid of MTCNN: which scales PNet, whose field of view is 12 px, looks at.
 
-The `mtcnn` package counts its scales as if the smallest face were 12 px. With a smallest face above about 25 px the last scales
-are then smaller than the field of view, TensorFlow fails, and the package takes that for "no face". Here such scales are left out.
-For the package's own default (20 px) the scales are the package's.
+The `mtcnn` package counts its scales as if the smallest face were 12 px. With a smallest face above about 25 px the
+last scales are then smaller than the field of view, TensorFlow fails, and the package takes that for "no face". Here
+such scales are left out. For the package's own default (20 px) the scales are the package's.
 """
 
 from __future__ import annotations

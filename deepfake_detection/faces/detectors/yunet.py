@@ -1,4 +1,5 @@
-"""YuNet (Wu, Peng, Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") through OpenCV, for the lightest machines."""
+"""YuNet (Wu, Peng, Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") through OpenCV, for the lightest
+machines."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ NATIVE_MIN_FACE_PX = 10
 
 
 class YunetDetector:
-    """See `detectors.Detector`. Frames are shrunk as far as the smallest face allows, which is where its speed comes from."""
+    """See `detectors.Detector`. Frames are shrunk as far as the smallest face allows, which is where its speed comes
+    from."""
 
     name = "yunet"
     confidence = 0.80
