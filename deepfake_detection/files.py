@@ -100,6 +100,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_whole(path: Path) -> None:
+    """Removes a folder with all in it, at one moment as seen by its name: a kill leaves rubbish that `remove_partials` knows."""
+    aside = partial_name(path)
+    _remove(aside)
+    os.replace(path, aside)
+    _remove(aside)
+
+
 def remove_partials(folder: str | Path) -> int:
     """Removes what killed runs left in `folder` (not below it). Call it while holding the folder's lock. Returns how many."""
     count = 0

@@ -53,6 +53,7 @@ class Account:
 
     def __init__(self, manifest, counts: tuple[str, ...]):
         self._manifest, self._counts, self._rows = manifest, counts, {}
+        self._failure: Exception | None = None
         for line in manifest.itertuples():
             if line.error:
                 self.add(line.title, ERROR, detail=line.error)
@@ -67,6 +68,10 @@ class Account:
         for title in titles:
             self.add(title, LEFT_OUT, detail="left out by stage 00 (--max-videos)")
         return titles
+
+    def fail(self, failure: Exception) -> None:
+        """Keeps what ended the work, or was wrong with the program, until the account is written; `require_success` raises it."""
+        self._failure = failure
 
     def table(self):
         """DataFrame: title, video, label, status, the counts, detail."""
@@ -102,7 +107,9 @@ class Account:
         return "\n".join(lines)
 
     def require_success(self, report: Path) -> None:
-        """Raises UserError when not one video ended well (a set of which nothing can be used is the user's to put right)."""
+        """Raises what `fail` was told, and UserError when not one video ended well (nothing can be used: the user's to put right)."""
+        if self._failure is not None:
+            raise self._failure
         states = self.table()["status"]
         states = states[states != LEFT_OUT]
         if len(states) and not states.isin([OK, NO_FACE]).any():

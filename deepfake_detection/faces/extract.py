@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, remove_partials
+from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account, write_left_out
 from ..video import workers
 from ..video.containers import MOST_PIXELS
@@ -20,6 +21,7 @@ from ..video.decode import Frame, FrameReader
 from ..video.frames import (
     FACES,
     LOCK,
+    MARKED_FACES,
     RECORD,
     frame_name,
     is_same_video,
@@ -291,7 +293,7 @@ def crop_faces(
             continue
         if direct:
             tasks.append(_Task(line.title, folder, Path(data) / line.video, sampling, scale, force))
-        elif (folder / RECORD).is_file():
+        elif os.path.isfile(folder / RECORD):  # Path.is_file() raises where the folder may not be entered
             tasks.append(_Task(line.title, folder, None, None, scale, force))
         else:
             account.add(line.title, NO_FRAMES, detail="stage 00 left no frames of this video")
@@ -307,10 +309,17 @@ def crop_faces(
         if direct:
             write_left_out(frames, ())
         with tqdm(total=len(tasks), unit="video", desc="faces", smoothing=0.05) as bar:
-            for task, result in workers.run(
-                _crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)
+            for task, result in workers.for_account(
+                account,
+                _crop_one,
+                tasks,
+                min(worker_count, len(tasks)),
+                _Lazy,
+                (settings,),
+                memory_bytes=_memory(settings),
             ):
                 if isinstance(result, Exception):
+                    _discard(task, settings)
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
                     status = OK if result["faces"] else NO_FACE if result["frames"] else NO_FRAMES
@@ -322,7 +331,7 @@ def crop_faces(
                     )
                 bar.update()
         for task in tasks:
-            if task.folder.is_dir() and not task.folder.is_symlink():
+            if os.path.isdir(task.folder) and not task.folder.is_symlink():
                 remove_partials(task.folder)
     return account
 
@@ -352,14 +361,8 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
     must_be_no_link(target)
     made = {"settings": settings.as_json(), "source": _source_of(task)}
     before = video_stamp(task.video, content=False) if task.video is not None else None
-    record = _read_json(target / SETTINGS_FILE)
-    if (
-        not task.force
-        and record is not None
-        and record.get("settings") == made["settings"]
-        and _whole(target, record)
-        and _same_source(task, made["source"], record.get("source"))
-    ):
+    record = _read_record(target)
+    if not task.force and record is not None and _stands(task, target, record, made):
         return record
     if task.folder.is_dir():
         remove_partials(task.folder)
@@ -412,6 +415,29 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
         record = {**made, **counts, "note": note}
         (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _stands(task: _Task, target: Path, record: dict, made: dict) -> bool:
+    """Whether the faces in `target` are those that the task would make."""
+    return (
+        record["settings"] == made["settings"]
+        and _whole(target, record)
+        and _same_source(task, made["source"], record.get("source"))
+    )
+
+
+def _discard(task: _Task, settings: FaceSettings) -> None:
+    """After a failure: removes faces of other frames or other settings, which the next stages would take for this run's."""
+    target = task.folder / FACES
+    record = _read_record(target)
+    if record is None or task.folder.is_symlink() or target.is_symlink():
+        return
+    with contextlib.suppress(UserError):
+        if _stands(task, target, record, {"settings": settings.as_json(), "source": _source_of(task)}):
+            return
+    for folder in (target, task.folder / MARKED_FACES):
+        with contextlib.suppress(OSError):
+            remove_whole(folder)
 
 
 def _source_of(task: _Task) -> dict:
@@ -469,8 +495,12 @@ def _whole(folder: Path, record: dict) -> bool:
         return False
 
 
-def _read_json(path: Path) -> dict | None:
+def _read_record(folder: Path) -> dict | None:
+    """faces.json of a folder of faces; None when there is none of ours that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    kinds = {"settings": dict, "frames": int, "frames_with_face": int, "faces": int, "note": str}
+    known = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if known else None

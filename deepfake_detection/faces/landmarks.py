@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, remove_partials
+from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
@@ -68,7 +69,7 @@ def mark_faces(
         if line.title in left_out:
             continue
         folder = Path(frames) / line.title
-        if (folder / FACES / SETTINGS_FILE).is_file():
+        if os.path.isfile(folder / FACES / SETTINGS_FILE):
             tasks.append(_Task(line.title, folder, radius, force))
         else:
             account.add(line.title, NO_FRAMES, detail="stage 01a left no faces of this video")
@@ -80,8 +81,9 @@ def mark_faces(
         )
     with folder_lock(frames, LOCK):
         with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05) as bar:
-            for task, result in workers.run(_mark_one, tasks, min(worker_count, len(tasks))):
+            for task, result in workers.for_account(account, _mark_one, tasks, min(worker_count, len(tasks))):
                 if isinstance(result, Exception):
+                    _discard(task)
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
                     account.add(task.title, OK if result else NO_FACE, faces=result)
@@ -92,19 +94,27 @@ def mark_faces(
     return account
 
 
+def _discard(task: _Task) -> None:
+    """After a failure: removes the marked faces of an earlier run, which stage 02 would take for this one's."""
+    target = task.folder / MARKED_FACES
+    if _read(target / RECORD) is not None and not task.folder.is_symlink() and not target.is_symlink():
+        with contextlib.suppress(OSError):
+            remove_whole(target)
+
+
 def _mark_one(task: _Task) -> int:
     source, target = task.folder / FACES, task.folder / MARKED_FACES
     for folder in (task.folder, target):
         must_be_no_link(folder)
     try:
         made = {"faces": json.loads((source / SETTINGS_FILE).read_text(encoding="utf-8")), "radius": task.radius}
-    except ValueError:
+        count = int(made["faces"]["faces"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UserError(
             "the record of the faces is broken",
             file=source / SETTINGS_FILE,
             hint="run 01a_crop_faces_mtcnn.py again with --force",
         ) from None
-    count = made["faces"]["faces"]
     if (
         not task.force
         and _read(target / RECORD) == made
@@ -136,5 +146,5 @@ def _mark_one(task: _Task) -> int:
 def _read(path: Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -10,6 +10,7 @@ The videos and the output folder must be visible under the same path on all mach
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -136,11 +137,12 @@ def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dic
     except FileExistsError:
         isolated = True
     partial = target.with_name(f".{target.stem}.partial-{socket.gethostname()}-{uuid.uuid4().hex}")
+    spill = partial.with_name(partial.name + "-rows")
     accounts = []
     try:
         with pq.ParquetWriter(partial, schema(), compression="snappy", use_dictionary=list(_FROM_MANIFEST)) as writer:
             for row in rows:
-                accounts.append(_write_video(writer, row, chosen, Path(data), isolated))
+                accounts.append(_write_video(writer, row, chosen, Path(data), isolated, spill))
             writer.add_key_value_metadata({"videos": json.dumps(accounts), "settings": json.dumps(settings)})
         os.replace(partial, target)
         marker.unlink(missing_ok=True)
@@ -148,47 +150,109 @@ def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dic
         partial.unlink(missing_ok=True)
 
 
-def _write_video(writer, row: dict, settings: Settings, data: Path, isolated: bool) -> dict:
-    """Writes a video's rows; returns its line of the account."""
-    import cv2
-    import pyarrow as pa
+def _write_video(writer, row: dict, settings: Settings, data: Path, isolated: bool, spill: Path) -> dict:
+    """Writes a video's rows; returns its line of the account. Rows of a video that fails at its end were never written.
 
-    base = {name: row[name] for name in _FROM_MANIFEST}
+    Args:
+        spill: file that may take the rows meanwhile.
+    """
     count = {"title": row["title"], "status": OK, "detail": "", "frames": 0, "frames_with_face": 0, "faces": 0}
-    pending, size = [], 0
-
-    def flush():
-        nonlocal pending, size
-        if pending:
-            writer.write_table(pa.Table.from_pylist(pending, schema=writer.schema))
-        pending, size = [], 0
-
-    if row["error"]:
-        count |= {"status": ERROR, "detail": row["error"]}
-    else:
-        note = {}
-        try:
-            for faces in (_isolated if isolated else video_rows)(data / row["video"], settings, note):
-                count["frames"] += 1
-                count["frames_with_face"] += bool(faces)
-                count["faces"] += len(faces)
-                for face in faces:
-                    pending.append(base | {"status": OK, "detail": ""} | face)
-                    size += len(face["image"])
-                if size > _FLUSH_BYTES:
-                    flush()
-            count["status"] = OK if count["faces"] else NO_FACE if count["frames"] else NO_FRAMES
+    base = {name: row[name] for name in _FROM_MANIFEST}
+    held = _Held(spill, writer.schema)
+    note: dict = {}
+    try:
+        read = _isolated if isolated else video_rows
+        error = row["error"] or _take(_each(read, data / row["video"], settings, note), base, held, count)
+        if error:
+            count |= {"status": ERROR, "detail": error, "frames": 0, "frames_with_face": 0, "faces": 0}
+        else:
+            count |= {"status": OK if count["faces"] else NO_FACE if count["frames"] else NO_FRAMES}
             count["detail"] = note.get("note", "")
-        except (UserError, OSError, MemoryError, cv2.error) as e:
-            # What the file did to us; anything else is a bug and stops the job.
-            pending, size = [], 0
-            count |= {"status": ERROR, "detail": getattr(e, "what", str(e) or type(e).__name__)}
-    for face in pending:
-        face["detail"] = count["detail"]
-    if count["status"] != OK:
-        pending.append(base | {"status": count["status"], "detail": count["detail"]})
-    flush()
+        if count["status"] == OK:
+            held.write(writer, count["detail"])
+        else:
+            import pyarrow as pa
+
+            line = base | {"status": count["status"], "detail": count["detail"]}
+            writer.write_table(pa.Table.from_pylist([line], schema=writer.schema))
+    finally:
+        held.close()
     return count
+
+
+def _each(read, *arguments) -> Iterator[list[dict]]:
+    yield from read(*arguments)
+
+
+def _take(frames: Iterator[list[dict]], base: dict, held: _Held, count: dict) -> str:
+    """Takes and counts the rows of a video's frames. Returns what went wrong, or ""."""
+    while True:
+        try:
+            faces = next(frames, None)
+        except Exception as e:
+            return _of_the_video(e)
+        if faces is None:
+            return ""
+        count["frames"] += 1
+        count["frames_with_face"] += bool(faces)
+        count["faces"] += len(faces)
+        held.add([base | {"status": OK} | face for face in faces])
+
+
+def _of_the_video(error: Exception) -> str:
+    """What the file did to us, in words; anything else is a bug, is raised and stops the job."""
+    from ..video import workers
+
+    known = workers.of_the_input(error)
+    if known is None and not isinstance(error, OSError):
+        raise error
+    return known.what if known is not None else str(error) or type(error).__name__
+
+
+class _Held:
+    """Rows of one video until it is known to be whole: in memory, and beyond _FLUSH_BYTES in a file of their own."""
+
+    def __init__(self, spill: Path, schema):
+        self._spill, self._schema = spill, schema
+        self._rows, self._size, self._file = [], 0, None
+
+    def add(self, rows: list[dict]) -> None:
+        import pyarrow.parquet as pq
+
+        self._rows += rows
+        self._size += sum(len(row["image"]) for row in rows)
+        if self._size > _FLUSH_BYTES:
+            if self._file is None:
+                self._file = pq.ParquetWriter(self._spill, self._schema, compression="none")
+            self._file.write_table(self._taken())
+
+    def _taken(self):
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(self._rows, schema=self._schema)
+        self._rows, self._size = [], 0
+        return table
+
+    def write(self, writer, detail: str) -> None:
+        """Writes all rows, in their order, with `detail`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = []
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            spilt = pq.ParquetFile(self._spill)
+            tables = (spilt.read_row_group(i) for i in range(spilt.num_row_groups))
+        column = self._schema.get_field_index("detail")
+        for table in itertools.chain(tables, [self._taken()]):
+            if len(table):
+                writer.write_table(table.set_column(column, "detail", pa.array([detail] * len(table), pa.string())))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._spill.unlink(missing_ok=True)
 
 
 _detectors: dict[tuple, object] = {}

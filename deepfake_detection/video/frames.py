@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, same_source, source_stamp
+from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, remove_whole, same_source, source_stamp
 from . import workers
 from ..stage_report import ERROR, LEFT_OUT, NO_FRAMES, OK, Account, write_left_out
 from .decode import FrameReader
@@ -69,7 +70,9 @@ def convert(manifest, data: Path, frames: Path, *, sampling: Sampling, scale: st
                 account.add(line.title, LEFT_OUT, detail="left out by --max-videos")
         write_left_out(frames, set(usable["title"]) - chosen)
         with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05) as bar:
-            for task, result in workers.run(_convert_one, tasks, min(worker_count, max(1, len(tasks)))):
+            for task, result in workers.for_account(account, _convert_one, tasks, min(worker_count, max(1, len(tasks)))):
+                if isinstance(result, Exception) or not result["frames"]:
+                    _discard(task.folder, task.title)
                 if isinstance(result, Exception):
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
@@ -101,11 +104,14 @@ def settings_of(sampling: Sampling, scale: str | float) -> dict:
 
 
 def read_record(folder: Path) -> dict | None:
-    """frames.json of a title's folder, None when there is none (or none that can be read)."""
+    """frames.json of a title's folder, None when there is none (or none of ours that can be read)."""
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    kinds = {"settings": dict, "frames": int, "width": int, "note": str}
+    known = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if known and "scale" in record["settings"] else None
 
 
 def read_frames_table(folder: Path):
@@ -115,13 +121,16 @@ def read_frames_table(folder: Path):
         UserError: it is missing or broken.
     """
     import pandas as pd
+    from pandas.api.types import is_numeric_dtype
 
     path = folder / TABLE
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError):
         table = None
-    if table is None or not {"frame", "index", "time_s"} <= set(table.columns):
+    columns = ["frame", "index", "time_s"]
+    if table is None or not set(columns) <= set(table.columns) or not all(
+            is_numeric_dtype(table[c]) and np.isfinite(table[c]).all() for c in columns):
         raise UserError("no table of frames", file=path, hint="run 00_convert_video_to_image.py for this folder, with --force")
     return table
 
@@ -230,6 +239,15 @@ def _must_be_ours(folder: Path, title: str) -> None:
         if name not in pictures and name not in (TABLE, RECORD, FACES, MARKED_FACES) and ".partial-" not in name:
             raise UserError(f"this folder holds {name!r}, which is none of our files, so it is left alone", file=folder,
                             hint="choose another folder with --frames-dir")
+
+
+def _discard(folder: Path, title: str) -> None:
+    """Removes what an earlier run left of a video that failed now: the next stages would take it for this run's."""
+    if folder.is_symlink() or read_record(folder) is None and not (folder.is_dir() and _pictures(folder, title)):
+        return                                  # not there, or the faces of 01a --direct, which needs no frames
+    with contextlib.suppress(UserError, OSError):       # what is not ours is left alone, as the row says
+        _must_be_ours(folder, title)
+        remove_whole(folder)
 
 
 def must_be_no_link(folder: Path) -> None:

@@ -13,11 +13,14 @@ import traceback
 from multiprocessing.connection import wait
 from typing import Any, Callable, Iterable, Iterator
 
-from ..errors import UserError, of_the_system
+from ..errors import UserError, of_the_system, printable
 from .sandbox import limit_self, out_of_memory
 
 #: Address space of a worker process. The file is one that the user chose, but who made it?
 MEMORY_BYTES = 6 << 30
+
+#: So many processes beside two a worker may die one after the other; then it is the machine, not the tasks.
+MOST_DEATHS = 6
 
 #: Read by the numeric libraries when they are loaded, so they must be set before a worker imports anything.
 _SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
@@ -28,12 +31,20 @@ class WorkerDied(Exception):
     """The process that worked on this task ended without an answer (crash of a native library, or out of memory)."""
 
 
+class Bug(RuntimeError):
+    """The program failed on this task: its result, and raised once all tasks are done. `what` is a line, the text the traceback."""
+
+    def __init__(self, what: str, text: str):
+        super().__init__(f"in a worker process:\n{text}")
+        self.what = what
+
+
 def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
         prepare: Callable[..., Any] | None = None, arguments: tuple = (), *, memory_bytes: int | None = MEMORY_BYTES) -> Iterator[tuple[Any, Any]]:
     """Yields (task, result) as tasks end, in any order. Closing the iterator (also by Ctrl-C) ends the processes.
 
-    A UserError that `function` raises, a full disk, or no memory is the task's result, and so is WorkerDied; any other exception is
-    a bug, and is raised here.
+    What the task's input did (`of_the_input`) is the task's result, and so are WorkerDied and Bug. One task never ends the others:
+    a bug is raised here after the last of them.
     Tasks are drawn one by one as workers become free, so a generator of millions of tasks costs no memory.
 
     Args:
@@ -42,10 +53,23 @@ def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
         workers: processes; with 1 as well the work is done in another process, so that a crash or a bomb does not end the run.
         prepare: importable; called once a worker with `arguments`; what it returns is `state` (e.g. a detector).
         memory_bytes: address space that each process may take; None: as much as this one.
+
+    Raises:
+        Bug: the first of the tasks' bugs, at the end. WorkerDied: processes die one after the other. UserError: of `prepare`.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, not {workers}")
     return _parallel(function, tasks, workers, prepare, arguments, memory_bytes)
+
+
+def for_account(account, *arguments, **options) -> Iterator[tuple[Any, Any]]:
+    """`run` for a stage: what ends it early, or is a bug, is kept by the account (`Account.fail`), so that this can be written first."""
+    try:
+        yield from run(*arguments, **options)
+    except Bug as e:
+        account.fail(e)
+    except WorkerDied as e:
+        account.fail(UserError(str(e), hint="is there enough memory? try fewer --workers"))
 
 
 class _Worker:
@@ -83,6 +107,7 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
     tasks = iter(tasks)
     pool: list[_Worker] = []
     deaths_in_a_row = 0
+    bug: Bug | None = None
     try:
         exhausted = False
         while True:
@@ -101,6 +126,8 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
                 idle.give(task)
             busy = {w.pipe: w for w in pool if w.busy}
             if not busy:
+                if bug is not None:
+                    raise bug
                 return
             for pipe in wait(list(busy)):
                 worker = busy[pipe]
@@ -111,12 +138,13 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
                     pool.remove(worker)
                     pipe.close()
                     deaths_in_a_row += 1
-                    if deaths_in_a_row > 2 * workers + 2:
+                    if deaths_in_a_row > 2 * workers + MOST_DEATHS:
                         raise WorkerDied(f"every worker process dies (last exit code {worker.process.exitcode})") from None
                     yield worker.task, WorkerDied(_how(worker.process.exitcode))
                     continue
                 if kind == "bug":
-                    raise RuntimeError(f"in a worker process:\n{value}")
+                    value = Bug(*value)
+                    bug = bug or value
                 if kind == "unusable":              # `prepare` failed in a way the user can put right: no task can be done
                     raise value
                 deaths_in_a_row = 0
@@ -129,12 +157,18 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
             worker.process.join()
 
 
-def _of_the_input(error: Exception) -> UserError | None:
-    """The error as the result of its task; None for a bug."""
+def of_the_input(error: Exception) -> UserError | None:
+    """What a task's input, the disk or the memory did, as the result of the task; None for a bug."""
     if isinstance(error, UserError):
         return error
     if out_of_memory(error):
         return UserError("needs more memory than there is", hint="is it a real video? give a smaller one, or fewer --workers")
+    # Told by where it is defined: this module is loaded before those libraries are wanted.
+    library = type(error).__module__.partition(".")[0]
+    if library in ("av", "cv2"):
+        name = {"av": "FFmpeg", "cv2": "OpenCV"}[library]
+        said = getattr(error, "err", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return UserError(f"{name} fails on it ({said})", hint="is it damaged? play it, or download it again")
     return of_the_system(error) if isinstance(error, OSError) else None
 
 
@@ -170,8 +204,9 @@ def _serve(pipe, function, prepare, arguments, memory_bytes) -> None:
                         return
                 answer = ("done", function(*(state or ()), task))
             except Exception as e:
-                known = _of_the_input(e)
-                answer = ("done", known) if known else ("bug", traceback.format_exc())
+                known = of_the_input(e)
+                what = f"the program failed on it ({printable(''.join(traceback.format_exception_only(e)).strip())})"
+                answer = ("done", known) if known else ("bug", (what, traceback.format_exc()))
             pipe.send(answer)
     except (BrokenPipeError, ConnectionResetError):
         return

@@ -233,6 +233,57 @@ def test_a_missing_frame_is_this_videos_error_only(clips, staged, tmp_path):
     assert len(list((work / "one/faces").glob("*.png"))) == 5 and not list((work / "one").glob(".*partial*"))
 
 
+@pytest.mark.parametrize(
+    "settings, frames_now, left",
+    [
+        pytest.param(FAST, False, 5, id="the same faces"),
+        pytest.param(FaceSettings("mtcnn_fast", margin=0.1), False, 0, id="other settings"),
+        pytest.param(FAST, True, 0, id="other frames"),
+    ],
+)
+def test_faces_of_an_earlier_run_do_not_pass_for_those_of_one_that_failed(
+    clips, staged, tmp_path, settings, frames_now, left
+):
+    out, table, _ = staged
+    table, work = table[table["title"] == "one"], tmp_path / "w"
+    subprocess.run(["cp", "-r", str(out), str(work)], check=True)
+    landmarks.mark_faces(table, work)
+    if frames_now:
+        record = json.loads((work / "one/frames.json").read_text())
+        (work / "one/frames.json").write_text(json.dumps(record | {"source": {"sha256": "other"}}))
+    (work / "one/one-003.png").write_bytes(b"broken")
+    assert crop_faces(table, clips, work, settings, force=True).table()["status"].tolist() == ["error"]
+    for folder in ("faces", "marked_faces"):
+        assert len(list((work / "one" / folder).glob("*.png"))) == left
+
+
+BROKEN = ["", "[]", "3", "{}", "[" * 100000, '{"settings": 1}', '{"settings": {}, "frames": 1, "faces": 1}', "\0"]
+
+
+def test_a_record_that_is_none_of_ours_is_none(tmp_path):
+    for text in BROKEN:
+        for name in (frames_stage.RECORD, extract.SETTINGS_FILE):
+            (tmp_path / name).write_text(text)
+        assert frames_stage.read_record(tmp_path) is None and extract._read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "frame,index\n1,1\n", "frame,index,time_s\nx,1,1\n", "frame,index,time_s\n,1,1\n"])
+def test_a_table_of_frames_that_is_none_is_one_line(tmp_path, text):
+    (tmp_path / frames_stage.TABLE).write_text(text)
+    with pytest.raises(UserError, match="no table of frames"):
+        frames_stage.read_frames_table(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["frames.json", "faces/faces.json"])
+def test_a_broken_record_costs_one_row(clips, staged, tmp_path, name):
+    out, table, _ = staged
+    work = tmp_path / "w"
+    subprocess.run(["cp", "-r", str(out), str(work)], check=True)
+    (work / "one" / name).write_text("[]")
+    account = crop_faces(table, clips, work, FAST).table().set_index("title")
+    assert account.loc["one", "status"] == "error" and account.loc["two-people", "status"] == "ok"
+
+
 # -- 01b -------------------------------------------------------------------------------------------------------------------------
 def test_marked_faces(staged):
     out, table, _ = staged

@@ -128,6 +128,50 @@ def test_a_video_that_kills_its_process_becomes_a_row(folder, tmp_path, monkeypa
     assert set(table(tmp_path)["status"]) == {"error"} and table(tmp_path)["detail"].str.contains("SIGSEGV").sum() == 5
 
 
+class _OfOpenCV(Exception):
+    """An exception that OpenCV or PyAV raises is told by its module."""
+
+    __module__ = "cv2"
+
+
+@pytest.mark.parametrize("flush", [1, 1 << 30], ids=["rows already spilt", "rows in memory"])
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        pytest.param(UserError("cut off", hint="none"), "cut off", id="the file's"),
+        pytest.param(MemoryError(), "memory", id="memory"),
+        pytest.param(_OfOpenCV("-215"), "OpenCV", id="OpenCV"),
+        pytest.param(OSError(5, "Input/output error"), "Input/output", id="disk"),
+        pytest.param(None, "", id="none"),
+    ],
+)
+def test_rows_from_before_a_failure_do_not_count(folder, made_here, tmp_path, monkeypatch, error, said, flush):
+    rows = preprocess.video_rows
+
+    def fails_late(path, settings, note):
+        for number, faces in enumerate(rows(path, settings, note)):
+            if error is not None and path.name == "face.mp4" and number == 2:
+                raise error
+            yield faces
+
+    monkeypatch.setattr(preprocess, "video_rows", fails_late)
+    monkeypatch.setattr(preprocess, "_FLUSH_BYTES", flush)
+    bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
+    preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
+    assert [p.name for p in tmp_path.iterdir()] == [bundle.file]
+    made, whole = table(tmp_path), table(made_here[0])
+    pd.testing.assert_frame_equal(  # the others, with what is wrong with them in every row
+        made[made["title"] != "face"].reset_index(drop=True), whole[whole["title"] != "face"].reset_index(drop=True)
+    )
+    own = made[made["title"] == "face"]
+    account = preprocess.account(read_manifest(folder), tmp_path, [bundle]).table().set_index("title").loc["face"]
+    if error is None:
+        assert own.equals(whole[whole["title"] == "face"].set_index(own.index)) and account["status"] == "ok"
+    else:
+        assert own[["status", "frame"]].isna().values.tolist() == [[False, True]] and own["status"].item() == "error"
+        assert said in own["detail"].item() and account[["status", "frames", "faces"]].tolist() == ["error", 0, 0]
+
+
 def test_a_bug_stops_and_leaves_nothing_half(folder, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError

@@ -227,3 +227,61 @@ def test_a_video_replaced_at_the_same_size_and_time_is_converted_again(tmp_path)
     record = (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns
     convert(data, tmp_path / "out", rows)
     assert (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns == record
+
+
+# -- what a failure leaves -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("content, status", [
+    pytest.param(b"", "error", id="empty"),
+    pytest.param(b"\x00\x00\x00\x18ftypmp42" + b"\0" * 1000, "error", id="broken"),
+    pytest.param(b"a text", "error", id="no video"),
+])
+@pytest.mark.parametrize("faces", [False, True], ids=["frames only", "with faces"])
+def test_a_video_that_fails_leaves_nothing_of_an_earlier_run(clips, tmp_path, content, status, faces):
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (data / name).write_bytes((clips / "a.mp4").read_bytes())
+    rows = rows_of(data, ["a.mp4", "b.mp4"])
+    convert(data, out, rows)
+    if faces:
+        (out / "a" / "faces").mkdir()
+        (out / "a" / "faces" / "boxes.csv").write_text("of the old frames")
+    (data / "a.mp4").write_bytes(content)
+    assert list(convert(data, out, rows).table()["status"]) == [status, "ok"]
+    assert sorted(os.listdir(out)) == [".frames.lock", "b"]
+
+
+def test_faces_made_without_frames_and_what_is_not_ours_outlive_a_failure(clips, tmp_path):
+    (tmp_path / "empty" / "faces").mkdir(parents=True)                      # of 01a --direct
+    (tmp_path / "empty" / "faces" / "boxes.csv").write_text("kept")
+    convert(clips, tmp_path, rows_of(clips, ["a.mp4", "empty.mp4"]))
+    assert (tmp_path / "empty" / "faces" / "boxes.csv").is_file()
+    (tmp_path / "a" / "mine.txt").write_text("mine")
+    assert "left alone" in convert(clips, tmp_path, rows_of(clips, ["a.mp4", "empty.mp4"]), force=True).table()["detail"][0]
+    assert (tmp_path / "a" / "mine.txt").is_file() and (tmp_path / "a" / "a-000.png").is_file()
+
+
+@pytest.mark.parametrize("record", ["[]", "3", "{}", "[" * 100000, '{"settings": {}, "frames": "3"}', '{"settings": 1}', "\0"])
+def test_a_record_that_is_none_is_made_again(clips, tmp_path, record):
+    rows = rows_of(clips, ["a.mp4"])
+    convert(clips, tmp_path, rows)
+    before = (tmp_path / "a" / "frames.json").read_text()
+    (tmp_path / "a" / "frames.json").write_text(record)
+    assert list(convert(clips, tmp_path, rows).table()["status"]) == ["ok"]
+    assert (tmp_path / "a" / "frames.json").read_text() == before
+
+
+def test_the_account_is_written_before_a_bug_is_raised(clips, tmp_path, monkeypatch):
+    from deepfake_detection.video import workers
+
+    def run(function, tasks, *_, **__):
+        for task in tasks:
+            yield task, workers.Bug("the program failed on it", "Traceback") if task.title == "a" else function(task)
+        raise workers.Bug("the program failed on it", "Traceback")
+
+    monkeypatch.setattr(workers, "run", run)
+    account = convert(clips, tmp_path, rows_of(clips, ["a.mp4", "b-with-dash.mp4"]))
+    account.write(tmp_path / "videos.csv")
+    assert list(pd.read_csv(tmp_path / "videos.csv")["status"]) == ["error", "ok"]
+    with pytest.raises(workers.Bug):
+        account.require_success(tmp_path / "videos.csv")
