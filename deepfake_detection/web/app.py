@@ -115,12 +115,12 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
         status_code=202,
         response_model=model,
         tags=["videos"],
-        summary="Upload a video",
+        summary="Upload a video or a picture",
         responses={
             400: {"model": Problem, "description": "Broken off, or a form that cannot be read"},
             408: {"model": Problem, "description": "Too slow"},
             413: {"model": Problem, "description": "Too large"},
-            415: {"model": Problem, "description": "Not a video"},
+            415: {"model": Problem, "description": "Neither a video nor a JPEG, PNG or WebP picture"},
             503: {"model": Problem, "description": "The queue is full; try later"},
             507: {"model": Problem, "description": "The server's disk is full; try later"},
         },
@@ -149,8 +149,8 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
         ),
         callback: str | None = Query(None, description="https address that is sent the signed result"),
     ):
-        """The body is a form with one file, or the file itself. Answers at once; the video is then judged in its
-        turn."""
+        """The body is a form with one file, or the file itself. Answers at once; it is then judged in its turn, a
+        picture (JPEG, PNG, WebP) as a video of one frame: weaker evidence."""
         if callback is not None:
             try:
                 callback = callbacks.checked(callback, config.callback_hosts, config.secret)

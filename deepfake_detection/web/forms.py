@@ -144,7 +144,7 @@ class Form:
         name = file_name(self._headers.get(b"content-disposition", b""))
         kind = self._headers.get(b"content-type", b"").lower()
         # A name is not required (RFC 7578): then the type says that it is a file.
-        if name is None and not kind.startswith((b"video/", b"application/octet-stream")):
+        if name is None and not kind.startswith((b"video/", b"image/", b"application/octet-stream")):
             return
         if self._found:
             raise Broken("the form holds more than one file: send one a request")

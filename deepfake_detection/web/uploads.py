@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError, of_the_disk
+from ..detector import stills
 from ..video import containers
 from . import forms
 
@@ -127,7 +128,7 @@ async def receive(
         (bytes of the file, its name from the form or None).
 
     Raises:
-        Refused: too large, stalled, too slow, empty, a broken form, not a video container, or no room.
+        Refused: too large, stalled, too slow, empty, a broken form, neither a video nor a picture, or no room.
     """
     room = room or Room(target.parent)
     declared = int(length) if length is not None and length.isascii() and length.isdigit() else 0
@@ -146,7 +147,7 @@ async def receive(
             if not body.size:
                 raise Refused(400, "the file is empty")
             file.flush()
-            _must_be_video(target)
+            check_kind(target)
             await asyncio.to_thread(os.fsync, file.fileno())
         return body.size, form.name if form else None
     except forms.Broken as e:
@@ -227,12 +228,17 @@ class _Body:
         if len(self._head) < HEAD_BYTES:
             self._head.extend(data[: HEAD_BYTES - len(self._head)])
             if len(self._head) == HEAD_BYTES and containers.demuxer_of(bytes(self._head)) is None:
-                _must_be_video(self._target)
+                check_kind(self._target)
 
 
-def _must_be_video(path: Path) -> None:
-    """Refuses what its first bytes say is no video; the words never name the path."""
+def check_kind(path: Path) -> None:
+    """Refuses what its first bytes say is neither a video nor a JPEG, PNG or WebP; the words never name the path.
+
+    Raises:
+        Refused: 415.
+    """
     try:
-        containers.check(path)
+        if not stills.is_still(path):
+            containers.check(path)
     except UserError as e:
         raise Refused(415, f"{e.what} (hint: {e.hint})") from None

@@ -37,6 +37,14 @@ def write(path: Path, people: list[tuple[int, tuple]], frames: int = FRAMES) -> 
     return path
 
 
+def photo(path: Path, tint) -> Path:
+    """A picture of one face, 480 x 400, in the format of the path's suffix."""
+    image = np.full((400, 480, 3), 120, np.uint8)
+    image[60:340, 120:360] = tinted(cv2.resize(portrait(), (240, 280)), tint)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
 def make_all(folder: Path) -> dict[str, Path]:
     """real, fake, two (left person REAL, right person FAKE), no_face, broken, cut."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 
+import prediction_clips
 import pytest
 
 
@@ -63,7 +64,9 @@ def test_a_raw_body_and_a_video_that_cannot_be_judged(server, clips):
         (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415, "playlist"),
         (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "list of files"),
         (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", 415, "SDP"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 5000, 415, "picture"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 5000, 415, "HEIC or AVIF"),
+        (b"II*\0" + b"\0" * 5000, 415, "TIFF"),
+        (b"\0\0\0\x18ftypavif" + b"\0" * 8, 415, "save it as JPEG or PNG"),
         (b"\0" * 5_200_000, 413, "larger than 5 MB"),
     ],
 )
@@ -75,6 +78,38 @@ def test_what_is_not_taken_leaves_nothing(server, data, status, words):
     except (BrokenPipeError, ConnectionResetError):
         assert status == 413  # refused before the body was sent to its end
     assert sorted(p.name for p in (server.store / "uploads").iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_picture_is_judged_as_weaker_evidence(server, tmp_path, suffix):
+    """The same as `predict.py` says of it; also through a form without a name (RFC 7578)."""
+    path = prediction_clips.photo(tmp_path / f"photo.{suffix}", prediction_clips.FAKE_TINT)
+    status, made = server.upload(path)
+    assert status == 202, made
+    boundary = {"Content-Type": "multipart/form-data; boundary=x"}
+    head = f'--x\r\nContent-Disposition: form-data; name="file"\r\nContent-Type: image/{suffix}\r\n\r\n'.encode()
+    status, second = server.json("POST", "/api/v1/videos", head + path.read_bytes() + b"\r\n--x--\r\n", boundary)
+    assert status == 202, second
+    for video in (made, second):
+        done = server.wait(video["id"])
+        result = done["result"]
+        assert done["state"] == "done" and result["verdict"] == "FAKE" and result["file"]["still"] is True
+        assert result["frames_decoded"] == 1 and any("still picture" in text for text in result["warnings"])
+        assert b"still picture" in server.call("GET", done["report"])[2]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        pytest.param(lambda data: data[: len(data) // 2], "cut off or damaged", id="cut off"),
+        pytest.param(lambda data: data[:30] + b"\0" * 5000, "cut off or damaged", id="nothing but a head"),
+    ],
+)
+def test_a_broken_picture_is_refused_by_the_worker(server, tmp_path, change, words):
+    path = prediction_clips.photo(tmp_path / "photo.png", prediction_clips.REAL_TINT)
+    path.write_bytes(change(path.read_bytes()))
+    done = server.wait(server.upload(path)[1]["id"])
+    assert done["state"] == "failed" and words in done["result"]["error"] and "uploads" not in done["result"]["error"]
 
 
 @pytest.mark.parametrize(

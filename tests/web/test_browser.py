@@ -252,12 +252,12 @@ def test_by_keyboard_alone(browser, server, judged):
         active = browser.switch_to.active_element
         label = active.get_attribute("aria-label") or active.text
         reached.append(label)
-        if label == "Choose videos":
+        if label == "Choose videos or pictures":
             assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active) == "solid"
         if label == "Delete: no_face.mp4":
             break
     assert (
-        reached[:2] == ["API", "Choose videos"]
+        reached[:2] == ["API", "Choose videos or pictures"]
         and "Report: no_face.mp4" in reached
         and reached[-1] == "Delete: no_face.mp4"
     )

@@ -90,7 +90,7 @@ function next() {
     }
   });
   // A server that refuses in the middle of a body closes the connection, which browsers report as an error.
-  request.onerror = () => finish(() => refuse(upload, "the connection was closed (not a video, too large, or the server stopped)"));
+  request.onerror = () => finish(() => refuse(upload, "the connection was closed (neither a video nor a picture, too large, or the server stopped)"));
   request.onabort = () => finish(() => {});
   request.send(upload.file);
 }
@@ -228,7 +228,9 @@ function verdict(row, r) {
   row.badge.hidden = false;
   setText(row.badge, r.verdict);
   row.text.hidden = false;
-  setText(row.text, [HEADLINES[r.verdict], r.reason && `${r.reason[0].toUpperCase()}${r.reason.slice(1)}.`, r.note && `Note: ${r.note}.`].filter(Boolean).join(" "));
+  const still = r.file && r.file.still;
+  const headline = still ? HEADLINES[r.verdict].replace("this video", "this picture") : HEADLINES[r.verdict];
+  setText(row.text, [headline, still && "A single picture is weaker evidence than a video.", r.reason && `${r.reason[0].toUpperCase()}${r.reason.slice(1)}.`, r.note && `Note: ${r.note}.`].filter(Boolean).join(" "));
 }
 
 function facts(r) {
@@ -237,7 +239,7 @@ function facts(r) {
     parts.push(`Fake probability ${percent(r.p_fake)}` + (r.frame_range ? ` (single frames ${span(r.frame_range)})` : r.interval ? ` (average over frames ${span(r.interval)})` : ""));
     parts.push(plural(r.people.length, "person").replace("persons", "people"));
   }
-  parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`);
+  if (!r.file || !r.file.still) parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`);
   return parts.join(" · ");
 }
 
