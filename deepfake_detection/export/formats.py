@@ -87,7 +87,7 @@ def generated_faces(size: int, count: int, seed: int) -> np.ndarray:
 
 def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     """Writes ONNX; eight bits (QDQ form) when `faces` are given to calibrate with."""
-    from .ship import to_onnx as write
+    from .onnx_writer import write
 
     if faces is None:
         write(model, path)
@@ -226,16 +226,9 @@ def export(
         raise UserError(
             "no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file"
         )
-    import keras
-
     from ..models import model_file
 
     model = model_file.load(model_path)
-    if isinstance(model, keras.Sequential):
-        # The same layers as a graph, which is what the writers walk through; cloned, so that each layer has one place in one graph.
-        graph = keras.models.clone_model(keras.Model(model.inputs[0], model.outputs[0]))
-        graph.set_weights(model.get_weights())
-        model = graph
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != shape[2] or not shape[1]:
         raise UserError(
@@ -249,31 +242,54 @@ def export(
         else generated_faces(shape[1], min(count, 32), seed)
     )
     calibrating, judged = (pictures[::2], pictures[1::2]) if int8 else (None, pictures)
+    bound = max_difference if max_difference is not None else INT8_BOUND if int8 else FLOAT_BOUND
+    result = convert(model, form, out, judged, calibrating=calibrating, bound=bound)
+    return result | {"measured_on": "faces" if faces is not None else "generated pictures"}
+
+
+def convert(
+    model,
+    form: str,
+    out: Path,
+    judged: np.ndarray,
+    *,
+    calibrating: np.ndarray | None = None,
+    bound: float = FLOAT_BOUND,
+) -> dict:
+    """Writes `out` if it says what the Keras model says of `judged`; returns their agreement.
+
+    Args:
+        model: (N, H, W, 3) in 0..255 to (N, 1).
+        judged: uint8 RGB (N, H, W, 3), the faces that both are asked about.
+        calibrating: faces that eight bits are calibrated with; None for float32.
+        bound: on the largest difference of P(real).
+
+    Raises:
+        UserError: they differ by more: then nothing is written.
+    """
     expected = np.concatenate(
         [np.asarray(model(judged[i : i + 32].astype(np.float32), training=False)) for i in range(0, len(judged), 32)]
     )[:, 0]
-    bound = max_difference if max_difference is not None else INT8_BOUND if int8 else FLOAT_BOUND
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as aside:
         made = Path(aside) / out.name
         _WRITE[form](model, made, calibrating)
-        result = agreement(expected, _RUN[form](made, judged)[:, 0])
+        theirs = [_RUN[form](made, judged[i : i + 32])[:, 0] for i in range(0, len(judged), 32)]
+        result = agreement(expected, np.concatenate(theirs))
         result |= {
             "format": form,
-            "int8": int8,
+            "int8": calibrating is not None,
             "bound": bound,
-            "measured_on": "faces" if faces is not None else "generated pictures",
             "bytes": sum(p.stat().st_size for p in Path(aside).iterdir()),
         }
         if not result["largest"] <= bound:  # NaN is refused as well
             raise UserError(
                 f"the exported model disagrees with Keras by up to {result['largest']:.3g}, more than {bound:g}; it was not written",
                 file=out,
-                hint="export without --int8" if int8 else "allow more with --max-difference, if you may",
+                hint="allow more with --max-difference, if you may" if calibrating is None else "export without --int8",
             )
-        for part in sorted(
-            Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"
-        ):  # the .xml last: it says that the .bin is there
+        # The .xml last: it says that the .bin is there.
+        for part in sorted(Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"):
             with atomic_path(out.with_name(part.name)) as partial:
                 shutil.move(part, partial)
     return result

@@ -1,9 +1,8 @@
-"""From a trained Keras model to what is shipped: detector.keras, detector.onnx and detector.json with calibration and thresholds.
+"""From a trained Keras model to what is shipped: detector.keras, .onnx and .json with calibration and thresholds.
 
     python train_detector.py          # calls ship() at its end
 
-The ONNX graph is written layer by layer: the network has eight kinds of layers, and each has an exact counterpart. Batch
-normalisation is folded into the convolution before it, which halves the number of operations.
+What is shipped is compared first: the ONNX file must say of real faces what Keras says.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ..blending.faces import BOX, Faces
-from ..detector.network import CONFIG, KERAS, ONNX
-from ..errors import UserError
-from ..faces.crops import crop_face
+from ..detector.config import CONFIG
+from ..detector.network import KERAS, ONNX
+from ..faces.crops import crop_face, network_input
 from ..files import atomic_path, sha256, write_json
 from ..labels import FAKE, REAL
 from ..training.judge import WIDE_MARGIN as MARGIN
 from ..training.judge import in_crop
-
-OPSET = 17
 
 #: What the thresholds allow: untouched videos called FAKE, the worst error, and fakes called REAL.
 FAKE_RATE, ERROR_RATE = 0.03, 0.10
@@ -32,120 +29,6 @@ FACES_OF_A_SOURCE = 500
 
 #: The windows that are looked at: the whole crop, and from the brows to the chin.
 VIEWS = [{"top": 0.0, "bottom": 0.0, "left": 0.0, "right": 0.0}, in_crop(MARGIN)]
-
-
-def to_onnx(model, path: str | Path) -> None:
-    """Writes a Keras model of convolutions as ONNX: uint8 (N, H, W, 3) to float32 (N, 1), any N.
-
-    Raises:
-        UserError: when a layer has no counterpart here.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, weights, names = [], [], {}
-
-    def constant(name: str, value) -> str:
-        weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(kind: str, inputs: list[str], output: str, **attributes) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def convolution(layer, source: str, output: str) -> str:
-        import keras
-
-        kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
-        grouped = isinstance(layer, keras.layers.DepthwiseConv2D)
-        # Keras: (h, w, in, out) or, depthwise, (h, w, in, 1); ONNX: (out, in of the group, h, w).
-        kernel = kernel.transpose(2, 3, 0, 1) if grouped else kernel.transpose(3, 2, 0, 1)
-        bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(len(kernel), np.float32)
-        norm = _only_consumer(layer)
-        if isinstance(norm, keras.layers.BatchNormalization):
-            gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
-            factor = gamma / np.sqrt(variance + norm.epsilon)
-            kernel, bias = kernel * factor[:, None, None, None], (bias - mean) * factor + beta
-            folded.add(norm.name)
-        attributes = {
-            "strides": list(layer.strides),
-            "group": kernel.shape[0] if grouped else 1,
-            "auto_pad": "SAME_UPPER" if layer.padding == "same" else "VALID",
-            "kernel_shape": list(kernel.shape[2:]),
-        }
-        return add(
-            "Conv",
-            [
-                source,
-                constant(f"{output}_kernel", kernel.astype(np.float32)),
-                constant(f"{output}_bias", bias.astype(np.float32)),
-            ],
-            output,
-            **attributes,
-        )
-
-    folded: set[str] = set()
-    for layer in model.layers:
-        kind = type(layer).__name__
-        sources = [] if kind == "InputLayer" else [names[t._keras_history.operation.name] for t in _inputs(layer)]
-        name = layer.name
-        if kind == "InputLayer":
-            size = layer.batch_shape[1]
-            floats = add("Cast", ["image"], "image_float", to=TensorProto.FLOAT)
-            names[name] = add("Transpose", [floats], "image_nchw", perm=[0, 3, 1, 2])
-        elif kind == "Rescaling":
-            scaled = add("Mul", [sources[0], constant(f"{name}_scale", np.float32(layer.scale))], f"{name}_scaled")
-            names[name] = add("Add", [scaled, constant(f"{name}_offset", np.float32(layer.offset))], name)
-        elif kind in ("Conv2D", "DepthwiseConv2D"):
-            names[name] = convolution(layer, sources[0], name)
-        elif kind == "BatchNormalization" and name in folded:
-            names[name] = sources[0]
-        elif kind == "ReLU" and layer.max_value == 6 and not layer.threshold:
-            names[name] = add(
-                "Clip",
-                [sources[0], constant(f"{name}_low", np.float32(0)), constant(f"{name}_high", np.float32(6))],
-                name,
-            )
-        elif kind == "Add":
-            names[name] = add("Add", sources, name)
-        elif kind == "GlobalAveragePooling2D":
-            names[name] = add("Flatten", [add("GlobalAveragePool", sources, f"{name}_4d")], name)
-        elif kind == "Dropout":
-            names[name] = sources[0]
-        elif kind == "Dense" and layer.activation.__name__ == "sigmoid":
-            product = add(
-                "Gemm",
-                [
-                    sources[0],
-                    constant(f"{name}_kernel", np.asarray(layer.kernel)),
-                    constant(f"{name}_bias", np.asarray(layer.bias)),
-                ],
-                f"{name}_logit",
-            )
-            names[name] = add("Sigmoid", [product], "score")
-        else:
-            raise UserError(f"the layer {name} ({kind}) cannot be written as ONNX", hint="add it to export/ship.py")
-    graph = helper.make_graph(
-        nodes,
-        model.name,
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
-        weights,
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    onnx.checker.check_model(proto, full_check=True)
-    with atomic_path(path) as partial:
-        onnx.save(proto, partial)
-
-
-def _inputs(layer) -> list:
-    return layer.input if isinstance(layer.input, list) else [layer.input]
-
-
-def _only_consumer(layer):
-    """The layer that alone takes this layer's output, or None."""
-    consumers = [n.operation for n in layer._outbound_nodes]
-    return consumers[0] if len(consumers) == 1 else None
 
 
 def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
@@ -174,6 +57,15 @@ def cut_out(image: np.ndarray, box, margin: float) -> np.ndarray:
     side = np.array(image.shape[1::-1])
     x0, y0, x1, y1 = (np.reshape(box, (2, 2)) * side).ravel()
     return crop_face(image, (x0, y0, x1 - x0, y1 - y0), margin)
+
+
+def faces_to_compare(faces: Faces, size: int, count: int = 64) -> np.ndarray:
+    """Faces of `val` and `unseen`, spread over them, as network input: uint8 RGB (count or fewer, size, size, 3)."""
+    from ..training.judge import rows_to_judge
+
+    rows = rows_to_judge(faces, 1)
+    some = rows[:: max(1, len(rows) // count)][:count]
+    return np.stack([network_input(np.ascontiguousarray(faces.images[row]), size) for row in some])
 
 
 def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR_RATE) -> dict:
@@ -237,15 +129,19 @@ def ship(
         faces: whose `val` and `unseen` faces calibrate it.
         name, version: what the detector calls itself.
         training: what to say about the run in detector.json.
+
+    Raises:
+        UserError: the ONNX file does not say what the Keras model says; nothing is then written.
     """
     import keras
 
     from ..training.start import freeze
+    from . import formats
 
     model = keras.models.load_model(model_path, compile=False)
     freeze(model, "none")  # what a run froze in its last part is frozen for that run only
     out.mkdir(parents=True, exist_ok=True)
-    to_onnx(model, out / ONNX)
+    compared = formats.convert(model, "onnx", out / ONNX, faces_to_compare(faces, model.input_shape[1]))
     with atomic_path(out / KERAS) as partial:
         model.save(partial)
     config = {
@@ -266,6 +162,7 @@ def ship(
         "frames": 32,
         "training": training or {},
         "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
+        "agreement_with_keras": {name: compared[name] for name in ("faces", "largest")},
         "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)},
     }
     write_json(out / CONFIG, config)

@@ -70,6 +70,7 @@ BLOCKED = {
     "pyarrow",
     "h5py",
     "onnx",
+    "tf2onnx",
     "lime",
     "mtcnn",
     "fastapi",

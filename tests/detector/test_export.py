@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.detector.network import DetectorModel, read_config, trim, views_of
-from deepfake_detection.errors import UserError
 from deepfake_detection.export import ship
 from deepfake_detection.faces.crops import crop_face
 
@@ -29,29 +28,6 @@ def lite0():
     for _ in range(8):
         model(rng.integers(0, 256, (16, 64, 64, 3)).astype(np.float32), training=True)
     return model
-
-
-def test_onnx_computes_what_keras_does(lite0, tmp_path):
-    import onnxruntime
-
-    ship.to_onnx(lite0, tmp_path / "m.onnx")
-    faces = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
-    expected = np.asarray(lite0(faces.astype(np.float32), training=False))
-    assert expected.std() > 1e-3
-    np.testing.assert_allclose(session.run(None, {"image": faces})[0], expected, atol=1e-5)
-
-
-def test_a_layer_without_counterpart_is_refused(tmp_path):
-    import keras
-
-    image = keras.Input((32, 32, 3), name="image")
-    model = keras.Model(
-        image, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(keras.layers.Softmax()(image)))
-    )
-    with pytest.raises(UserError, match="cannot be written as ONNX"):
-        ship.to_onnx(model, tmp_path / "m.onnx")
-    assert not list(tmp_path.iterdir())
 
 
 def scores(turned: bool = False) -> pd.DataFrame:
@@ -118,10 +94,24 @@ def shipped_folder(lite0, tmp_path_factory):
     return folder / "models"
 
 
+def test_a_network_that_says_something_else_in_onnx_is_not_shipped(lite0, cut_faces, tmp_path, monkeypatch):
+    from deepfake_detection.errors import UserError
+    from deepfake_detection.export import formats, onnx_writer
+
+    lite0.save(tmp_path / "trained.keras")
+    other = lite0.__class__.from_config(lite0.get_config())
+    write = onnx_writer.write
+    monkeypatch.setitem(formats._WRITE, "onnx", lambda model, path, faces: write(other, path))
+    with pytest.raises(UserError, match="disagrees with Keras"):
+        ship.ship(tmp_path / "trained.keras", cut_faces, tmp_path / "models")
+    assert not list((tmp_path / "models").iterdir())
+
+
 def test_shipping_a_network_end_to_end(shipped_folder):
     import keras
 
     model, config = DetectorModel.load(shipped_folder), read_config(shipped_folder)
+    assert config["agreement_with_keras"]["faces"] > 1 and config["agreement_with_keras"]["largest"] < 1e-4
     assert keras.models.load_model(shipped_folder / "detector.keras", compile=False).get_layer("block0_dw").trainable
     assert (config["name"], config["version"], config["input_size"]) == ("mine", "0.3", 64) and len(
         views_of(config)

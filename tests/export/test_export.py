@@ -1,4 +1,4 @@
-"""Exports of a small network with the shipped one's kinds of layers: each says what Keras says, and a disagreement is refused."""
+"""Exports say what Keras says, of every architecture; a disagreement is refused."""
 
 import os
 import subprocess
@@ -123,3 +123,86 @@ def test_wrong_use_in_one_line(model_path, tmp_path):
             arguments,
             done.stderr,
         )
+
+
+def of_noise(model):
+    """The model with batch statistics of its own input, as after a training, and scores that differ from face to face."""
+    size = model.input_shape[1]
+    rng = np.random.default_rng(0)
+    import keras
+
+    from deepfake_detection.models.weights import leaf_layers
+
+    for layer in leaf_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5
+    for _ in range(3):
+        model(rng.integers(0, 256, (8, size, size, 3)).astype(np.float32), training=True)
+    return model
+
+
+def foreign():
+    """Layers that no architecture here has: activations inside convolutions, a Normalization, a model inside the model."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((24, 24, 3), name="picture")
+    x = layers.Normalization(mean=[110, 120, 130], variance=[50, 60, 70])(image)
+    x = layers.Conv2D(6, 3, activation="elu")(x)
+    x = layers.SeparableConv2D(6, 3, strides=2, padding="same", activation="relu")(x)
+    inner = keras.Sequential(
+        [keras.Input(x.shape[1:]), layers.LayerNormalization(), layers.Conv2D(4, 1, activation="silu")]
+    )
+    x = layers.GlobalMaxPooling2D()(layers.UpSampling2D(2)(inner(x)))
+    return keras.Model(image, layers.Dense(1, activation="sigmoid")(x), name="foreign")
+
+
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        pytest.param("foreign", 24, id="foreign"),
+        pytest.param("compact_cnn", None, id="compact_cnn"),
+        pytest.param("mesonet", None, id="mesonet"),
+        pytest.param("meso_inception", None, id="meso_inception"),
+        pytest.param("efficientnet_lite0", 64, id="efficientnet_lite0"),
+        pytest.param("efficientnet_b0", 64, id="efficientnet_b0"),
+        pytest.param("resnet50", 64, id="resnet50", marks=pytest.mark.nightly),
+        pytest.param("efficientnet_b2", 64, id="efficientnet_b2", marks=pytest.mark.nightly),
+        pytest.param("inception_v3", 75, id="inception_v3", marks=pytest.mark.nightly),
+    ],
+)
+def test_every_architecture_of_single_faces_becomes_onnx(name, size, tmp_path):
+    """ONNX Runtime loads it as a detector's network: uint8 faces, any number, one input."""
+    import keras
+    import onnxruntime
+
+    from deepfake_detection.export import onnx_writer
+    from deepfake_detection.models import registry
+
+    keras.utils.set_random_seed(5)
+    model = of_noise(foreign() if name == "foreign" else registry.build(name, input_size=size))
+    before = {w.path: np.asarray(w) for w in model.weights}
+    onnx_writer.write(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    side = model.input_shape[1]
+    assert (given.name, given.type, given.shape) == ("image", "tensor(uint8)", ["N", side, side, 3])
+    assert (made.name, made.type, made.shape) == ("score", "tensor(float)", ["N", 1])
+    for count in (1, 5):
+        faces = np.random.default_rng(count).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+        expected = np.asarray(model(faces.astype(np.float32), training=False))
+        np.testing.assert_allclose(session.run(None, {"image": faces})[0], expected, atol=1e-5)
+    assert all(np.array_equal(before[w.path], np.asarray(w)) for w in model.weights)
+
+
+def test_an_operation_that_the_exporter_lacks_is_refused(tmp_path):
+    import keras
+
+    from deepfake_detection.export import onnx_writer
+
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("gelu")(image))
+    model = keras.Model(image, keras.layers.Dense(1, activation="sigmoid")(x), name="odd")
+    with pytest.raises(UserError, match="odd cannot be written as ONNX .*Erfc"):
+        onnx_writer.write(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
