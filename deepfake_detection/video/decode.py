@@ -1,19 +1,20 @@
-"""The wanted frames of a video, in one pass, never by seeking to a frame: those that a decoder of every frame gives, for less.
+"""The wanted frames of a video, in one pass, never by seeking to a frame: those that a decoder of every frame gives,
+for less.
 
-Where the packets tell frames apart, those that nothing refers to (B-frames, a third to a half of most uploads) are not decoded unless
-they are wanted, and neither are whole groups of pictures (GOPs) without a wanted frame. Whatever goes wrong there (a damaged packet, a
-picture that does not come) goes on by decoding everything, from the frame that was reached. Where the packets do not tell (no times,
-joined recordings, packets of two pictures or none, a recording that begins in the middle), everything is decoded once to count.
-Only wanted frames become pictures.
+Where the packets tell frames apart, those that nothing refers to (B-frames, a third to a half of most uploads) are not
+decoded unless they are wanted, and neither are whole groups of pictures (GOPs) without a wanted frame. Whatever goes
+wrong there (a damaged packet, a picture that does not come) goes on by decoding everything, from the frame that was
+reached. Where the packets do not tell (no times, joined recordings, packets of two pictures or none, a recording that
+begins in the middle), everything is decoded once to count. Only wanted frames become pictures.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 import av
 import numpy as np
@@ -74,8 +75,15 @@ class FrameReader:
         UserError: missing, empty, unreadable or without a picture. A file that breaks off yields what decodes.
     """
 
-    def __init__(self, path: str | Path, sampling: Sampling, *, scale: str | float = PUBLISHED, threads: int = 1,
-                 reference: bool = False):
+    def __init__(
+        self,
+        path: str | Path,
+        sampling: Sampling,
+        *,
+        scale: str | float = PUBLISHED,
+        threads: int = 1,
+        reference: bool = False,
+    ):
         self.path, self.sampling, self.scale, self.threads = Path(path), sampling, scale, threads
         container, stream = open_container(path)
         with container:
@@ -83,7 +91,9 @@ class FrameReader:
             self.info: VideoInfo = info_of(self.path, stream, self._packets)
         if not self.info.frame_count:
             raise UserError("there is no picture in this video", file=path, hint=NOT_A_VIDEO_HINT)
-        self._key = self._packets.key if self._packets.order is None else self._packets.key[np.argsort(self._packets.order)]
+        self._key = (
+            self._packets.key if self._packets.order is None else self._packets.key[np.argsort(self._packets.order)]
+        )
         self._by_time = self._packets.countable
         if not self._by_time:
             self._count()
@@ -108,7 +118,7 @@ class FrameReader:
         for frame in self._every_frame():
             pts.append(frame.pts)
             key.append(frame.key_frame)
-        if pts:                                         # else: nothing decodes, which the iteration finds too
+        if pts:  # else: nothing decodes, which the iteration finds too
             self._key = np.array(key, bool)
             self.info = timed(self.info, len(pts), _times(pts, self._packets.time_base, self.info.fps))
 
@@ -156,7 +166,7 @@ class FrameReader:
         if size:
             containers.check_size(*size, self.path)
 
-    # -- every frame ---------------------------------------------------------------------------------------------------------
+    # -- every frame ----------------------------------------------------------------------
     def _every_frame(self, opened: list | None = None) -> Iterator[av.VideoFrame]:
         """Every frame that decodes, in order of presentation. `opened` is given the Pictures of the video."""
         container, stream = open_container(self.path)
@@ -170,13 +180,13 @@ class FrameReader:
                 try:
                     packet = next(packets)
                 except (StopIteration, av.FFmpegError, OSError):
-                    return                              # the end, or the place where the file breaks off
+                    return  # the end, or the place where the file breaks off
                 try:
                     frames = packet.decode()
                 except MemoryError:
                     raise
                 except av.FFmpegError:
-                    continue                            # a damaged packet: its frame is missing
+                    continue  # a damaged packet: its frame is missing
                 for frame in frames:
                     pictures.see(frame)
                     yield frame
@@ -190,14 +200,14 @@ class FrameReader:
                 return
             if times is None or frame.pts is None:
                 index = count
-            else:                                       # of a damaged file a frame may be missing: the others keep their places
+            else:  # of a damaged file a frame may be missing: the others keep their places
                 index = int(np.searchsorted(times, frame.pts, "right")) - 1
             if index < wanted[0]:
                 continue
-            wanted = [i for i in wanted if i > index]   # in the place of a missing one the next that there is
+            wanted = [i for i in wanted if i > index]  # in the place of a missing one the next that there is
             yield index, frame, opened[0]
 
-    # -- the same frames for less --------------------------------------------------------------------------------------------
+    # -- the same frames for less ---------------------------------------------------------
     def _by_plan(self, _: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
         packets = self._packets
         plan = _plan(packets, self.wanted)
@@ -212,13 +222,13 @@ class FrameReader:
                 index = index_of.get(frame.pts)
                 if index is None:
                     continue
-                if index != pending.pop(0):
-                    raise _NotHere      # one is missing or out of order: the decoder was confused by what was left out
+                if not pending or index != pending.pop(0):
+                    raise _NotHere  # one is missing or out of order: the decoder was confused by what was left out
                 yield index, frame, opened[0]
         except (av.FFmpegError, OSError):
             raise _NotHere from None
         if pending:
-            raise _NotHere              # who decodes everything has the last word on what can be decoded
+            raise _NotHere  # who decodes everything has the last word on what can be decoded
 
     def _decoded(self, plan: np.ndarray, opened: list) -> Iterator[av.VideoFrame]:
         """Decoded frames, at least those that `plan` wants. `opened` is given the Pictures of the video."""
@@ -230,19 +240,20 @@ class FrameReader:
             self._use_threads(context)
             skips = context.name in _SKIPS_UNREFERENCED
             if skips:
-                plan = np.concatenate([np.maximum(plan[:1], _REFERENCE), plan[1:]])     # how to turn the picture may stand there only
+                # How to turn the picture may stand in the first frame only.
+                plan = np.concatenate([np.maximum(plan[:1], _REFERENCE), plan[1:]])
             position, fed = -1, False
             for packet in container.demux(stream):
                 if packet.size == 0:
-                    if packet.dts is None:              # the one that PyAV adds at the end
+                    if packet.dts is None:  # the one that PyAV adds at the end
                         break
                     continue
-                action = _REFERENCE                     # hidden packets are decoded: shown ones may refer to them
+                action = _REFERENCE  # hidden packets are decoded: shown ones may refer to them
                 if not packet.is_discard:
                     position += 1
                     action = plan[position] if position < len(plan) else _DROP
                 if action == _DROP:
-                    if fed:                             # a gap: take out what the decoder still holds, start afresh after it
+                    if fed:  # a gap: take out what the decoder still holds, start afresh after it
                         yield from context.decode(None)
                         context.flush_buffers()
                         fed = False
@@ -265,7 +276,9 @@ class FrameReader:
 
 
 def _times(pts: list, time_base: float, fps: float) -> np.ndarray:
-    """Seconds from the first frame of frames in order of presentation; where times are missing or start anew, at the video's rate."""
+    """Seconds from the first frame of frames in order of presentation; where times are missing or start anew, at the
+    video's rate.
+    """
     ticks = np.array([np.nan if t is None else t for t in pts], float) * time_base
     steps = np.diff(ticks)
     steps[~((steps > 0) & (steps <= _LONGEST_GAP_S))] = 1 / fps
@@ -276,7 +289,7 @@ def _size_refused(path: Path) -> tuple[int, int] | None:
     """(width, height) that the decoder refused in the first packets; None when that was not the reason."""
     before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)                 # else "repeated" of an earlier file would be among them
+    av.logging.set_skip_repeated(False)  # else "repeated" of an earlier file would be among them
     try:
         with av.logging.Capture() as said:
             container, stream = open_container(path)
@@ -297,24 +310,27 @@ def _size_refused(path: Path) -> tuple[int, int] | None:
 def _plan(packets: PacketIndex, wanted: list[int]) -> np.ndarray:
     """What to do with each packet: drop it, decode it because others may refer to it, decode it because it is wanted.
 
-    A segment begins at a key frame that no later packet precedes in presentation (a closed GOP). Packets are dropped from the
-    last wanted one to the segment's end, so a segment without a wanted frame is dropped whole.
+    A segment begins at a key frame that no later packet precedes in presentation (a closed GOP). Packets are dropped
+    from the last wanted one to the segment's end, so a segment without a wanted frame is dropped whole.
     """
     order = packets.order
     plan = np.full(len(order), _REFERENCE, np.int8)
     plan[np.isin(order, wanted)] = _WANTED
     if packets.hidden:
         return plan
-    # key frame p is closed if every packet from p on is shown at or after it, and everything before p is shown before it.
+    # key frame p is closed if every packet from p on is shown at or after it, and everything before p is shown before
+    # it.
     later = np.minimum.accumulate(order[::-1])[::-1]
     starts = np.flatnonzero(packets.key & (later == order))
     for start, end in zip(starts, [*starts[1:], len(order)]):
         held = np.flatnonzero(plan[start:end] == _WANTED)
-        plan[start + (held[-1] + 1 if len(held) else 0):end] = _DROP
+        plan[start + (held[-1] + 1 if len(held) else 0) : end] = _DROP
     return plan
 
 
-def iter_frames(path: str | Path, sampling: Sampling, *, scale: str | float = PUBLISHED, threads: int = 1) -> FrameReader:
+def iter_frames(
+    path: str | Path, sampling: Sampling, *, scale: str | float = PUBLISHED, threads: int = 1
+) -> FrameReader:
     """The wanted frames of a video, ascending: an iterator of `Frame`, see `FrameReader`.
 
     Raises:

@@ -1,8 +1,9 @@
-"""High dynamic range and wide gamut to what a plain screen shows: BT.2100 (PQ, HLG) and BT.2020 or P3 colours to BT.709.
+"""High dynamic range and wide gamut to what a plain screen shows: BT.2100 (PQ, HLG) and BT.2020 or P3 colours to
+BT.709.
 
-The highlights are rolled off by the curve of ITU-R BT.2390 for a picture mastered at 1000 cd/m2, shown with white at 203 cd/m2 (the
-reference white of BT.2408): up to 91 cd/m2, where faces are, light stays as it is. FFmpeg's own conversion cuts off everything above
-white and takes five seconds to prepare; its `zscale` is not in PyAV.
+The highlights are rolled off by the curve of ITU-R BT.2390 for a picture mastered at 1000 cd/m2, shown with white at
+203 cd/m2 (the reference white of BT.2408): up to 91 cd/m2, where faces are, light stays as it is. FFmpeg's own
+conversion cuts off everything above white and takes five seconds to prepare; its `zscale` is not in PyAV.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def _decoding(transfer: int) -> np.ndarray:
         return (_pq_light(coded) / WHITE).astype(np.float32)
     if transfer == HLG:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
-        scene = np.where(coded <= 0.5, coded ** 2 / 3, (np.exp((coded - c) / a) + b) / 12)
-        return (PEAK * scene ** 1.2 / WHITE).astype(np.float32)         # the screen's system gamma, on each channel
-    return (coded ** _GAMMA).astype(np.float32)
+        scene = np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
+        return (PEAK * scene**1.2 / WHITE).astype(np.float32)  # the screen's system gamma, on each channel
+    return (coded**_GAMMA).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)

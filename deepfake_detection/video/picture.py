@@ -24,9 +24,11 @@ _BT601 = 5
 
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool] | None:
-    """(clockwise degrees of 0, 90, 180, 270, mirrored left to right after that) which the frame's display matrix asks for.
+    """(clockwise degrees of 0, 90, 180, 270, mirrored left to right after that) which the frame's display matrix asks
+    for.
 
-    Phones, editors and H.264's own messages write one; None where there is none. Of an angle between, the nearest right one is taken.
+    Phones, editors and H.264's own messages write one; None where there is none. Of an angle between, the nearest right
+    one is taken.
     """
     try:
         matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32, 9).reshape(3, 3)[:2, :2] / 65536
@@ -34,8 +36,8 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool] | None:
         return None
     length = np.hypot(*matrix)
     if not length.all() or abs(np.linalg.det(matrix / length)) < 0.1:
-        return 0, False                                     # it would show a line: nobody's intention
-    (a, b), (c, d) = matrix / length                        # a stored (x, y) is shown at (a x + c y, b x + d y)
+        return 0, False  # it would show a line: nobody's intention
+    (a, b), (c, d) = matrix / length  # a stored (x, y) is shown at (a x + c y, b x + d y)
     if abs(b) + abs(c) > abs(a) + abs(d):
         return (90 if b > 0 else 270), bool((b > 0) == (c > 0))
     return (0 if d > 0 else 180), bool((a > 0) != (d > 0))
@@ -55,28 +57,42 @@ class PixelShape:
         by_container = said != 1 and (said != coded or demuxer in _SHAPE_OF_CONTAINER)
         self._fixed = said if by_container else None
         self._oblong = coded != 1
-        self._graphs: dict[tuple, av.filter.Graph] = {}
+        self._kind, self._graph = None, None
 
     def of(self, frame: av.VideoFrame) -> Fraction:
         """Width over height of a pixel of this frame."""
         if self._fixed:
             return self._fixed
-        # The decoder's own value is that of the newest packet, so it says that something is to be looked at, not for which frame.
+        # The decoder's own value is that of the newest packet, so it says that something is to be looked at, not for
+        # which frame.
         self._oblong = self._oblong or _sane(self._context.sample_aspect_ratio) != 1
         return self._asked(frame) if self._oblong else Fraction(1)
 
     def _asked(self, frame: av.VideoFrame) -> Fraction:
-        # PyAV has no name for a frame's ratio, but FFmpeg's `scale` knows it: the width of what comes out is the ratio in 1/1024.
+        # PyAV has no name for a frame's ratio, but FFmpeg's `scale` knows it: the width of what comes out is the ratio
+        # in 1/1024.
         kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        graph = self._graphs.get(kind)
-        if graph is None:
-            graph = self._graphs[kind] = av.filter.Graph()
-            nodes = [graph.add("buffer", video_size=f"{frame.width}x{frame.height}", pix_fmt=frame.format.name, time_base="1/1",
-                               colorspace=str(frame.colorspace), range=str(frame.color_range)),
-                     graph.add("scale", f"w='clip(round(sar*1024),1,{1024 * _MOST_OBLONG + 1})':h=2:flags=neighbor:eval=frame"), graph.add("buffersink")]
-            graph.link_nodes(*nodes).configure()
-        graph.push(frame)
-        return _sane(Fraction(graph.pull().width, 1024))
+        try:
+            if kind != self._kind:
+                self._kind, self._graph = kind, _scaling(*kind)
+            self._graph.push(frame)
+            return _sane(Fraction(self._graph.pull().width, 1024))
+        except av.FFmpegError:  # colours that it does not convert
+            self._kind = None
+            return _sane(self._context.sample_aspect_ratio)
+
+
+def _scaling(width: int, height: int, form: str, colorspace: int, color_range: int) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    size = f"w='clip(round(sar*1024),1,{1024 * _MOST_OBLONG + 1})':h=2"
+    source = {"video_size": f"{width}x{height}", "pix_fmt": form, "time_base": "1/1"}
+    nodes = (
+        graph.add("buffer", **source, colorspace=str(colorspace), range=str(color_range)),
+        graph.add("scale", f"{size}:flags=neighbor:eval=frame"),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(*nodes).configure()
+    return graph
 
 
 def _sane(ratio: Fraction | None) -> Fraction:
@@ -106,7 +122,9 @@ class Pictures:
         self.turn = (0, False)
 
     def see(self, frame: av.VideoFrame) -> None:
-        """Of every decoded frame, wanted or not: a message within H.264 or H.265 stands before some frames and holds for the others."""
+        """Of every decoded frame, wanted or not: a message within H.264 or H.265 stands before some frames and holds
+        for the others.
+        """
         self.turn = orientation(frame) or self.turn
 
     def of(self, frame: av.VideoFrame) -> np.ndarray:
@@ -120,15 +138,19 @@ class Pictures:
         containers.check_size(width, height, self._path)
         wide = hdr.is_needed(frame.color_trc, frame.color_primaries)
         # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
-        how = dict(width=width, height=height, format="bgr48le" if wide else "bgr24", interpolation="BICUBIC", threads=1)
+        how = dict(
+            width=width, height=height, format="bgr48le" if wide else "bgr24", interpolation="BICUBIC", threads=1
+        )
         try:
             image = self._reformatter.reformat(frame, **how).to_ndarray()
-        except av.FFmpegError:                              # a colour matrix that FFmpeg does not convert
+        except av.FFmpegError:  # a colour matrix that FFmpeg does not convert
             frame.colorspace = _NEAREST_MATRIX.get(frame.colorspace, _BT601)
             try:
                 image = self._reformatter.reformat(frame, **how).to_ndarray()
             except av.FFmpegError:
-                raise UserError(f"its frames ({frame.format.name}) cannot be turned into pictures", file=self._path) from None
+                raise UserError(
+                    f"its frames ({frame.format.name}) cannot be turned into pictures", file=self._path
+                ) from None
         rotation, mirrored = self.turn
         if rotation:
             image = cv2.rotate(image, _ROTATE[rotation])

@@ -32,11 +32,13 @@ class VideoInfo:
         fps: frames a second, > 0; the declared rate, or where that is absent or absurd the rate of the packets' times.
         frame_count: frames that the file really holds (packets that show a picture); 0 when they cannot be counted.
         declared_frames: what the header says, 0 if nothing. More than frame_count: the file is cut off.
-        duration_s: frame_count / fps or the time from the first to the last frame, whichever the file supports; 0 if unknown.
+        duration_s: frame_count / fps or the time from the first to the last frame, whichever the file supports; 0 if
+        unknown.
         rotation: clockwise degrees that turn the stored picture into the shown one: 0, 90, 180, 270.
         mirrored: whether it is then mirrored left to right.
         codec: FFmpeg's name, e.g. "h264".
-        times_s: shown time of every frame in seconds, ascending, first is 0; None when the packets have no (or repeated) times.
+        times_s: shown time of every frame in seconds, ascending, first is 0; None when the packets have no (or
+            repeated) times.
     """
 
     path: Path
@@ -51,8 +53,8 @@ class VideoInfo:
     times_s: np.ndarray | None = field(default=None, repr=False, compare=False)
     mirrored: bool = False
 
-    def shown_by(self, frame, ratio: Fraction, turn: tuple[int, bool]) -> "VideoInfo":
-        """With the size of a decoded frame; `ratio` is width over height of its pixels, `turn` rotation and mirroring."""
+    def shown_by(self, frame, ratio: Fraction, turn: tuple[int, bool]) -> VideoInfo:
+        """With a decoded frame's size; `ratio` is width over height of its pixels, `turn` rotation and mirroring."""
         rotation, mirrored = turn
         width, height = square_size(frame.width, frame.height, ratio)
         if rotation in (90, 270):
@@ -65,12 +67,13 @@ class PacketIndex:
     """The packets of a video stream in decoding order, without those that a container hides (edit lists).
 
     Attributes:
-        pts: (N,) int64 presentation times in units of the stream's time base; None when they are of no use: absent, repeated, or
-            starting anew within the file (joined recordings).
+        pts: (N,) int64 presentation times in units of the stream's time base; None when they are of no use: absent,
+            repeated, or starting anew within the file (joined recordings).
         key: (N,) bool, random access points.
         order: (N,) int64, frame index (rank of presentation) of each packet; None like pts.
         time_base: seconds a unit.
-        clean_start: the first packet is a key frame and the first picture shown, so no frame is silently dropped by decoders.
+        clean_start: the first packet is a key frame and the first picture shown, so no frame is silently dropped by
+        decoders.
         hidden: packets that are decoded but not shown.
         promised: packets that the container's own table names; 0: it has none, or it cannot be compared.
         one_each: every packet is one picture, as far as can be told without decoding.
@@ -103,7 +106,7 @@ def open_container(path: str | Path):
     try:
         tracks = _by_preference(container)
         if len(tracks) > 1:
-            shown = _first_with_pictures(container, tracks)     # this reads: begin anew
+            shown = _first_with_pictures(container, tracks)  # this reads: begin anew
             container.close()
             container = _open(path, demuxer)
             tracks = [container.streams[shown]]
@@ -121,7 +124,9 @@ def demuxer_of(container) -> str:
 
 def _open(path: Path, demuxer: str):
     try:
-        return av.open(containers.url(path), format=demuxer or None, options=containers.options(demuxer), metadata_errors="replace")
+        return av.open(
+            containers.url(path), format=demuxer or None, options=containers.options(demuxer), metadata_errors="replace"
+        )
     except (av.FFmpegError, OSError, ValueError) as e:
         if demuxer == containers.ANY:
             raise containers.not_a_container(path) from None
@@ -130,17 +135,29 @@ def _open(path: Path, demuxer: str):
 
 
 def _by_preference(container) -> list:
-    """The video tracks that could be meant, first the one that players show: decodable, a film and no still, the default, the first."""
+    """The video tracks that could be meant, first the one that players show: decodable, a film and no still, the
+    default, the first.
+    """
     Is = av.stream.Disposition
 
     def rank(track):
         context, kind = track.codec_context, track.disposition
-        return (context is None or context.name not in containers.DECODERS, not (context and context.width),
-                bool(kind & (Is.still_image | Is.dependent)), not kind & Is.default, track.index)
+        return (
+            context is None or context.name not in containers.DECODERS,
+            not (context and context.width),
+            bool(kind & (Is.still_image | Is.dependent)),
+            not kind & Is.default,
+            track.index,
+        )
+
     # Cover art in a sound file is a "video stream" of one picture; the thumbnails of chapters are another.
     films = [s for s in container.streams.video if not s.disposition & (Is.attached_pic | Is.timed_thumbnails)]
     if not films:
-        raise UserError("there is no video stream in this file", file=container.name.removeprefix("file:"), hint="is it sound only, or a picture?")
+        raise UserError(
+            "there is no video stream in this file",
+            file=container.name.removeprefix("file:"),
+            hint="is it sound only, or a picture?",
+        )
     return sorted(films, key=rank)
 
 
@@ -164,8 +181,11 @@ def _prepare(stream, path: Path) -> None:
     if context is None:
         raise UserError("the video stream in this file is of no known kind", file=path, hint=NOT_A_VIDEO_HINT)
     if context.name not in containers.DECODERS:
-        raise UserError(f"videos of the codec {context.name} are not decoded here", file=path,
-                        hint="convert it to H.264 with a program that you trust")
+        raise UserError(
+            f"videos of the codec {context.name} are not decoded here",
+            file=path,
+            hint="convert it to H.264 with a program that you trust",
+        )
     containers.check_size(context.width, context.height, path)
     context.options = containers.codec_options()
 
@@ -174,10 +194,12 @@ def read_packets(container, stream) -> PacketIndex:
     """Reads every packet's time without decoding. A file that breaks off gives the packets before the break."""
     pts, dts, key, hidden, starts_with_key, one_each = [], [], [], 0, None, True
     codec = stream.codec_context.name
-    oddly = _always if demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED else _ODD_PACKETS.get(codec, _never)
+    oddly = (
+        _always if demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED else _ODD_PACKETS.get(codec, _never)
+    )
     try:
         for packet in container.demux(stream):
-            if packet.size == 0:      # a repeated frame of AVI, or the flushing packet that PyAV adds at the end
+            if packet.size == 0:  # a repeated frame of AVI, or the flushing packet that PyAV adds at the end
                 continue
             if starts_with_key is None:
                 starts_with_key = packet.is_keyframe
@@ -206,10 +228,14 @@ def _starts_anew(dts: list) -> bool:
 
 
 def _promised(container, stream, pts: list) -> int:
-    """How many packets there should be. AVI and others count the repeats of a picture, which are no packets: their last time tells."""
+    """How many packets there should be. AVI and others count the repeats of a picture, which are no packets: their last
+    time tells.
+    """
     declared = int(stream.frames or 0)
     if demuxer_of(container) == "mov":
-        return min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared     # without what an edit list cuts away
+        return (
+            min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared
+        )  # without what an edit list cuts away
     rate = stream.guessed_rate
     known = [t for t in pts if t is not None]
     if declared > len(pts) and known and rate and stream.time_base:
@@ -227,7 +253,9 @@ def _always(packet) -> bool:
 
 
 def _is_stub(packet) -> bool:
-    """MPEG-4: "as before" instead of a picture; programs that pack two pictures into a packet put one in the place of the second."""
+    """MPEG-4: "as before" instead of a picture; programs that pack two pictures into a packet put one in the place of
+    the second.
+    """
     return packet.size < 24
 
 
@@ -249,8 +277,21 @@ def info_of(path: Path, stream, packets: PacketIndex) -> VideoInfo:
         shown = np.sort(packets.pts)
         times = (shown - shown[0]) * packets.time_base
     context = stream.codec_context
-    return timed(VideoInfo(path, context.width, context.height, _fps(stream, times), len(packets.key), 0.0, 0, context.name,
-                           int(stream.frames or 0)), len(packets.key), times)
+    return timed(
+        VideoInfo(
+            path,
+            context.width,
+            context.height,
+            _fps(stream, times),
+            len(packets.key),
+            0.0,
+            0,
+            context.name,
+            int(stream.frames or 0),
+        ),
+        len(packets.key),
+        times,
+    )
 
 
 def timed(info: VideoInfo, count: int, times: np.ndarray | None) -> VideoInfo:
@@ -271,7 +312,7 @@ def probe(path: str | Path) -> VideoInfo:
     container, stream = open_container(path)
     with container:
         info = info_of(Path(path), stream, read_packets(container, stream))
-    container, stream = open_container(path)            # not every container can go back to its start
+    container, stream = open_container(path)  # not every container can go back to its start
     with container:
         shape = PixelShape(stream, demuxer_of(container))
         try:

@@ -17,7 +17,7 @@ def box(kind: bytes, content: bytes = b"x" * 40) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
-_MESSAGE = b"\x05\x10" + bytes(range(16, 32)) + b"\x80"         # user data, which nobody has to understand
+_MESSAGE = b"\x05\x10" + bytes(range(16, 32)) + b"\x80"  # user data, which nobody has to understand
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
 #: id -> (suffix, options of the clip, what is done to its bytes, demuxer)
@@ -26,16 +26,43 @@ BEGINNINGS = {
     "H.264 from SEI": ("h264", {}, lambda b: b"\0\0\0\1\x06" + _MESSAGE + b, "h264"),
     "H.264 from AUD": ("h264", {}, lambda b: b"\0\0\1\x09\x10" + b, "h264"),
     "H.264 after zeros": ("h264", {}, lambda b: bytes(7) + b, "h264"),
-    "H.264 from the middle": ("h264", dict(gop=10), lambda b: b[len(b) // 4:], "h264"),
-    "H.265 from SEI": ("hevc", dict(codec="libx265", x265_params="log-level=none"), lambda b: b"\0\0\0\1\x4e\x01" + _MESSAGE + b, "hevc"),
-    "H.265 from AUD": ("hevc", dict(codec="libx265", x265_params="log-level=none"), lambda b: b"\0\0\0\1\x46\x01\x10" + b, "hevc"),
-    "MPEG-2 from the middle": ("m2v", dict(codec="mpeg2video", gop=5), lambda b: b[b.index(b"\0\0\1\0"):], "mpegvideo"),
+    "H.264 from the middle": ("h264", dict(gop=10), lambda b: b[len(b) // 4 :], "h264"),
+    "H.265 from SEI": (
+        "hevc",
+        dict(codec="libx265", x265_params="log-level=none"),
+        lambda b: b"\0\0\0\1\x4e\x01" + _MESSAGE + b,
+        "hevc",
+    ),
+    "H.265 from AUD": (
+        "hevc",
+        dict(codec="libx265", x265_params="log-level=none"),
+        lambda b: b"\0\0\0\1\x46\x01\x10" + b,
+        "hevc",
+    ),
+    "MPEG-2 from the middle": (
+        "m2v",
+        dict(codec="mpeg2video", gop=5),
+        lambda b: b[b.index(b"\0\0\1\0") :],
+        "mpegvideo",
+    ),
     "MPEG-2 from user data": ("m2v", dict(codec="mpeg2video"), lambda b: b"\0\0\1\xb2abc" + b, "mpegvideo"),
     "AV1 units": ("obu", dict(codec="libsvtav1", preset=12), lambda b: b, "obu"),
-    **{f"MP4 from {kind}": ("mp4", dict(container_options=FRAGMENTS), lambda b, kind=kind: box(kind.encode()) + b, "mov")
-       for kind in ("emsg", "free", "skip", "junk", "wide", "uuid", "prft", "styp", "udta", "abcd")},
+    **{
+        f"MP4 from {kind}": (
+            "mp4",
+            dict(container_options=FRAGMENTS),
+            lambda b, kind=kind: box(kind.encode()) + b,
+            "mov",
+        )
+        for kind in ("emsg", "free", "skip", "junk", "wide", "uuid", "prft", "styp", "udta", "abcd")
+    },
     "MP4 from a long emsg": ("mp4", dict(container_options=FRAGMENTS), lambda b: box(b"emsg", b"x" * 9000) + b, "mov"),
-    "MP4 from a box of 64 bits": ("mp4", dict(container_options=FRAGMENTS), lambda b: struct.pack(">I4sQ", 1, b"free", 48) + bytes(32) + b, "mov"),
+    "MP4 from a box of 64 bits": (
+        "mp4",
+        dict(container_options=FRAGMENTS),
+        lambda b: struct.pack(">I4sQ", 1, b"free", 48) + bytes(32) + b,
+        "mov",
+    ),
     "TS from within a packet": ("ts", {}, lambda b: b[50:], "mpegts"),
     "TS after junk": ("ts", {}, lambda b: np.random.default_rng(1).bytes(1000) + b, "mpegts"),
     "TS after much junk": ("ts", {}, lambda b: np.random.default_rng(1).bytes(9001) + b, "mpegts"),
@@ -60,12 +87,13 @@ def test_unusual_beginnings_are_judged(tmp_path, suffix, options, change, demuxe
 def test_a_film_that_begins_with_a_fragment_says_that_it_lacks_its_header(tmp_path):
     data = write_video(tmp_path / "plain.mp4", pattern(30, 320, 240), container_options=FRAGMENTS).read_bytes()
     path = tmp_path / "clip.mp4"
-    path.write_bytes(data[data.index(b"moof") - 4:])
+    path.write_bytes(data[data.index(b"moof") - 4 :])
     with pytest.raises(containers.UserError, match="not a readable video"):
         probe(path)
 
 
-# --- counts ---------------------------------------------------------------------------------------------------------------------
+# --- counts
+# ---------------------------------------------------------------------------------------------------------------------
 def avi_of(path, packets, codec="mpeg4", **options):
     """An AVI whose pictures stand at the slots `packets(slot)` says; the slots between repeat the picture before them."""
     frames = list(pattern(121, 320, 240))
@@ -81,9 +109,15 @@ def avi_of(path, packets, codec="mpeg4", **options):
     return path
 
 
-@pytest.mark.parametrize("kept, options", [
-    pytest.param(lambda s: s % 3 == 0, {}, id="each shown three times"), pytest.param(lambda s: s % 3 == 0, dict(bf=2), id="with B-frames"),
-    pytest.param(lambda s: s < 20 or s == 120, {}, id="one shown for four seconds"), pytest.param(lambda s: s % 7 < 3, {}, id="uneven")])
+@pytest.mark.parametrize(
+    "kept, options",
+    [
+        pytest.param(lambda s: s % 3 == 0, {}, id="each shown three times"),
+        pytest.param(lambda s: s % 3 == 0, dict(bf=2), id="with B-frames"),
+        pytest.param(lambda s: s < 20 or s == 120, {}, id="one shown for four seconds"),
+        pytest.param(lambda s: s % 7 < 3, {}, id="uneven"),
+    ],
+)
 def test_repeated_frames_of_avi_are_not_missing(tmp_path, kept, options):
     """A repeat is counted by the file and is no picture: "cut off: it holds 41 of 121" was said of a whole file."""
     path = avi_of(tmp_path / "clip.avi", kept, **options)
@@ -97,10 +131,11 @@ def test_not_coded_pictures_are_not_missing(tmp_path):
     """MPEG-4 has a stub that means "as before": a packet, and no picture."""
     path = avi_of(tmp_path / "plain.avi", lambda s: True)
 
-    def stub(number: int) -> bytes:                     # ISO/IEC 14496-2, 6.2.5: type P, seconds, 1/25 s, not coded
+    def stub(number: int) -> bytes:  # ISO/IEC 14496-2, 6.2.5: type P, seconds, 1/25 s, not coded
         bits = "01" + "1" * (number // 25 - (number - 1) // 25) + "01" + format(number % 25, "05b") + "10" + "0"
         bits += "1" * (-len(bits) % 8)
         return b"\0\0\1\xb6" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
     with av.open(str(path)) as before, av.open(str(tmp_path / "clip.avi"), "w") as after:
         stream = after.add_stream_from_template(before.streams.video[0])
         for number, packet in enumerate(p for p in before.demux(video=0) if p.size):

@@ -16,7 +16,13 @@ from deepfake_detection.video.probe import probe
 from deepfake_detection.video.sampling import parse
 from tests.clips import pattern, truncated, write_video
 
-SAMPLINGS = [parse("per-second"), parse("even", 7), parse("even", 3), parse("keyframes", 4), parse("even", 5, max_seconds=1.5)]
+SAMPLINGS = [
+    parse("per-second"),
+    parse("even", 7),
+    parse("even", 3),
+    parse("keyframes", 4),
+    parse("even", 5, max_seconds=1.5),
+]
 
 # name, suffix, how it is encoded, whether the packets tell enough to leave frames out
 KINDS = [
@@ -44,7 +50,12 @@ KINDS = [
     ("h264 raw", "h264", dict(bf=3, gop=40), False),
     ("mpeg4 in AVI", "avi", dict(codec="mpeg4", gop=15, bf=2), True),
     ("mpeg2 programme stream", "vob", dict(codec="mpeg2video", gop=15, bf=2, pixel_format="yuv420p"), True),
-    ("vp8 with unseen pictures", "webm", dict(codec="libvpx", gop=40, auto_alt_ref=1, lag_in_frames=16, cpu_used=5, b=100000), None),
+    (
+        "vp8 with unseen pictures",
+        "webm",
+        dict(codec="libvpx", gop=40, auto_alt_ref=1, lag_in_frames=16, cpu_used=5, b=100000),
+        None,
+    ),
     ("av1", "mp4", dict(codec="libsvtav1", gop=30, preset=12), None),
     ("motion JPEG", "avi", dict(codec="mjpeg", pixel_format="yuvj420p"), True),
 ]
@@ -65,7 +76,9 @@ def every_frame(path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         for packet in container.demux(video=0):
             with contextlib.suppress(av.InvalidDataError):
-                frames += [f.reformat(format="bgr24", interpolation="BICUBIC", threads=1).to_ndarray() for f in packet.decode()]
+                frames += [
+                    f.reformat(format="bgr24", interpolation="BICUBIC", threads=1).to_ndarray() for f in packet.decode()
+                ]
     return frames
 
 
@@ -91,7 +104,11 @@ def assert_same(path, sampling):
     for a, b in zip(expected, got):
         assert a.image.shape == b.image.shape and a.image.dtype == np.uint8
         assert np.array_equal(a.image, b.image), f"frame {a.index} differs"
-    assert (reference.info.width, reference.info.height, reference.info.rotation) == (fast.info.width, fast.info.height, fast.info.rotation)
+    assert (reference.info.width, reference.info.height, reference.info.rotation) == (
+        fast.info.width,
+        fast.info.height,
+        fast.info.rotation,
+    )
     assert reference.note == fast.note
     return got
 
@@ -99,7 +116,12 @@ def assert_same(path, sampling):
 @pytest.mark.parametrize("suffix, kind, planned", [pytest.param(*k[1:], id=k[0]) for k in KINDS])
 def test_same_frames_as_who_reads_every_one(tmp_path, monkeypatch, suffix, kind, planned):
     size = (640, 360) if suffix in ("mxf", "vob") else (322, 244)
-    path = write_video(tmp_path / f"clip.{suffix}", pattern(75, *size), fps=25 if suffix in ("mxf", "vob") else Fraction(30000, 1001), **kind)
+    path = write_video(
+        tmp_path / f"clip.{suffix}",
+        pattern(75, *size),
+        fps=25 if suffix in ("mxf", "vob") else Fraction(30000, 1001),
+        **kind,
+    )
     turn = {90: -1, -90: 1, 180: 2}.get(kind.get("rotation"), 0)
     assert_true(path, frames=[np.rot90(f, -turn) for f in every_frame(path)])
     assert_same(path, SAMPLINGS[1])
@@ -127,7 +149,7 @@ def test_interlaced_video_shows_its_pictures(tmp_path, kind):
         assert np.abs(frame.image.astype(int) - sources[frame.index]).mean() < 12
 
 
-def joined(path, *parts) -> "Path":
+def joined(path, *parts):
     """A recording that was put together of others, byte after byte."""
     with open(path, "wb") as out:
         for part in parts:
@@ -139,16 +161,21 @@ def joined(path, *parts) -> "Path":
 _INTERLACED = dict(flags="+ilme+ildct")
 
 
-@pytest.mark.parametrize("suffix, codec, first, second", [
-    pytest.param("ts", "libx264", {}, _INTERLACED, id="progressive, then interlaced (TS)"),
-    pytest.param("ts", "libx264", _INTERLACED, {}, id="interlaced, then progressive (TS)"),
-    pytest.param("vob", "mpeg2video", {}, {**_INTERLACED, "alternate_scan": 1}, id="progressive, then interlaced (DVD)"),
-    pytest.param("ts", "mpeg2video", dict(bf=2), _INTERLACED, id="MPEG-2, B-frames, then interlaced (TS)"),
-    pytest.param("ts", "libx264", dict(bf=3, gop=12), dict(bf=0, start=1), id="the second begins a little later"),
-    pytest.param("ts", "libx264", dict(start=400), dict(start=0), id="the second begins before the first"),
-    pytest.param("ts", "libx264", {}, dict(start=9000), id="the second begins much later"),
-    pytest.param("ts", "libx264", {}, dict(size=(160, 120)), id="another size"),
-])
+@pytest.mark.parametrize(
+    "suffix, codec, first, second",
+    [
+        pytest.param("ts", "libx264", {}, _INTERLACED, id="progressive, then interlaced (TS)"),
+        pytest.param("ts", "libx264", _INTERLACED, {}, id="interlaced, then progressive (TS)"),
+        pytest.param(
+            "vob", "mpeg2video", {}, {**_INTERLACED, "alternate_scan": 1}, id="progressive, then interlaced (DVD)"
+        ),
+        pytest.param("ts", "mpeg2video", dict(bf=2), _INTERLACED, id="MPEG-2, B-frames, then interlaced (TS)"),
+        pytest.param("ts", "libx264", dict(bf=3, gop=12), dict(bf=0, start=1), id="the second begins a little later"),
+        pytest.param("ts", "libx264", dict(start=400), dict(start=0), id="the second begins before the first"),
+        pytest.param("ts", "libx264", {}, dict(start=9000), id="the second begins much later"),
+        pytest.param("ts", "libx264", {}, dict(size=(160, 120)), id="another size"),
+    ],
+)
 def test_joined_recordings(tmp_path, suffix, codec, first, second):
     """Times start anew and interlacing begins in the middle: OpenCV gave 3 distinct pictures of 32."""
     parts = []
@@ -156,8 +183,16 @@ def test_joined_recordings(tmp_path, suffix, codec, first, second):
         options = dict(options)
         size, start = options.pop("size", (320, 240)), options.pop("start", 0)
         times = [(i + start) * 40 for i in range(60)]
-        parts.append(write_video(tmp_path / f"{n}.{suffix}", pattern(60, *size, seed=n), codec=codec, fps=25, times=None if codec != "libx264" else times,
-                                 **options))
+        parts.append(
+            write_video(
+                tmp_path / f"{n}.{suffix}",
+                pattern(60, *size, seed=n),
+                codec=codec,
+                fps=25,
+                times=None if codec != "libx264" else times,
+                **options,
+            )
+        )
     path = joined(tmp_path / f"clip.{suffix}", *parts)
     frames = every_frame(path)
     assert len(frames) >= 118
@@ -173,7 +208,7 @@ def test_a_recording_that_begins_in_the_middle(tmp_path, cut):
     whole = write_video(tmp_path / "whole.ts", pattern(90), bf=2, gop=30)
     data = whole.read_bytes()
     path = tmp_path / "clip.ts"
-    path.write_bytes(data[len(data) * cut // 100 // 188 * 188:])
+    path.write_bytes(data[len(data) * cut // 100 // 188 * 188 :])
     assert_true(path, [parse("even", 7), parse("per-second")])
 
 
@@ -197,10 +232,10 @@ def test_decodes_only_what_is_needed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FrameReader, "_decoded", counted)
     assert [f.index for f in FrameReader(path, parse("even", 2))] == [30, 90]
-    assert 2 <= len(decoded) < 30           # two half GOPs of 20, B-frames left out; not 120
+    assert 2 <= len(decoded) < 30  # two half GOPs of 20, B-frames left out; not 120
     decoded.clear()
     keys = [f.index for f in FrameReader(path, parse("keyframes"))]
-    assert keys[:6] == [0, 20, 40, 60, 80, 100] and len(decoded) == len(keys) <= 8      # one more at a cut
+    assert keys[:6] == [0, 20, 40, 60, 80, 100] and len(decoded) == len(keys) <= 8  # one more at a cut
 
 
 def test_indices_times_and_numbers(tmp_path):
@@ -214,8 +249,14 @@ def test_real_clips(shared):
     """Every kind of file in the development material; c23 of FaceForensics++ is 4:4:4, the phone clip is tagged BT.709."""
     data = shared / "data"
     ff = data / "FaceForensics++" / "manipulated_sequences"
-    for path in (data / "dfdc/abofeumbvv.mp4", data / "odd/vertical_phone.mp4", data / "odd/no_face_vertical_60fps.mp4",
-                 data / "odd/tiny_132x168.mp4", ff / "Face2Face/c23/videos/241_210.mp4", ff / "Deepfakes/c40/videos/183_253.mp4"):
+    for path in (
+        data / "dfdc/abofeumbvv.mp4",
+        data / "odd/vertical_phone.mp4",
+        data / "odd/no_face_vertical_60fps.mp4",
+        data / "odd/tiny_132x168.mp4",
+        ff / "Face2Face/c23/videos/241_210.mp4",
+        ff / "Deepfakes/c40/videos/183_253.mp4",
+    ):
         assert_same(path, parse("per-second"))
     assert len(list(FrameReader(data / "dfdc/abofeumbvv.mp4", parse("per-second")))) == 11
 
@@ -228,8 +269,15 @@ def test_variable_frame_rate_has_real_times(tmp_path):
 
 def test_absurd_declared_rate_is_measured(tmp_path):
     """A browser's recorder declares 1000 frames a second."""
-    path = write_video(tmp_path / "clip.webm", pattern(60), codec="libvpx-vp9", fps=1000, times=[40 * i for i in range(60)],
-                       cpu_used=8, deadline="realtime")
+    path = write_video(
+        tmp_path / "clip.webm",
+        pattern(60),
+        codec="libvpx-vp9",
+        fps=1000,
+        times=[40 * i for i in range(60)],
+        cpu_used=8,
+        deadline="realtime",
+    )
     info = probe(path)
     assert info.frame_count == 60 and info.fps == pytest.approx(25, rel=0.01)
     assert [f.index for f in FrameReader(path, parse("per-second"))] == list(range(0, 60, int(info.fps)))
@@ -249,7 +297,7 @@ def test_truncated_file_yields_what_decodes_and_says_so(tmp_path, part):
     frames = list(reader)
     assert 0 < len(frames) < 90 and "cut off" in reader.note and "of 90 frames" in reader.note
     expected = list(FrameReader(whole, parse("even", 1000)))
-    for a, b in zip(frames[:-3], expected):         # the last ones may be concealed
+    for a, b in zip(frames[:-3], expected):  # the last ones may be concealed
         assert np.array_equal(a.image, b.image)
 
 
@@ -272,8 +320,15 @@ def test_large_frames_and_one_frame(tmp_path):
     assert frame.image.shape == (712, 1267, 3) and frame.time_s == 0
 
 
-@pytest.mark.parametrize("content, reason", [
-    (None, "No such file"), (b"", "empty"), (b"not a video at all\n" * 50, "not"), (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 100, "")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b"not a video at all\n" * 50, "not"),
+        (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 100, ""),
+    ],
+)
 def test_unreadable_files_are_the_users(tmp_path, content, reason):
     path = tmp_path / "clip.mp4"
     if content is not None:
@@ -301,6 +356,7 @@ def test_names_that_ffmpeg_would_misread(tmp_path):
 
 def test_plan_keeps_open_gops_together():
     from deepfake_detection.video.probe import PacketIndex
+
     # two GOPs; the second is open: a packet after its key frame (order 4) is shown before it (order 3)
     order = np.array([0, 2, 1, 4, 3, 5])
     packets = PacketIndex(order * 10, np.array([1, 0, 0, 1, 0, 0], bool), order, 0.1, True, 0)

@@ -20,7 +20,10 @@ ONE = 1 << 16
 def stored(path) -> list[np.ndarray]:
     """All frames as stored, BGR."""
     with av.open(str(path)) as container:
-        return [f.reformat(format="bgr24", interpolation="BICUBIC", threads=1).to_ndarray() for f in container.decode(video=0)]
+        return [
+            f.reformat(format="bgr24", interpolation="BICUBIC", threads=1).to_ndarray()
+            for f in container.decode(video=0)
+        ]
 
 
 def filtered(source, target, *filters: str):
@@ -35,7 +38,8 @@ def filtered(source, target, *filters: str):
     return target
 
 
-# --- the display matrix ---------------------------------------------------------------------------------------------------------
+# --- the display matrix
+# ---------------------------------------------------------------------------------------------------------
 MATRICES = [
     pytest.param((1, 0, 0, 1), lambda f: f, id="as it is"),
     pytest.param((-1, 0, 0, 1), np.fliplr, id="mirrored left to right"),
@@ -45,10 +49,10 @@ MATRICES = [
     pytest.param((0, -1, 1, 0), lambda f: np.rot90(f, 1), id="90 counterclockwise"),
     pytest.param((0, 1, 1, 0), lambda f: f.transpose(1, 0, 2), id="transposed"),
     pytest.param((0, -1, -1, 0), lambda f: np.rot90(f, 2).transpose(1, 0, 2), id="transposed the other way"),
-    pytest.param((-.98, .17, .17, .98), np.fliplr, id="mirrored, and 10 degrees"),
-    pytest.param((.94, .34, -.34, .94), lambda f: f, id="20 degrees"),
-    pytest.param((.34, .94, -.94, .34), lambda f: np.rot90(f, -1), id="70 degrees"),
-    pytest.param((-.5, 0, 0, .5), np.fliplr, id="mirrored and made smaller"),
+    pytest.param((-0.98, 0.17, 0.17, 0.98), np.fliplr, id="mirrored, and 10 degrees"),
+    pytest.param((0.94, 0.34, -0.34, 0.94), lambda f: f, id="20 degrees"),
+    pytest.param((0.34, 0.94, -0.94, 0.34), lambda f: np.rot90(f, -1), id="70 degrees"),
+    pytest.param((-0.5, 0, 0, 0.5), np.fliplr, id="mirrored and made smaller"),
     pytest.param((0, 0, 0, 0), lambda f: f, id="nothing would be seen"),
     pytest.param((1, 1, 1, 1), lambda f: f, id="a line would be seen"),
 ]
@@ -58,33 +62,46 @@ MATRICES = [
 def test_display_matrix(tmp_path, matrix, shown):
     """An untouched face that a matrix mirrors came out upside down and was called FAKE."""
     a, b, c, d = (int(v * ONE) for v in matrix)
-    path = write_video(tmp_path / "clip.mp4", pattern(6, 96, 64), setup=lambda s: s.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30]))
+    path = write_video(
+        tmp_path / "clip.mp4",
+        pattern(6, 96, 64),
+        setup=lambda s: s.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30]),
+    )
     expected = [shown(f) for f in stored(path)]
     reader = FrameReader(path, parse("even", 6))
     for frame in reader:
-        assert np.array_equal(frame.image, np.repeat(np.repeat(expected[frame.index], 2, 0), 2, 1)) or \
-            np.array_equal(frame.image, cv2.resize(expected[frame.index], None, fx=2, fy=2, interpolation=cv2.INTER_AREA))
+        assert np.array_equal(frame.image, np.repeat(np.repeat(expected[frame.index], 2, 0), 2, 1)) or np.array_equal(
+            frame.image, cv2.resize(expected[frame.index], None, fx=2, fy=2, interpolation=cv2.INTER_AREA)
+        )
     info = probe(path)
     assert (info.height, info.width) == expected[0].shape[:2] == (reader.info.height, reader.info.width)
     assert (info.rotation, info.mirrored) == (reader.info.rotation, reader.info.mirrored)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "h264", "mp4"])
-@pytest.mark.parametrize("how, shown", [
-    pytest.param("flip=horizontal", np.fliplr, id="mirrored"), pytest.param("flip=vertical", np.flipud, id="upside down"),
-    pytest.param("rotate=90", lambda f: np.rot90(f, 1), id="90")])
+@pytest.mark.parametrize(
+    "how, shown",
+    [
+        pytest.param("flip=horizontal", np.fliplr, id="mirrored"),
+        pytest.param("flip=vertical", np.flipud, id="upside down"),
+        pytest.param("rotate=90", lambda f: np.rot90(f, 1), id="90"),
+    ],
+)
 def test_orientation_in_the_frames_themselves(tmp_path, suffix, how, shown):
     """H.264 can say it in a message of its own (SEI), whatever the container says."""
     plain = write_video(tmp_path / f"plain.{'mp4' if suffix in ('mkv', 'mp4') else 'ts'}", pattern(6, 352, 288), bf=0)
     path = filtered(plain, tmp_path / f"clip.{suffix}", f"h264_metadata=display_orientation=insert:{how}")
     expected = [shown(f) for f in stored(path)]
     frames = list(FrameReader(path, parse("even", 6), scale=1))
-    assert [f.index for f in FrameReader(path, parse("even", 1))] == [3], "the message stands before the first frame only"
+    assert [f.index for f in FrameReader(path, parse("even", 1))] == [3], (
+        "the message stands before the first frame only"
+    )
     assert next(FrameReader(path, parse("even", 1), scale=1)).image.shape == expected[0].shape
     assert len(frames) == 6 and all(np.array_equal(f.image, expected[f.index]) for f in frames)
 
 
-# --- the shape of a pixel -------------------------------------------------------------------------------------------------------
+# --- the shape of a pixel
+# -------------------------------------------------------------------------------------------------------
 def circle_frames(count=8, width=640, height=360, squeeze=1.0, seed=None):
     """A circle in the shown picture, stored `squeeze` times narrower (or lower, below 1)."""
     image = np.full((height, width, 3), 40, np.uint8)
@@ -103,20 +120,36 @@ def aspect(ratio):
     return lambda stream: setattr(stream.codec_context, "sample_aspect_ratio", Fraction(ratio))
 
 
-@pytest.mark.parametrize("suffix, codec", [("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("h264", "libx264"), ("mov", "mpeg4"), ("avi", "mpeg4"),
-                                           ("vob", "mpeg2video"), ("flv", "libx264")])
+@pytest.mark.parametrize(
+    "suffix, codec",
+    [
+        ("mp4", "libx264"),
+        ("mkv", "libx264"),
+        ("ts", "libx264"),
+        ("h264", "libx264"),
+        ("mov", "mpeg4"),
+        ("avi", "mpeg4"),
+        ("vob", "mpeg2video"),
+        ("flv", "libx264"),
+    ],
+)
 @pytest.mark.parametrize("ratio", ["1/2", "2", "64/45", "4/3"])
 def test_oblong_pixels_become_square(tmp_path, suffix, codec, ratio):
     """Faces were judged squeezed: p_real .045 became .55."""
     squeeze = float(Fraction(ratio))
-    if codec == "mpeg2video":                           # knows three shapes of the picture only
+    if codec == "mpeg2video":  # knows three shapes of the picture only
         if ratio != "64/45":
             pytest.skip("not a shape of MPEG-2")
         frames, squeeze = circle_frames(width=1024, height=576, squeeze=squeeze), 64 / 45
     else:
         frames = circle_frames(squeeze=squeeze)
-    path = write_video(tmp_path / f"clip.{suffix}", [f[:f.shape[0] // 2 * 2, :f.shape[1] // 2 * 2] for f in frames], codec=codec, fps=25,
-                       setup=aspect(ratio))
+    path = write_video(
+        tmp_path / f"clip.{suffix}",
+        [f[: f.shape[0] // 2 * 2, : f.shape[1] // 2 * 2] for f in frames],
+        codec=codec,
+        fps=25,
+        setup=aspect(ratio),
+    )
     reader = FrameReader(path, parse("even", 4), scale=1)
     got = list(reader)
     assert len(got) == 4
@@ -137,17 +170,27 @@ def test_the_container_has_the_last_word_on_pixels(tmp_path):
 
 @pytest.mark.parametrize("first, second", [(2, 1), (1, 2), (2, 0.5), (1.5, 2)])
 def test_the_shape_changes_in_the_middle(tmp_path, first, second):
-    """Broadcasts go from 4:3 to 16:9: each frame has its own shape, also those that the decoder still holds when it changes."""
+    """Broadcasts go from 4:3 to 16:9: each frame has its own shape, also those that the decoder still holds when it
+    changes.
+    """
     data = b""
     for squeeze in (first, second):
         ratio = str(Fraction(squeeze))
-        part = write_video(tmp_path / "part.ts", [f[:, :f.shape[1] // 2 * 2] for f in circle_frames(30, squeeze=squeeze)], fps=25, setup=aspect(ratio), bf=3)
+        part = write_video(
+            tmp_path / "part.ts",
+            [f[:, : f.shape[1] // 2 * 2] for f in circle_frames(30, squeeze=squeeze)],
+            fps=25,
+            setup=aspect(ratio),
+            bf=3,
+        )
         data += part.read_bytes()
     path = tmp_path / "clip.ts"
     path.write_bytes(data)
     frames = list(FrameReader(path, parse("even", 60), scale=1))
     assert len(frames) == 60
-    assert all(abs(shape_of_circle(f.image) - 1) < 0.05 for f in frames), [round(shape_of_circle(f.image), 2) for f in frames]
+    assert all(abs(shape_of_circle(f.image) - 1) < 0.05 for f in frames), [
+        round(shape_of_circle(f.image), 2) for f in frames
+    ]
 
 
 @pytest.mark.parametrize("ratio", ["1/1000", "1000", "17"])
@@ -158,15 +201,18 @@ def test_absurd_shapes_are_not_followed(tmp_path, ratio):
 
 def test_oblong_and_rotated(tmp_path):
     """The shape belongs to the stored pixel, the rotation comes after it."""
+
     def both(stream):
         aspect(2)(stream)
         stream.set_display_rotation(90)
+
     path = write_video(tmp_path / "clip.mkv", circle_frames(squeeze=2), setup=both)
     frame = next(FrameReader(path, parse("even", 1), scale=1))
     assert frame.image.shape == (640, 360, 3) and abs(shape_of_circle(frame.image) - 1) < 0.03
 
 
-# --- colours --------------------------------------------------------------------------------------------------------------------
+# --- colours
+# --------------------------------------------------------------------------------------------------------------------
 def coded(light: np.ndarray, transfer: int) -> np.ndarray:
     """cd/m2 -> PQ or HLG (for 1000 cd/m2) values 0..1, written from the standards and not from the code that is tested."""
     if transfer == hdr.PQ:
@@ -174,7 +220,9 @@ def coded(light: np.ndarray, transfer: int) -> np.ndarray:
         power = (light / 10000) ** m1
         return ((c1 + c2 * power) / (1 + c3 * power)) ** m2
     scene = (light / 1000) ** (1 / 1.2)
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073)
+    return np.where(
+        scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    )
 
 
 @pytest.mark.parametrize("transfer", [pytest.param(hdr.PQ, id="PQ"), pytest.param(hdr.HLG, id="HLG")])
@@ -191,17 +239,25 @@ def test_grey_of_hdr(transfer):
 def test_wide_gamut_becomes_plain():
     """A colour of BT.709 that was written as BT.2020 comes back."""
     plain = np.array([[[40, 90, 200], [200, 180, 30], [120, 150, 190]]], np.uint8)
-    light = (plain[..., ::-1] / 255) ** 2.4 @ np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
+    light = (plain[..., ::-1] / 255) ** 2.4 @ np.array(
+        [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+    ).T
     wide = np.round(65535 * light ** (1 / 2.4))[..., ::-1].astype(np.uint16)
     assert np.abs(hdr.to_sdr(wide, 14, 9).astype(int) - plain).max() <= 2
     assert not hdr.is_needed(1, 1) and not hdr.is_needed(2, 2) and hdr.is_needed(2, 9)
 
 
 def hdr_clip(path, frames, transfer, name):
-    """The frames as if a camera had recorded them in HDR: their white at 203 cd/m2, in the primaries of BT.2020, 10 bit."""
+    """The frames as if a camera had recorded them in HDR: their white at 203 cd/m2, in the primaries of BT.2020, 10
+    bit.
+    """
     matrix = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
     with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={"x264-params": f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc", "qp": "8"})
+        stream = out.add_stream(
+            "libx264",
+            rate=25,
+            options={"x264-params": f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc", "qp": "8"},
+        )
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p10le"
         for i, image in enumerate(frames):
             rgb = coded(((image[..., ::-1] / 255) ** 2.4 @ matrix) * 203, transfer)
@@ -213,7 +269,9 @@ def hdr_clip(path, frames, transfer, name):
     return path
 
 
-@pytest.mark.parametrize("transfer, name", [pytest.param(hdr.PQ, "smpte2084", id="PQ"), pytest.param(hdr.HLG, "arib-std-b67", id="HLG")])
+@pytest.mark.parametrize(
+    "transfer, name", [pytest.param(hdr.PQ, "smpte2084", id="PQ"), pytest.param(hdr.HLG, "arib-std-b67", id="HLG")]
+)
 def test_hdr_clip_looks_like_the_plain_one(tmp_path, transfer, name):
     sources = [cv2.convertScaleAbs(f, alpha=0.7) for f in pattern(4, 640, 360)]
     path = hdr_clip(tmp_path / "clip.mp4", sources, transfer, name)
@@ -225,14 +283,23 @@ def test_hdr_clip_looks_like_the_plain_one(tmp_path, transfer, name):
     assert np.abs(flat.astype(int) - sources[0]).mean() > 7, "the clip is one that looks wrong when nothing is done"
 
 
-@pytest.mark.parametrize("tags, matrix, full", [
-    pytest.param("colormatrix=bt709", (0.2126, 0.0722), False, id="BT.709"), pytest.param("colormatrix=smpte170m", (0.299, 0.114), False, id="BT.601"),
-    pytest.param("colormatrix=bt470bg", (0.299, 0.114), False, id="BT.601 (PAL)"), pytest.param("", (0.299, 0.114), False, id="says nothing"),
-    pytest.param("colormatrix=bt709:fullrange=on", (0.2126, 0.0722), True, id="BT.709, full range"), pytest.param("fullrange=on", (0.299, 0.114), True, id="full range"),
-    pytest.param("colormatrix=bt2020nc", (0.2627, 0.0593), False, id="BT.2020 matrix"),
-    pytest.param("colormatrix=bt2020c", (0.2627, 0.0593), False, id="a matrix that FFmpeg does not convert: the nearest")])
+@pytest.mark.parametrize(
+    "tags, matrix, full",
+    [
+        pytest.param("colormatrix=bt709", (0.2126, 0.0722), False, id="BT.709"),
+        pytest.param("colormatrix=smpte170m", (0.299, 0.114), False, id="BT.601"),
+        pytest.param("colormatrix=bt470bg", (0.299, 0.114), False, id="BT.601 (PAL)"),
+        pytest.param("", (0.299, 0.114), False, id="says nothing"),
+        pytest.param("colormatrix=bt709:fullrange=on", (0.2126, 0.0722), True, id="BT.709, full range"),
+        pytest.param("fullrange=on", (0.299, 0.114), True, id="full range"),
+        pytest.param("colormatrix=bt2020nc", (0.2627, 0.0593), False, id="BT.2020 matrix"),
+        pytest.param(
+            "colormatrix=bt2020c", (0.2627, 0.0593), False, id="a matrix that FFmpeg does not convert: the nearest"
+        ),
+    ],
+)
 def test_matrix_and_range(tmp_path, tags, matrix, full):
-    colour = np.array([0.78, 0.45, 0.20])               # RGB
+    colour = np.array([0.78, 0.45, 0.20])  # RGB
     kr, kb = matrix
     luma = kr * colour[0] + kb * colour[2] + (1 - kr - kb) * colour[1]
     parts = np.array([luma, (colour[2] - luma) / (2 - 2 * kb), (colour[0] - luma) / (2 - 2 * kr)])
@@ -254,11 +321,16 @@ def test_matrix_and_range(tmp_path, tags, matrix, full):
 def test_any_tag_of_colour_gives_a_picture(tmp_path, tag):
     """Reserved and rare values, which FFmpeg's converter refuses."""
     plain = write_video(tmp_path / "plain.mp4", pattern(1, 320, 240))
-    path = filtered(plain, tmp_path / "clip.mp4", f"h264_metadata=matrix_coefficients={tag}:transfer_characteristics={tag}:colour_primaries={tag}")
+    path = filtered(
+        plain,
+        tmp_path / "clip.mp4",
+        f"h264_metadata=matrix_coefficients={tag}:transfer_characteristics={tag}:colour_primaries={tag}",
+    )
     assert next(FrameReader(path, parse("even", 1))).image.shape == (240, 320, 3)
 
 
-# --- the track ------------------------------------------------------------------------------------------------------------------
+# --- the track
+# ------------------------------------------------------------------------------------------------------------------
 Is = av.stream.Disposition
 
 
@@ -279,15 +351,18 @@ def tracks(path, *kinds):
     return path
 
 
-@pytest.mark.parametrize("suffix, kinds", [
-    pytest.param("mkv", [(50, 0, 20), (200, Is.default, 20)], id="the second is the default"),
-    pytest.param("mkv", [(50, 0, 20), (100, 0, 20), (200, Is.default, 20)], id="the third of three"),
-    pytest.param("mkv", [(200, Is.default, 20), (50, Is.default, 20)], id="two defaults: the first"),
-    pytest.param("mkv", [(200, 0, 20), (50, 0, 20)], id="no default: the first"),
-    pytest.param("mkv", [(50, Is.default, 0), (200, 0, 20)], id="the default is empty"),
-    pytest.param("mp4", [(50, 0, 20), (200, Is.default, 20)], id="MP4: the first is switched off"),
-    pytest.param("ts", [(200, 0, 20), (50, 0, 20)], id="TS: the first"),
-])
+@pytest.mark.parametrize(
+    "suffix, kinds",
+    [
+        pytest.param("mkv", [(50, 0, 20), (200, Is.default, 20)], id="the second is the default"),
+        pytest.param("mkv", [(50, 0, 20), (100, 0, 20), (200, Is.default, 20)], id="the third of three"),
+        pytest.param("mkv", [(200, Is.default, 20), (50, Is.default, 20)], id="two defaults: the first"),
+        pytest.param("mkv", [(200, 0, 20), (50, 0, 20)], id="no default: the first"),
+        pytest.param("mkv", [(50, Is.default, 0), (200, 0, 20)], id="the default is empty"),
+        pytest.param("mp4", [(50, 0, 20), (200, Is.default, 20)], id="MP4: the first is switched off"),
+        pytest.param("ts", [(200, 0, 20), (50, 0, 20)], id="TS: the first"),
+    ],
+)
 def test_the_track_that_players_show(tmp_path, suffix, kinds):
     path = tracks(tmp_path / f"clip.{suffix}", *kinds)
     reader = FrameReader(path, parse("even", 4))
@@ -312,14 +387,18 @@ def test_cover_art_is_no_track(tmp_path):
             packet.stream, packet.pts, packet.dts, packet.is_keyframe = art, 0, 0, True
             out.mux(packet)
             for i in range(10):
-                frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 200, np.uint8), format="bgr24") if film else \
-                    av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                frame = (
+                    av.VideoFrame.from_ndarray(np.full((240, 320, 3), 200, np.uint8), format="bgr24")
+                    if film
+                    else av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                )
                 if not film:
                     frame.sample_rate = 44100
                 frame.pts = i if film else i * 1024
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())
         return path
+
     assert abs(next(FrameReader(write(tmp_path / "film.mp4", True), parse("even", 1))).image.mean() - 200) < 5
     with pytest.raises(UserError, match="no video stream"):
         probe(write(tmp_path / "sound.mp4", False))
