@@ -3,10 +3,10 @@
 
     python 03_train_cnn.py                                             # EfficientNet-B0, the published recipe
     python 03_train_cnn.py --architecture efficientnet_lite0 --weights auto   # from the shipped detector
-    python 03_train_cnn.py --out runs/a --dataset split_dataset --augment strong --schedule cosine --warmup-epochs 1 --ema 0.999
+    python 03_train_cnn.py --out runs/a --dataset split_dataset --augment strong --schedule cosine --ema 0.999
 
-Reads <out>/split_dataset/{train,val,test}/{real,fake}. Writes tmp_checkpoint/best_model.keras and .h5, history.csv, Loss.png,
-Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and logs/ (TensorBoard) into <out>.
+Reads <out>/split_dataset/{train,val,test}/{real,fake}. Writes tmp_checkpoint/best_model.keras and .h5, history.csv,
+Loss.png, Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and logs/ (TensorBoard) into <out>.
 Interrupted, the same command goes on at the last finished epoch. A score is P(real): 1 real, 0 fake.
 """
 
@@ -66,7 +66,8 @@ def parser():
         "--freeze",
         default=default.freeze,
         metavar="WHICH",
-        help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: %(default)s)",
+        help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: "
+        "%(default)s)",
     )
     model.add_argument(
         "--unfreeze-after",
@@ -87,8 +88,10 @@ def parser():
         "--folds",
         type=folds,
         metavar="K",
-        help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train the whole network on "
-        f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and 0 where "
+        help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train "
+        "the whole network on "
+        f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and "
+        "0 where "
         "--model or --weights is given)",
     )
     run.add_argument(
@@ -168,14 +171,16 @@ def parser():
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: %(default)s)",
+        help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: "
+        "%(default)s)",
     )
     run.add_argument("--plot-model", action="store_true", help="only draw the architecture into <out>/architecture.png")
     run.add_argument(
         "--strategy",
         choices=distributed.STRATEGIES,
         default=default.strategy,
-        help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: %(default)s)",
+        help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: "
+        "%(default)s)",
     )
     run.add_argument(
         "--replicas",

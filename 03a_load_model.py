@@ -3,10 +3,11 @@
 
     python 03a_load_model.py                                              # what stage 03 trained, on the test set
     python 03a_load_model.py --model-file models/detector.keras           # the shipped detector
-    python 03a_load_model.py --faces-dir DIR --out results                # DIR holds real/ and fake/, or unlabelled faces
+    python 03a_load_model.py --faces-dir DIR --out results                # DIR of real/ and fake/, or unlabelled
     python 03a_load_model.py --architecture mesonet --model-file Meso4_DF.h5  # weights without an architecture
 
-Writes cnn_preds_values.json and, for labelled faces, metrics.json, Confusion.png and ROC.png into <out>. A score is P(real).
+Writes cnn_preds_values.json and, for labelled faces, metrics.json, Confusion.png and ROC.png into <out>. A score is
+P(real).
 """
 
 from pathlib import Path
@@ -78,7 +79,8 @@ def main(argv=None):
         # Its classifier was fitted on every group, those of the test set too.
         out = options.out / "in_sample"
         print(
-            "note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; the out-of-fold scores stand, "
+            "note: stage 03 judged this set in folds, and the model it kept has learnt from the test set as well; "
+            "the out-of-fold scores stand, "
             f"what follows is in {out}"
         )
     result = scoring.run(

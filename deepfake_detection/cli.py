@@ -124,7 +124,8 @@ def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argpars
 
 
 def parse_given(parser, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, set[str]]:
-    """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, be it with the value of their default."""
+    """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, be it with the value of their
+    default."""
     options = parser.parse_args(argv)
     unset = object()
     again = argparse.Namespace(**dict.fromkeys(vars(options), unset))
@@ -139,7 +140,8 @@ def labels_option(parser) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="CSV with path and label, and if known person, original, split, manipulation (default: labels.csv beside the videos)",
+        help="CSV with path and label, and if known person, original, split, manipulation (default: labels.csv "
+        "beside the videos)",
     )
 
 
@@ -156,11 +158,13 @@ def frames_option(parser, old: Sequence[str] = ("--frames",)) -> None:
 
 
 def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
-    """The folder of frames and faces: --frames-dir, else `<out>/frames`, else the data folder if frames of versions before 2.0 lie there.
+    """The folder of frames and faces: --frames-dir, else `<out>/frames`, else the data folder if frames of versions
+    before 2.0 lie there.
 
     Args:
         options: with `frames_dir`, `out` and `data`.
-        begins: the stage makes the folder instead of reading what an earlier stage left, so it never writes beside the videos.
+        begins: the stage makes the folder instead of reading what an earlier stage left, so it never writes beside the
+            videos.
     """
     if options.frames_dir is not None:
         return options.frames_dir
@@ -169,7 +173,8 @@ def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
         return folder
     if begins:
         print(
-            f"note: frames of an earlier version lie in {options.data}; new ones go to {folder} (--frames-dir {options.data} goes on there)",
+            f"note: frames of an earlier version lie in {options.data}; new ones go to {folder} (--frames-dir "
+            f"{options.data} goes on there)",
             file=sys.stderr,
         )
         return folder
@@ -181,7 +186,8 @@ def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
 
 
 def _holds_frames(data: Path) -> bool:
-    """Whether stage 00 or 01a of an earlier version wrote into a data folder: `<title>/frames.csv` or `<title>/faces/boxes.csv`."""
+    """Whether stage 00 or 01a of an earlier version wrote into a data folder: `<title>/frames.csv` or
+    `<title>/faces/boxes.csv`."""
     try:
         with os.scandir(data) as entries:
             return any(

@@ -1,4 +1,5 @@
-"""Clips made on the spot for tests: real encoders (PyAV), any GOP, rotation, colour format; a face that is free (NASA's astronaut).
+"""Clips made on the spot for tests: real encoders (PyAV), any GOP, rotation, colour format; a face that is free (NASA's
+astronaut).
 
 from tests.clips import Clip, write_video, portrait, moving_face
 """
@@ -89,8 +90,8 @@ def pattern(count: int, width: int = 320, height: int = 240, seed: int = 0) -> I
 
 
 def portrait(second: bool = False) -> np.ndarray:
-    """A face and shoulders, uint8 (256, 256, 3) BGR: Eileen Collins (NASA, public domain), or with `second` another-looking person
-    made of her picture (mirrored, other hair, skin and background colours)."""
+    """A face and shoulders, uint8 (256, 256, 3) BGR: Eileen Collins (NASA, public domain), or with `second`
+    another-looking person made of her picture (mirrored, other hair, skin and background colours)."""
     data = pytest.importorskip(
         "skimage.data", reason="needs scikit-image, whose wheel holds a face picture that is free"
     )
@@ -110,7 +111,8 @@ def scene(
     height: int = 360,
     people: list[bool] | None = None,
 ) -> np.ndarray:
-    """One frame: a portrait (square of `side` px) centred at each place on a plain wall. `people[i]`: the second person."""
+    """One frame: a portrait (square of `side` px) centred at each place on a plain wall. `people[i]`: the second
+    person."""
     image = np.full((height, width, 3), (150, 160, 165), np.uint8)
     for i, (x, y) in enumerate(places):
         person = cv2.resize(

@@ -37,7 +37,8 @@ class Result:
 
 
 def faces_of(folder: Path, title: str) -> tuple[list[str], int]:
-    """Names of the faces of a video, in the order of frames, and the number of pictures there that are not named as its faces.
+    """Names of the faces of a video, in the order of frames, and the number of pictures there that are not named as its
+    faces.
 
     Raises:
         FileNotFoundError: when the folder is not there.
@@ -67,17 +68,20 @@ def prepare(
     ratio: Sequence[float] = (80, 10, 10),
     seed: int = 1,
 ) -> Result:
-    """Makes `<out>/prepared_dataset/{real,fake}`, `<out>/split_dataset/{train,val,test}/{real,fake}` and `<out>/split_manifest.csv`.
+    """Makes `<out>/prepared_dataset/{real,fake}`, `<out>/split_dataset/{train,val,test}/{real,fake}` and
+    `<out>/split_manifest.csv`.
 
-    Fakes are down-sampled to the number of real faces (`balance="delete"`) by thinning the frames of each video evenly, so that as
-    many videos as possible stay. Pictures are hard links where the file system allows. Both folders appear whole or not at all.
+    Fakes are down-sampled to the number of real faces (`balance="delete"`) by thinning the frames of each video evenly,
+    so that as many videos as possible stay. Pictures are hard links where the file system allows. Both folders appear
+    whole or not at all.
 
     Args:
         manifest: of `datasets.manifest.read_manifest`.
         frames: holds `<title>/<faces>/<title>-NNN-FF.png`.
         faces: `faces`, or `marked_faces` of stage 01b.
         balance: `delete` as published, or `none`.
-        split: `groups` (connected identities stay together), or `official` (the data set's own, which may part identities).
+        split: `groups` (connected identities stay together), or `official` (the data set's own, which may part
+            identities).
         ratio: parts for train, val, test.
         seed: of the balancing and of the split.
 
@@ -91,7 +95,9 @@ def prepare(
     found: dict[str, list[str]] = {}
     notes = []
     left_out = report.leave_out(frames)
-    for row in tqdm(list(usable[~usable["title"].isin(left_out)].itertuples()), desc="faces", unit="video", disable=None):
+    for row in tqdm(
+        list(usable[~usable["title"].isin(left_out)].itertuples()), desc="faces", unit="video", disable=None
+    ):
         if not row.label:
             report.add(row.title, stage_report.SKIPPED, detail="no label: it can be predicted, not trained on")
             continue
@@ -121,7 +127,8 @@ def prepare(
             raise UserError(
                 "none of these videos has a label",
                 file=frames,
-                hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which needs none",
+                hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which "
+                "needs none",
             )
         none = " and ".join(label.lower() for label, n in total.items() if not n)
         raise UserError(
@@ -241,7 +248,8 @@ def _places(
 
 
 def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, notes: list[str]) -> dict[str, str]:
-    """A validation set out of the official training set: whole groups where there are enough of them, else whole videos."""
+    """A validation set out of the official training set: whole groups where there are enough of them, else whole
+    videos."""
     train = [t for t, s in place.items() if s == "train"]
     parts = (ratio[0], ratio[1])
     for group_of, what in (

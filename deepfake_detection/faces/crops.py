@@ -1,4 +1,5 @@
-"""The definition of a face crop and of a network's input. Every stage and the fused path use these functions and no others."""
+"""The definition of a face crop and of a network's input. Every stage and the fused path use these functions and no
+others."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def crop_face(frame: np.ndarray, box, margin: float = PUBLISHED_MARGIN) -> np.nd
 def network_input(crop_rgb: np.ndarray, size: int) -> np.ndarray:
     """A crop as every network of this project sees it: squashed to size x size, RGB, uint8 0..255.
 
-    Area interpolation when shrinking (no aliasing), bilinear when growing; decided by the crop's area, so that a crop that is
-    wider but lower than the input has one answer. All scaling of values is inside the saved models.
+    Area interpolation when shrinking (no aliasing), bilinear when growing; decided by the crop's area, so that a crop
+    that is wider but lower than the input has one answer. All scaling of values is inside the saved models.
 
     Args:
         crop_rgb: uint8 (H, W, 3), RGB.

@@ -1,4 +1,5 @@
-"""Several ways to judge the same videos, side by side: the published rule, a threshold chosen on other videos, the shipped detector.
+"""Several ways to judge the same videos, side by side: the published rule, a threshold chosen on other videos, the
+shipped detector.
 
 Stage 03 leaves `video_scores.csv`, one row a video; stages 03 and 04 print the table of it.
 """
@@ -28,7 +29,8 @@ COLUMNS = (
 
 
 def choose_threshold(y, p) -> float:
-    """The threshold with the best balanced accuracy on these videos (p_real >= threshold is REAL); of several the nearest to 0.5.
+    """The threshold with the best balanced accuracy on these videos (p_real >= threshold is REAL); of several the
+    nearest to 0.5.
 
     Args:
         y, p: (N,) labels (1 real, 0 fake) and P(real). With one class only it is 0.5.
@@ -58,7 +60,8 @@ def thresholds_without(y, p, parts):
 
 
 def read(folder: Path):
-    """`video_scores.csv` of a folder as a DataFrame (text, numbers NaN where empty); None when there is none that can be read."""
+    """`video_scores.csv` of a folder as a DataFrame (text, numbers NaN where empty); None when there is none that can
+    be read."""
     import pandas as pd
 
     try:
@@ -72,7 +75,8 @@ def read(folder: Path):
 
 
 def rows(table, seed: int = 1, resamples: int = 1000) -> list[dict]:
-    """One row a way to judge: name, real, real_right, fake, fake_right, unsure, auc (an entry of `metrics.evaluate`, or None)."""
+    """One row a way to judge: name, real, real_right, fake, fake_right, unsure, auc (an entry of `metrics.evaluate`, or
+    None)."""
     judged = table[(table["label"] != "") & table["p_real"].notna()]
     if judged.empty:
         return []

@@ -1,8 +1,9 @@
 """Stage 03 for small sets: grouped k-fold cross-validation of a classifier on the features of a frozen network.
 
-With few people a test set holds one or two of them, and a number measured on it says nothing. Here every video is judged once, by a
-classifier that saw nobody of its group. The network stays as it is, so every face goes through it once; only the classifier, a
-logistic regression (scikit-learn), is fitted anew in each fold. The model that is kept has the classifier fitted on all groups.
+With few people a test set holds one or two of them, and a number measured on it says nothing. Here every video is
+judged once, by a classifier that saw nobody of its group. The network stays as it is, so every face goes through it
+once; only the classifier, a logistic regression (scikit-learn), is fitted anew in each fold. The model that is kept has
+the classifier fitted on all groups.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ WITHOUT_EFFECT = (
 
 
 def resolve(options, given: Collection[str] = ()) -> None:
-    """Fills in `folds`, `model` and `weights` of stage 03's options: folds on the shipped detector for a small set that says nothing else.
+    """Fills in `folds`, `model` and `weights` of stage 03's options: folds on the shipped detector for a small set that
+    says nothing else.
 
     Says which of the options that were `given` folds have no use for.
     """
@@ -65,7 +67,8 @@ def resolve(options, given: Collection[str] = ()) -> None:
     unused = [f"--{name.replace('_', '-')}" for name in WITHOUT_EFFECT if name in given]
     if options.folds and unused and not options.plot_model:
         print(
-            f"note: no effect in folds, where the network stays as it is and only its classifier is fitted: {', '.join(unused)} "
+            "note: no effect in folds, where the network stays as it is and only its classifier is fitted: "
+            f"{', '.join(unused)} "
             "(--folds 0 trains the network)",
             file=sys.stderr,
         )
@@ -152,7 +155,8 @@ def fit(rows: Rows, strength: float):
 
 
 def score(classifier, views):
-    """P(real) (N,) of views (V, N, F): the mean over the views, as the detector looks at a face and its mirror image."""
+    """P(real) (N,) of views (V, N, F): the mean over the views, as the detector looks at a face and its mirror
+    image."""
     from scipy.special import expit
 
     weights, bias = classifier
@@ -160,7 +164,8 @@ def score(classifier, views):
 
 
 def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
-    """The strength with the least validation loss in grouped folds of `rows`, and a history row for each that was tried."""
+    """The strength with the least validation loss in grouped folds of `rows`, and a history row for each that was
+    tried."""
     import numpy as np
 
     from ..metrics import log_loss
@@ -199,7 +204,8 @@ def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
 
 
 def cross_validate(rows: Rows, fold, seed: int):
-    """(P(real) of every face by the classifier of its fold (N,), the classifier fitted on all, history of the latter's choice)."""
+    """(P(real) of every face by the classifier of its fold (N,), the classifier fitted on all, history of the latter's
+    choice)."""
     import numpy as np
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
@@ -221,7 +227,8 @@ def cross_validate(rows: Rows, fold, seed: int):
 
 
 def with_classifier(model, classifier):
-    """`model` with its classifier replaced by one Dense layer of these weights; its own, where that is one Dense layer."""
+    """`model` with its classifier replaced by one Dense layer of these weights; its own, where that is one Dense
+    layer."""
     import keras
     import numpy as np
 
@@ -237,7 +244,7 @@ def with_classifier(model, classifier):
     return made
 
 
-# ---- the stage -------------------------------------------------------------------------------------------------------------------
+# ---- the stage -------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -252,7 +259,8 @@ def run(
     cache_mb: int | None = None,
     faces_margin: float = PUBLISHED_MARGIN,
 ) -> dict:
-    """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes everything into `out`.
+    """Stage 03 in folds: scores every video out of fold, keeps the model with the classifier of all groups, writes
+    everything into `out`.
 
     Args:
         dataset: `split_dataset`; its three sets are taken together.
@@ -276,7 +284,8 @@ def run(
     fold = split(faces.y, faces.groups, folds, settings.seed)
     k = int(fold.max()) + 1
     print(
-        f"{len(faces)} faces of {len(set(faces.titles))} videos and {len(set(faces.groups))} groups of people in {k} folds: each video is judged "
+        f"{len(faces)} faces of {len(set(faces.titles))} videos and {len(set(faces.groups))} groups of people in {k} "
+        "folds: each video is judged "
         "by a classifier that saw nobody of its group",
         file=sys.stderr,
     )

@@ -41,7 +41,8 @@ def recorded(frames: Path | None, titles: Iterable[str]) -> float | None:
 
 
 def of(titles: Iterable[str], frames: Path | None) -> float:
-    """The margin of the faces of these videos: the recorded one, or, with a note, the published one where there is no record.
+    """The margin of the faces of these videos: the recorded one, or, with a note, the published one where there is no
+    record.
 
     Raises:
         UserError: see `recorded`.
@@ -49,7 +50,10 @@ def of(titles: Iterable[str], frames: Path | None) -> float:
     margin = recorded(frames, titles)
     if margin is None:
         margin = PUBLISHED_MARGIN
-        print(f"note: {frames} has no record of how these faces were cut: a margin of {margin:g} is assumed", file=sys.stderr)
+        print(
+            f"note: {frames} has no record of how these faces were cut: a margin of {margin:g} is assumed",
+            file=sys.stderr,
+        )
     return margin
 
 

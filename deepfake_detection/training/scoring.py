@@ -98,7 +98,8 @@ def run(
     seed: int = 1,
     cache_mb: int | None = None,
 ) -> dict:
-    """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes them into `out`.
+    """Stage 03a: P(real) of every face in `faces_folder` (real/ and fake/, or unlabelled), results as stage 03 writes
+    them into `out`.
 
     Args:
         faces_margin: crop margin that the faces were cut with; None: stage 01a's record, else the published one.
@@ -134,7 +135,8 @@ def run(
         )
     if wanted > faces_margin + 1e-6:
         print(
-            f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will be worse than they could be",
+            f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will "
+            "be worse than they could be",
             file=sys.stderr,
         )
     with files.folder_lock(out, "03a_load_model"):

@@ -1,4 +1,5 @@
-"""TensorFlow made ready once a process: quiet, seeded, threads, GPU memory, number format, and the distribution strategy."""
+"""TensorFlow made ready once a process: quiet, seeded, threads, GPU memory, number format, and the distribution
+strategy."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _HIDDEN = "CUDA_VISIBLE_DEVICES"
 def quiet() -> None:
     """Imports TensorFlow without its chatter: what is on the screen is ours."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Off by default on processors without AVX-512, where it more than doubles the speed of training (Lite0 at 128 px: 57 images/s
-    # on two cores, 20 without). Results differ in the last bits between the two, not from run to run.
+    # Off by default on processors without AVX-512, where it more than doubles the speed of training (Lite0 at 128 px:
+    # 57 images/s on two cores, 20 without). Results differ in the last bits between the two, not from run to run.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)  # "You are saving your model as an HDF5 file": on purpose
@@ -29,7 +30,8 @@ def quiet() -> None:
 
 @contextlib.contextmanager
 def _unheard(wanted=lambda: False):
-    """Keeps what C++ code writes to standard error off the screen, unless the block raises or `wanted` says so after it."""
+    """Keeps what C++ code writes to standard error off the screen, unless the block raises or `wanted` says so after
+    it."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as said:
@@ -47,7 +49,8 @@ def _unheard(wanted=lambda: False):
 
 
 def _gpus() -> list:
-    """TensorFlow's GPUs. The first question makes it look for one, and it complains where there is none ("failed call to cuInit").
+    """TensorFlow's GPUs. The first question makes it look for one, and it complains where there is none ("failed call
+    to cuInit").
 
     That is heard only where the machine has a GPU, which it then cannot use.
     """

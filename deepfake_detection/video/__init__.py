@@ -3,8 +3,25 @@
 from pathlib import Path
 
 #: Suffixes (lower case) of what is taken for a video in a folder.
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts",
-                      ".ts", ".ogv"})
+SUFFIXES = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".mts",
+        ".m2ts",
+        ".ts",
+        ".ogv",
+    }
+)
 
 
 def is_video_name(path: str | Path) -> bool:

@@ -102,7 +102,7 @@ class FrameReader:
         self._fast = self._by_time and not reference
         self._frames = self._iterate()
 
-    def __iter__(self) -> "FrameReader":
+    def __iter__(self) -> FrameReader:
         return self
 
     def __next__(self) -> Frame:

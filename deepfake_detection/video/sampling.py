@@ -2,7 +2,8 @@
 
 - per-second: frames with `index % floor(fps) == 0`, the published rule (11 of a 10 s DFDC clip of 29.97 fps);
 - even: a fixed number of frames in the middle of equal parts of the video (default for prediction);
-- keyframes: key frames only, at most a fixed number, evenly thinned: triage of archives, where nothing else need be decoded.
+- keyframes: key frames only, at most a fixed number, evenly thinned: triage of archives, where nothing else need be
+  decoded.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ class Sampling:
         return max(1, math.floor(fps))
 
     def end(self, fps: float, frame_count: int | None) -> int | None:
-        """First index that is out of bounds: by the video's length, by max_seconds, by both; None: no bound is known."""
+        """First index that is out of bounds: by the video's length, by max_seconds, by both; None: no bound is
+        known."""
         bounds = [frame_count] if frame_count is not None else []
         if self.max_seconds is not None:
             bounds.append(max(1, math.ceil(self.max_seconds * fps - 1e-9)))
         return min(bounds) if bounds else None
 
     def indices(self, fps: float, frame_count: int) -> list[int]:
-        """The wanted frame indices of a video of `frame_count` frames, ascending. Not for keyframes, which the file decides.
+        """The wanted frame indices of a video of `frame_count` frames, ascending. Not for keyframes, which the file
+        decides.
 
         Args:
             fps: frames a second, > 0.
@@ -72,7 +75,8 @@ class Indices:
 
 
 def thin(items, most: int) -> list:
-    """At most `most` of the items, from the middle of equal parts of the sequence, in order; all when there are fewer."""
+    """At most `most` of the items, from the middle of equal parts of the sequence, in order; all when there are
+    fewer."""
     items = list(items)
     if len(items) <= most:
         return items

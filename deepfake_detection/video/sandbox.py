@@ -1,11 +1,12 @@
-"""A function in a process of its own: limited CPU time, memory, wall time and file size, no network, no inherited secrets.
+"""A function in a process of its own: limited CPU time, memory, wall time and file size, no network, no inherited
+secrets.
 
     run_limited(probe_json, "clip.mp4", cpu_s=30, memory_bytes=2 << 30, wall_s=60)
 
-Decoders are written in C and are fed files from strangers. A crash, a bomb or a hang there must cost one row, and code that takes
-over the process must find no password in its environment and no way out. Arguments and result travel as JSON, because to unpickle
-what such a process sends would be to run its code in ours. The pieces (`environment`, `limit_self`, `leave_network`,
-`die_with_parent`) also serve the long-lived workers of `prediction.worker`.
+Decoders are written in C and are fed files from strangers. A crash, a bomb or a hang there must cost one row, and code
+that takes over the process must find no password in its environment and no way out. Arguments and result travel as
+JSON, because to unpickle what such a process sends would be to run its code in ours. The pieces (`environment`,
+`limit_self`, `leave_network`, `die_with_parent`) also serve the long-lived workers of `prediction.worker`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,35 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from ..errors import UserError
 
 #: What a child may inherit. Secrets come by the environment, so everything else stays outside.
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONUTF8",
-                  "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
+KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PYTHONUTF8",
+    "PYTHONHASHSEED",
+    "CUDA_VISIBLE_DEVICES",
+    "SYSTEMROOT",
+)
 
-_LIMITS = {"memory_bytes": resource.RLIMIT_AS, "cpu_s": resource.RLIMIT_CPU, "file_bytes": resource.RLIMIT_FSIZE,
-           "open_files": resource.RLIMIT_NOFILE}
+_LIMITS = {
+    "memory_bytes": resource.RLIMIT_AS,
+    "cpu_s": resource.RLIMIT_CPU,
+    "file_bytes": resource.RLIMIT_FSIZE,
+    "open_files": resource.RLIMIT_NOFILE,
+}
 
 #: OpenCV's Error::StsNoMem.
 _CV_NO_MEMORY = -4
@@ -51,8 +70,15 @@ class LimitExceeded(Exception):
         super().__init__(what)
 
 
-def run_limited(function: Callable, *args: Any, cpu_s: float | None = None, memory_bytes: int | None = None,
-                wall_s: float | None = None, file_bytes: int | None = None, network: bool = False) -> Any:
+def run_limited(
+    function: Callable,
+    *args: Any,
+    cpu_s: float | None = None,
+    memory_bytes: int | None = None,
+    wall_s: float | None = None,
+    file_bytes: int | None = None,
+    network: bool = False,
+) -> Any:
     """Calls `function(*args)` in a child process and returns its result.
 
     Args:
@@ -70,11 +96,26 @@ def run_limited(function: Callable, *args: Any, cpu_s: float | None = None, memo
         RuntimeError: any other exception of the function, with its text.
     """
     import math
+
     limits = {"cpu_s": math.ceil(cpu_s) if cpu_s else None, "memory_bytes": memory_bytes, "file_bytes": file_bytes}
-    task = json.dumps({"module": function.__module__, "name": function.__qualname__, "args": args, "limits": limits,
-                       "network": network}, allow_nan=False)
-    child = subprocess.Popen([sys.executable, "-P", "-m", "deepfake_detection.video.sandbox"], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True)
+    task = json.dumps(
+        {
+            "module": function.__module__,
+            "name": function.__qualname__,
+            "args": args,
+            "limits": limits,
+            "network": network,
+        },
+        allow_nan=False,
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "deepfake_detection.video.sandbox"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,
+    )
     try:
         output, _ = child.communicate(task.encode(), timeout=wall_s)
     except subprocess.TimeoutExpired:
@@ -120,8 +161,15 @@ def kill_group(child: subprocess.Popen) -> None:
 def environment(**extra: str) -> dict[str, str]:
     """The environment of a child that decodes: named variables only, and this package on its path."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONIOENCODING": "utf-8",
-            "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "TF_CPP_MIN_LOG_LEVEL": "3", **extra}
+    return {
+        **kept,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONIOENCODING": "utf-8",
+        "OPENCV_LOG_LEVEL": "SILENT",
+        "OPENCV_FFMPEG_LOGLEVEL": "-8",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **extra,
+    }
 
 
 def limit_self(**limits: float | None) -> None:
@@ -136,7 +184,8 @@ def limit_self(**limits: float | None) -> None:
             continue
         soft, hard = resource.getrlimit(_LIMITS[name])
         value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
-        # CPU: the hard limit a second later, so that the kernel's SIGXCPU (which says what happened) comes before its SIGKILL.
+        # CPU: the hard limit a second later, so that the kernel's SIGXCPU (which says what happened) comes before its
+        # SIGKILL.
         margin = 1 if name == "cpu_s" and (hard == resource.RLIM_INFINITY or value < hard) else 0
         resource.setrlimit(_LIMITS[name], (value, value + margin))
 
@@ -153,7 +202,12 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy, OpenCV or TensorFlow says with this exception that there is no memory left."""
     # Told by their names: this module is loaded before those libraries are wanted.
     name = type(error).__name__
-    return isinstance(error, MemoryError) or name == "ResourceExhaustedError" or name == "error" and getattr(error, "code", None) == _CV_NO_MEMORY
+    return (
+        isinstance(error, MemoryError)
+        or name == "ResourceExhaustedError"
+        or name == "error"
+        and getattr(error, "code", None) == _CV_NO_MEMORY
+    )
 
 
 def die_with_parent() -> None:
@@ -165,7 +219,8 @@ def die_with_parent() -> None:
 
 
 def leave_network() -> bool:
-    """Linux: puts this process into a network of its own that has no interface, not even loopback. Call it before any thread.
+    """Linux: puts this process into a network of its own that has no interface, not even loopback. Call it before any
+    thread.
 
     Needs root or user namespaces; some systems and containers forbid both.
 
@@ -175,7 +230,8 @@ def leave_network() -> bool:
     libc = _libc()
     if libc is None or threading.active_count() > 1:
         return False
-    # Tried in a throw-away process first: where a policy lets a user namespace be made but not be mapped, we would be stuck in it.
+    # Tried in a throw-away process first: where a policy lets a user namespace be made but not be mapped, we would be
+    # stuck in it.
     trial = os.fork()
     if trial == 0:
         os._exit(0 if _unshare_network(libc) else 1)
@@ -204,7 +260,7 @@ def _libc():
 def _child() -> None:
     """The child's side: one task on stdin, one answer on stdout."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)                       # whatever a library prints must not reach the channel
+    os.dup2(2, 1)  # whatever a library prints must not reach the channel
     task = json.load(sys.stdin)
     die_with_parent()
     if not task["network"]:
@@ -220,7 +276,7 @@ def _child() -> None:
         text = json.dumps({"user_error": [e.what, None if e.file is None else str(e.file), e.hint]})
     except MemoryError:
         text = json.dumps({"memory": True})
-    except Exception as e:              # told to the parent, which raises it
+    except Exception as e:  # told to the parent, which raises it
         text = json.dumps({"exception": f"{type(e).__name__}: {e}"})
     channel.write(text)
     channel.flush()

@@ -92,6 +92,7 @@ def test_linking_is_causal_and_unique(places):
         assert tracks.link(frames[:end]) == whole[:end]  # later frames change nothing
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
 def test_assignment_is_the_best(rows, columns, seed):
     from scipy.optimize import linear_sum_assignment

@@ -74,7 +74,10 @@ def gets_frames(code: str, path) -> bool:
     return done.stdout.strip().endswith("frames")
 
 
-UNGUARDED = "import av,sys\ntry:\n c=av.open('file:'+sys.argv[1]); next(c.decode(video=0)); print('frames')\nexcept Exception as e: print(e)"
+UNGUARDED = (
+    "import av,sys\ntry:\n c=av.open('file:'+sys.argv[1]); next(c.decode(video=0)); print('frames')\nexcept "
+    "Exception as e: print(e)"
+)
 
 
 def test_the_attack_is_real(trap):

@@ -29,13 +29,16 @@ def test_what_the_function_raises_comes_back(zoo):
         run_limited(operator.truediv, 1, 0)
 
 
-@pytest.mark.parametrize("limit, call", [
-    ("wall", dict(function=time.sleep, args=(60,), wall_s=0.5)),
-    ("cpu", dict(function=math.factorial, args=(10 ** 8,), cpu_s=1, wall_s=60)),
-    ("memory", dict(function=operator.mul, args=("x" * 1024, 1 << 20), memory_bytes=512 << 20)),
-    ("crash", dict(function=os.abort, args=())),
-    ("crash", dict(function=os._exit, args=(3,))),
-])
+@pytest.mark.parametrize(
+    "limit, call",
+    [
+        ("wall", dict(function=time.sleep, args=(60,), wall_s=0.5)),
+        ("cpu", dict(function=math.factorial, args=(10**8,), cpu_s=1, wall_s=60)),
+        ("memory", dict(function=operator.mul, args=("x" * 1024, 1 << 20), memory_bytes=512 << 20)),
+        ("crash", dict(function=os.abort, args=())),
+        ("crash", dict(function=os._exit, args=(3,))),
+    ],
+)
 def test_limits(limit, call):
     call = dict(call)
     function, args = call.pop("function"), call.pop("args")
@@ -77,7 +80,9 @@ def test_secrets_stay_outside(monkeypatch):
 def test_no_network(tmp_path):
     """With the network left to it the child reaches us; without it does not."""
     probe = "import sys; from deepfake_detection.video import sandbox; print(sandbox.leave_network())"
-    able = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=sandbox.environment()).stdout.strip()
+    able = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, env=sandbox.environment()
+    ).stdout.strip()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
         address = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 3)"
@@ -104,8 +109,10 @@ def test_what_it_prints_does_not_disturb_the_answer():
 
 def test_it_dies_with_its_parent(tmp_path):
     note = tmp_path / "pid"
-    code = ("import subprocess; from deepfake_detection.video.sandbox import run_limited\n"
-            f"run_limited(subprocess.getoutput, 'echo $PPID > {note}; sleep 62')")
+    code = (
+        "import subprocess; from deepfake_detection.video.sandbox import run_limited\n"
+        f"run_limited(subprocess.getoutput, 'echo $PPID > {note}; sleep 62')"
+    )
     parent = subprocess.Popen([sys.executable, "-c", code], env=sandbox.environment())
     deadline = time.monotonic() + 30
     while not (note.exists() and note.read_text().strip()) and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
-"""Every kind of the zoo through stage 00: the right row and the right line for each, and the good clips as if they were alone."""
+"""Every kind of the zoo through stage 00: the right row and the right line for each, and the good clips as if they were
+alone."""
 
 import hashlib
 import io
@@ -11,24 +12,30 @@ import pytest
 
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
-from deepfake_detection.video import containers, frames, sampling
 from deepfake_detection.stage_report import ERROR, NO_FRAMES, OK
+from deepfake_detection.video import containers, frames, sampling
 
 
 @pytest.fixture(scope="module")
 def stage_00(zoo, tmp_path_factory):
-    """(account of one run of stage 00 over the whole zoo, folder of the frames, the bytes of the sources before and after)."""
+    """(account of one run of stage 00 over the whole zoo, folder of the frames, the bytes of the sources before and
+    after)."""
     out = tmp_path_factory.mktemp("frames")
     before = fingerprint(zoo)
-    account = frames.convert(read_manifest(zoo.folder), zoo.folder, out, sampling=sampling.parse("per-second"), worker_count=2)
+    account = frames.convert(
+        read_manifest(zoo.folder), zoo.folder, out, sampling=sampling.parse("per-second"), worker_count=2
+    )
     account.write(out / "00_videos.csv")
     return account.table(), out, before, fingerprint(zoo)
 
 
 def fingerprint(zoo) -> dict:
     """(size, time, first bytes) of every regular file."""
-    return {p.name: (p.lstat().st_size, p.lstat().st_mtime_ns, hashlib.sha256(p.read_bytes()[:4096]).hexdigest())
-            for p in zoo.folder.iterdir() if p.is_file() and not p.is_symlink() and p.stat().st_size < 1 << 30}
+    return {
+        p.name: (p.lstat().st_size, p.lstat().st_mtime_ns, hashlib.sha256(p.read_bytes()[:4096]).hexdigest())
+        for p in zoo.folder.iterdir()
+        if p.is_file() and not p.is_symlink() and p.stat().st_size < 1 << 30
+    }
 
 
 def row_of(table: pd.DataFrame, kind) -> pd.Series | None:
@@ -106,13 +113,15 @@ def test_every_row_stays_one_row_in_a_spreadsheet(stage_00):
     assert "./=cmd|' C calc'!A0.mp4" in set(back["video"])
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="the kind `unreadable` tries it for this user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="the kind `unreadable` tries it for this user"
+)
 def test_unreadable_for_another_user(zoo, tmp_path, monkeypatch):
     """Root may read everything, so it is tried as nobody."""
     path = tmp_path / "unreadable.mp4"
     path.write_bytes(zoo.path("good_1").read_bytes())
     path.chmod(0)
-    monkeypatch.chdir(tmp_path)                 # nobody may not enter the folders above
+    monkeypatch.chdir(tmp_path)  # nobody may not enter the folders above
     os.seteuid(65534)
     try:
         with pytest.raises(UserError, match=r"cannot read the video \(Permission denied\)"):
@@ -125,6 +134,8 @@ def test_second_run_does_nothing_new(stage_00, zoo):
     table, out, *_ = stage_00
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
     with redirect_stderr(io.StringIO()):
-        again = frames.convert(read_manifest(zoo.folder), zoo.folder, out, sampling=sampling.parse("per-second"), worker_count=1).table()
+        again = frames.convert(
+            read_manifest(zoo.folder), zoo.folder, out, sampling=sampling.parse("per-second"), worker_count=1
+        ).table()
     pd.testing.assert_frame_equal(again, table)
     assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}

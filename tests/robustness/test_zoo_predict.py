@@ -19,15 +19,23 @@ GOOD = ("face", "half_a_face", "forty_faces", "good_1", "name_spaces")
 def tiny_model(tmp_path_factory) -> Path:
     """The folder of a detector of a few numbers."""
     pytest.importorskip("onnx", reason="the tiny test model is written with onnx")
-    spec = importlib.util.spec_from_file_location("robustness_tiny_model", PROJECT / "tests" / "predict" / "tiny_model.py")
+    spec = importlib.util.spec_from_file_location(
+        "robustness_tiny_model", PROJECT / "tests" / "predict" / "tiny_model.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.build(tmp_path_factory.mktemp("tiny"))
 
 
 def predict(*arguments, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, PROJECT / "predict.py", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          env={**os.environ, "COLUMNS": "80"}, **options)
+    return subprocess.run(
+        [sys.executable, PROJECT / "predict.py", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "80"},
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,20 @@ def run(zoo, tiny_model, tmp_path_factory):
     """(the process, rows of --csv by name, objects of --json by name) of one run over the whole zoo."""
     out = tmp_path_factory.mktemp("predict")
     unseen = [zoo.paths[name] for name, k in zoo.kinds.items() if name in zoo.paths and not k.seen and name != "folder"]
-    done = predict(zoo.folder, *unseen, "--model-dir", tiny_model, "--frame-count", "4", "--workers", "2", "--csv", out / "v.csv", "--json", out / "v.json")
+    done = predict(
+        zoo.folder,
+        *unseen,
+        "--model-dir",
+        tiny_model,
+        "--frame-count",
+        "4",
+        "--workers",
+        "2",
+        "--csv",
+        out / "v.csv",
+        "--json",
+        out / "v.json",
+    )
     assert done.returncode == 1, done.stderr[-3000:]
     with open(out / "v.csv", newline="", encoding="utf-8") as f:
         rows = {Path(r["video"]).name: r for r in csv.DictReader(f)}
@@ -51,11 +72,14 @@ def test_predict(run, zoo, kind):
     row, result = rows[name], objects[name]
     assert row["verdict"] == (result["verdict"] or "") and row["error"] == (result["error"] or "")
     if result["error"]:
-        assert re.search(f"{kind.refused}|no frame of this video" if kind.either else kind.refused, result["error"]), result["error"]
+        assert re.search(f"{kind.refused}|no frame of this video" if kind.either else kind.refused, result["error"]), (
+            result["error"]
+        )
         assert kind.refused and result["error"].isprintable() and "hint:" in result["error"]
         assert result["verdict"] is None and result["p_real"] is None
     else:
-        assert kind.frames is not None or kind.name in ("png", "jpeg", "webp"), "not refused"     # still pictures are judged
+        # still pictures are judged
+        assert kind.frames is not None or kind.name in ("png", "jpeg", "webp"), "not refused"
         assert result["verdict"] in ("REAL", "FAKE", "UNSURE", "NO FACE") and result["frames_decoded"] > 0
         assert (result["verdict"] == "NO FACE") == (result["frames_with_face"] == 0) == (result["p_real"] is None)
 
@@ -76,7 +100,9 @@ def test_a_line_each_and_no_traceback(run, zoo):
 def test_good_clips_are_scored_as_if_alone(run, zoo, tiny_model, tmp_path):
     _, _, objects = run
     chosen = [zoo.paths[n] for n in GOOD if n in zoo.paths]
-    done = predict(*chosen, "--model-dir", tiny_model, "--frame-count", "4", "--workers", "1", "--json", tmp_path / "v.json")
+    done = predict(
+        *chosen, "--model-dir", tiny_model, "--frame-count", "4", "--workers", "1", "--json", tmp_path / "v.json"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for result in json.loads((tmp_path / "v.json").read_text()):
         with_zoo = dict(objects[Path(result["video"]).name])
@@ -101,15 +127,29 @@ def test_names_with_a_dash_first_need_no_trick(zoo, tiny_model, tmp_path):
 
 
 def test_a_video_that_takes_too_long_costs_its_own_row(zoo, tiny_model, tmp_path):
-    done = predict(zoo.path("forty_faces"), zoo.path("good_1"), "--model-dir", tiny_model, "--frame-count", "4", "--workers", "2", "--time-limit", "0.05",
-                   "--csv", tmp_path / "v.csv")
+    done = predict(
+        zoo.path("forty_faces"),
+        zoo.path("good_1"),
+        "--model-dir",
+        tiny_model,
+        "--frame-count",
+        "4",
+        "--workers",
+        "2",
+        "--time-limit",
+        "0.05",
+        "--csv",
+        tmp_path / "v.csv",
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(r"forty_faces.mp4  ERROR  took longer than 0.05 s", done.stdout)
 
 
 def test_memory_of_a_worker_is_limited(zoo, tiny_model):
-    """A frame of 8K in a worker that may have little more than it holds when it is ready: an answer or an end, and the next video is fine."""
+    """A frame of 8K in a worker that may have little more than it holds when it is ready: an answer or an end, and the
+    next video is fine."""
     from deepfake_detection.prediction.pool import Died, Worker
+
     roomy = Worker({"model": str(tiny_model), "frames": 2})
     try:
         roomy.wait_ready()

@@ -84,10 +84,7 @@ def test_the_recorded_margin(tmp_path, capsys, records, margin):
 
 @pytest.mark.parametrize(
     "arguments, where",
-    [
-        pytest.param(["--folds", "3"], cross_validation, id="folds"),
-        pytest.param(["--folds", "0"], stage, id="split"),
-    ],
+    [pytest.param(["--folds", "3"], cross_validation, id="folds"), pytest.param(["--folds", "0"], stage, id="split")],
 )
 def test_stage_03_uses_the_margin_of_the_record(project, tmp_path, tiny_faces, monkeypatch, arguments, where):
     record(tmp_path / "frames", **{"train-real-clip0": 0.1, "test-fake-clip1": 0.1})

@@ -95,7 +95,8 @@ def test_a_film_that_begins_with_a_fragment_says_that_it_lacks_its_header(tmp_pa
 # --- counts
 # ---------------------------------------------------------------------------------------------------------------------
 def avi_of(path, packets, codec="mpeg4", **options):
-    """An AVI whose pictures stand at the slots `packets(slot)` says; the slots between repeat the picture before them."""
+    """An AVI whose pictures stand at the slots `packets(slot)` says; the slots between repeat the picture before
+    them."""
     frames = list(pattern(121, 320, 240))
     with av.open(str(path), "w", format="avi") as out:
         stream = out.add_stream(codec, rate=25, options={k: str(v) for k, v in options.items()})

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -246,7 +247,8 @@ def test_indices_times_and_numbers(tmp_path):
 
 
 def test_real_clips(shared):
-    """Every kind of file in the development material; c23 of FaceForensics++ is 4:4:4, the phone clip is tagged BT.709."""
+    """Every kind of file in the development material; c23 of FaceForensics++ is 4:4:4, the phone clip is tagged
+    BT.709."""
     data = shared / "data"
     ff = data / "FaceForensics++" / "manipulated_sequences"
     for path in (

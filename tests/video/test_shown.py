@@ -214,7 +214,8 @@ def test_oblong_and_rotated(tmp_path):
 # --- colours
 # --------------------------------------------------------------------------------------------------------------------
 def coded(light: np.ndarray, transfer: int) -> np.ndarray:
-    """cd/m2 -> PQ or HLG (for 1000 cd/m2) values 0..1, written from the standards and not from the code that is tested."""
+    """cd/m2 -> PQ or HLG (for 1000 cd/m2) values 0..1, written from the standards and not from the code that is
+    tested."""
     if transfer == hdr.PQ:
         m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
         power = (light / 10000) ** m1
