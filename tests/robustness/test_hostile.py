@@ -189,6 +189,7 @@ def test_external_media_of_quicktime_is_not_opened(tmp_path, makers):
     size = struct.unpack(">I", whole[url : url + 4])[0]
     entry = alias(str(canary))
     data = bytearray(whole[:url] + entry + whole[url + size :])
+    at = 0
     for name in ("moov", "trak", "mdia", "minf", "dinf", "dref"):
         at = makers.atom(whole, "moov") if name == "moov" else data.index(name.encode(), at)
         struct.pack_into(">I", data, at - 4, struct.unpack(">I", data[at - 4 : at])[0] + len(entry) - size)
