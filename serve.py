@@ -6,12 +6,14 @@
   python serve.py --host 0.0.0.0 --name deepfake.example.org --token-file token.txt
 
 Listens on this computer only, unless --host says otherwise; contacts no other machine, except hosts that
---callback-host names. The uploaded video is deleted as soon as it has its verdict, result and report after
---keep-hours. Ctrl-C ends it; videos still waiting are gone on with at the next start.
+--callback-host names and, with --allow-urls, those of the addresses that callers give. The uploaded video is deleted
+as soon as it has its verdict, result and report after --keep-hours. Ctrl-C ends it; videos still waiting are gone on
+with at the next start.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import logging
 import os
@@ -92,6 +94,18 @@ def options():
         help="host that may be sent results; needs a secret",
     )
     p.add_argument(
+        "--allow-urls",
+        action="store_true",
+        help="let callers name the address of a video, which this server then fetches from public hosts (needs yt-dlp)",
+    )
+    p.add_argument(
+        "--allow-url-network",
+        action="append",
+        default=[],
+        metavar="NET",
+        help="with --allow-urls: a private network, as 10.1.0.0/16, from which it may fetch too",
+    )
+    p.add_argument(
         "--callback-secret-file",
         type=Path,
         metavar="FILE",
@@ -160,6 +174,8 @@ def main(argv=None) -> int:
             callback_hosts=tuple(chosen.callback_host),
             secret=secret,
             token=token,
+            urls=chosen.allow_urls,
+            url_networks=networks(chosen),
         )
         running = service.Service(config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a stop like Ctrl-C
@@ -220,6 +236,22 @@ def callback_secret(chosen, again: bool) -> str | None:
                 e.strerror,
             )
     return given
+
+
+def networks(chosen) -> tuple[str, ...]:
+    """The private networks of --allow-url-network.
+
+    Raises:
+        UserError: one that is none, without --allow-urls, or no yt-dlp.
+    """
+    if chosen.allow_urls and importlib.util.find_spec("yt_dlp") is None:
+        raise UserError("--allow-urls needs yt-dlp, which is not installed", hint="pip install yt-dlp")
+    if chosen.allow_url_network and not chosen.allow_urls:
+        raise UserError("--allow-url-network goes with --allow-urls", hint="give both")
+    try:
+        return tuple(str(ipaddress.ip_network(net)) for net in chosen.allow_url_network)
+    except ValueError as e:
+        raise UserError(f"--allow-url-network: {e}", hint="as in 10.1.0.0/16") from None
 
 
 def names(chosen, listening: socket.socket, token: bool) -> tuple[str, ...]:

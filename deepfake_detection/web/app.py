@@ -7,9 +7,10 @@ import csv
 import io
 import logging
 import urllib.parse
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
@@ -21,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from .. import __version__, files
 from ..reports import html as report_html
-from . import access, callbacks, uploads
+from . import access, addresses, callbacks, uploads
 from .schema import Health, Problem, Report, Result, Video
 from .service import MOST_UPLOADS, MOST_UPLOADS_OF_ONE, Service
 from .store import DONE, QUEUED, RUNNING, Full, Unavailable, is_id, new_id
@@ -33,6 +34,12 @@ STATIC = Path(__file__).parent / "static"
 LOGIN_S, WRONG_S, LOGIN_BYTES = 10.0, 1.0, 4096
 #: How often a new upload's row is tried to be written, and the seconds between.
 ADD_TRIES, ADD_WAIT_S = 12, 0.25
+
+
+Explain = Annotated[
+    Literal["auto", "occlusion", "none"] | None, Query(description="what the report draws over faces; none is faster")
+]
+Callback = Annotated[str | None, Query(description="https address that is sent the signed result")]
 
 
 class OldVideo(Video):
@@ -104,6 +111,18 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             callback=store.callback_of(row["id"]) if row["callback"] else None,
         )
 
+    def checked_callback(callback: str | None) -> str | None:
+        try:
+            return callback if callback is None else callbacks.checked(callback, config.callback_hosts, config.secret)
+        except callbacks.Refused as e:
+            raise HTTPException(403, str(e)) from None
+
+    async def queued(request: Request, response: Response, receive, callback: str | None, explain: str | None) -> Video:
+        video = await _received(service, request, receive, callback, explain)
+        service.wake()
+        response.headers["Location"] = f"{prefix}/videos/{video}"
+        return shown(await run_in_threadpool(found, video))
+
     def found(video: str) -> dict:
         row = store.get(video) if is_id(video) else None
         if row is None:
@@ -144,22 +163,67 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
         request: Request,
         response: Response,
         name: str | None = Query(None, description="what to call the video, if the body is the file itself"),
-        explain: Literal["auto", "occlusion", "none"] | None = Query(
-            None, description="what the report draws over faces; none is faster"
-        ),
-        callback: str | None = Query(None, description="https address that is sent the signed result"),
+        explain: Explain = None,
+        callback: Callback = None,
     ):
         """The body is a form with one file, or the file itself. Answers at once; it is then judged in its turn, a
         picture (JPEG, PNG, WebP) as a video of one frame: weaker evidence."""
-        if callback is not None:
+        callback = checked_callback(callback)
+
+        async def receive(partial: Path):
+            size, form_name = await uploads.receive(
+                request.stream(),
+                partial,
+                content_type=request.headers.get("content-type", ""),
+                length=request.headers.get("content-length"),
+                limit=config.limit_bytes,
+                room=room,
+            )
+            return size, name or form_name
+
+        return await queued(request, response, receive, callback, explain)
+
+    @router.post(
+        "/videos/from-url",
+        status_code=202,
+        response_model=model,
+        tags=["videos"],
+        summary="Judge the video at an address",
+        responses={
+            400: {"model": Problem, "description": "Not an http or https address"},
+            403: {"model": Problem, "description": "This server fetches no addresses, or the address is not public"},
+            413: {"model": Problem, "description": "Too large"},
+            415: {"model": Problem, "description": "Neither a video nor a JPEG, PNG or WebP picture is there"},
+            502: {"model": Problem, "description": "Nothing can be downloaded from there"},
+            503: {"model": Problem, "description": "The queue is full; try later"},
+            507: {"model": Problem, "description": "The server's disk is full; try later"},
+        },
+    )
+    async def from_url(
+        request: Request,
+        response: Response,
+        url: str = Query(description="of a video, or of a page that shows one; public hosts only"),
+        explain: Explain = None,
+        callback: Callback = None,
+    ):
+        """Answers when the video is here; it is then judged in its turn. Only where the server was started with
+        `--allow-urls`."""
+        if not config.urls:
+            raise HTTPException(403, "this server fetches no addresses (it is started with --allow-urls if it should)")
+        callback = checked_callback(callback)
+        if len(service.fetching) >= addresses.MOST_AT_ONCE:
+            raise HTTPException(503, "other addresses are being fetched; try again in a minute", {"Retry-After": "60"})
+
+        async def receive(partial: Path):
+            service.fetching.add(partial)
             try:
-                callback = callbacks.checked(callback, config.callback_hosts, config.secret)
-            except callbacks.Refused as e:
-                raise HTTPException(403, str(e)) from None
-        video = await _received(service, room, request, name, callback, explain)
-        service.wake()
-        response.headers["Location"] = f"{prefix}/videos/{video}"
-        return shown(await run_in_threadpool(found, video))
+                return await addresses.receive(
+                    url, partial, limit=config.limit_bytes, room=room, networks=config.url_networks
+                )
+            finally:
+                service.fetching.discard(partial)
+
+        return await queued(request, response, receive, callback, explain)
 
     @router.get("/videos", response_model=list[model], tags=["videos"], summary="All videos, newest first")
     def videos(limit: int = Query(100, ge=1, le=1000)):
@@ -251,6 +315,7 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
             limit_bytes=config.limit_bytes,
             keep_seconds=config.keep_s,
             token=config.token is not None,
+            urls=config.urls,
         )
         return JSONResponse(state.model_dump(), 503 if problems else 200)
 
@@ -258,10 +323,18 @@ def _api(service: Service, room: uploads.Room, prefix: str, model: type[Video]) 
 
 
 async def _received(
-    service: Service, room: uploads.Room, request: Request, name: str | None, callback: str | None, explain: str | None
+    service: Service,
+    request: Request,
+    receive: Callable[[Path], Awaitable[tuple[int, str | None]]],
+    callback: str | None,
+    explain: str | None,
 ) -> str:
-    """Takes an upload into the queue, or leaves nothing of it. Returns its id."""
-    store, limit, video = service.store, service.config.limit_bytes, new_id()
+    """Takes a video into the queue, or leaves nothing of it. Returns its id.
+
+    Args:
+        receive: writes the file to a path, whole or not at all, and returns its bytes and its name.
+    """
+    store, video = service.store, new_id()
     busy = HTTPException(
         503, "the queue is full; try again in a minute", headers={"Retry-After": "60", "Connection": "close"}
     )
@@ -272,16 +345,9 @@ async def _received(
     partial, whole = store.partial(video), store.upload(video)
     service.arriving[video] = caller
     try:
-        size, form_name = await uploads.receive(
-            request.stream(),
-            partial,
-            content_type=request.headers.get("content-type", ""),
-            length=request.headers.get("content-length"),
-            limit=limit,
-            room=room,
-        )
+        size, name = await receive(partial)
         partial.rename(whole)
-        await _added(service, video, uploads.shown_name(name or form_name), size, callback, explain)
+        await _added(service, video, uploads.shown_name(name), size, callback, explain)
     except BaseException as e:
         whole.unlink(missing_ok=True)
         if isinstance(e, Full):

@@ -132,6 +132,7 @@ class Health(BaseModel):
     limit_bytes: int
     keep_seconds: float
     token: bool = Field(description="whether callers must show a token")
+    urls: bool = Field(False, description="whether the server fetches addresses, as it was started")
 
 
 class Problem(BaseModel):

@@ -52,6 +52,8 @@ class Config:
         callback_hosts: where callbacks may go.
         secret: signs callbacks; None: no callbacks.
         token: what callers must show; None: nothing.
+        urls: whether addresses are fetched.
+        url_networks: private networks from which they are fetched, besides public hosts.
     """
 
     store: Path
@@ -67,6 +69,8 @@ class Config:
     callback_hosts: tuple[str, ...] = ()
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    urls: bool = False
+    url_networks: tuple[str, ...] = ()
 
 
 class Stopping(Exception):
@@ -84,6 +88,7 @@ class Service:
         self.config, self.store = config, Store(config.store)
         self.model: str | None = None
         self.arriving: dict[str, str] = {}  # ids of uploads under way, and whose they are
+        self.fetching: set[str] = set()  # of those, what is fetched from an address
         self._progress: dict[str, tuple[float, str]] = {}
         self._working: dict[str, Worker] = {}
         self._lock = threading.Lock()

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import sqlite3
 import stat
 import threading
@@ -55,6 +56,8 @@ _ADDED = (("videos", "explain", "TEXT"),)
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _UPLOAD = re.compile(r"([0-9a-f]{32})\.video|\.([0-9a-f]{32})\.partial")
+#: The folder in which an address is fetched.
+_FETCH = re.compile(r"\.([0-9a-f]{32})\.fetch")
 
 
 class Unavailable(Exception):
@@ -298,6 +301,8 @@ class Store:
                     self.remove_files(video)
                     self._run("DELETE FROM files WHERE id = ?", video)
             for path in uploads:
+                if (fetch := _FETCH.fullmatch(path.name)) and fetch[1] not in left and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
                 named = _UPLOAD.fullmatch(path.name)
                 video = named and (named[1] or named[2])
                 if (

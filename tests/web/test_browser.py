@@ -284,6 +284,36 @@ def test_a_dropped_file_and_a_refused_one(browser, server, clips, judged):
     picture(browser, "page-refused", WIDE)
 
 
+def test_an_address_where_the_server_fetches_some(browser, server, start, tmp_path_factory, tiny_model, clips):
+    """No field otherwise. A refusal stands on the page in words; a video that is there is judged."""
+    import functools
+    import http.server
+    import threading
+
+    from selenium.webdriver.common.by import By
+
+    pytest.importorskip("yt_dlp", reason="the extra `url`")
+    answers = functools.partial(http.server.SimpleHTTPRequestHandler, directory=clips["real"].parent)
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers)
+    threading.Thread(target=host.serve_forever, daemon=True).start()
+    browser.get(server.address)
+    wait(browser, lambda b: b.find_element(By.ID, "about").text, "what the server is")
+    assert not browser.find_element(By.ID, "url").is_displayed()
+    options = ("--workers", 1, "--allow-urls", "--allow-url-network", "127.0.0.1/32", "--explain", "none")
+    fetching = start(tmp_path_factory.mktemp("fetching"), tiny_model, *options)
+    look(browser, PHONE, "dark")
+    browser.get(fetching.address)
+    field = wait(browser, lambda b: (f := b.find_element(By.ID, "url")).is_displayed() and f, "the field")
+    field.send_keys("http://127.0.0.2:1/secret.mp4\n")
+    refused = wait(browser, lambda b: (c := card(b, "http://127.0.0.2:1/secret.mp4")) and "Not" in c.text and c, "no")
+    assert "private network" in refused.text
+    field.send_keys(f"http://127.0.0.1:{host.server_port}/fake.mp4\n")
+    wait(browser, lambda b: (c := card(b, "fake (127.0.0.1)")) and "FAKE" in c.text, "the verdict")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    picture(browser, "address-phone-dark", PHONE)
+    host.shutdown()
+
+
 def test_the_token_is_asked_for_on_the_page(browser, start, tmp_path_factory, tiny_model):
     from selenium.webdriver.common.by import By
 

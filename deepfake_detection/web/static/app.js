@@ -95,6 +95,28 @@ function next() {
   request.send(upload.file);
 }
 
+// The server fetches it; there is nothing to show of how far it is.
+async function fetchAddress(url) {
+  const row = card(url, $("uploads")), upload = { file: { name: url }, row };
+  row.meta.textContent = "The server is fetching it…";
+  row.progress.hidden = false;
+  row.progress.removeAttribute("value");
+  row.cancel = action(row, "Dismiss", () => { row.item.remove(); tidy(); });
+  tidy();
+  try {
+    const answer = await fetch(`${API}/videos/from-url?url=${encodeURIComponent(url)}`, { method: "POST" });
+    if (answer.status === 202) {
+      row.item.remove();
+      say(`${url} is here`);
+      return refresh();
+    }
+    const { detail } = await answer.json().catch(() => ({}));
+    refuse(upload, typeof detail === "string" ? detail : `the server said ${answer.status}`);
+  } catch {
+    refuse(upload, "the connection was closed");
+  }
+}
+
 // -- the list ----------------------------------------------------------------------------------------------------------------
 function card(name, list) {
   const item = element("li", "video"), top = element("div", "top");
@@ -298,6 +320,7 @@ async function about() {
   try {
     const health = await (await fetch(`${API}/health`)).json();
     $("logout").hidden = !health.token;
+    $("address").hidden = !health.urls;
     limitBytes = health.limit_bytes;
     $("terms").textContent = `Up to ${Math.round(limitBytes / 1e6)} MB each. The video stays on this server, is deleted as soon as it has its verdict, ` +
                              `and the report ${hours(health.keep_seconds)} later.`;
@@ -323,6 +346,11 @@ addEventListener("drop", (e) => {
   inside = 0;
   drop.classList.remove("over");
   enqueue(e.dataTransfer.files);
+});
+$("address").addEventListener("submit", (e) => {
+  e.preventDefault();
+  fetchAddress($("url").value.trim());
+  $("url").value = "";
 });
 $("find").addEventListener("input", tidy);
 $("which").addEventListener("change", tidy);
