@@ -14,12 +14,16 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_path, sha256, write_csv, write_json
 from ..labels import CLASS_FOLDERS
+
+if TYPE_CHECKING:
+    import pandas
 
 #: What a row of the index says. `file`: absolute, or relative to the index. `label`: real or fake. `group`: who or what
 #: must not be split. `split`: train, val, or unseen (read for choosing only, never trained on). `original`: the `file`
@@ -56,7 +60,7 @@ class Faces:
         meshes: float16 (N, 468, 2), parts of the picture, of real faces of the training split; NaN elsewhere.
     """
 
-    table: pandas.DataFrame  # noqa: F821 (imported where it is used)
+    table: pandas.DataFrame
     images: np.ndarray
     meshes: np.ndarray
 

@@ -36,7 +36,8 @@ class FaceFinder:
         if found is None:
             return None
         best = max(found, key=lambda f: f[2] * f[3]) / scale
-        return tuple(float(v) for v in best[:4]), best[4:14].reshape(5, 2)
+        x, y, width, height = (float(v) for v in best[:4])
+        return (x, y, width, height), best[4:14].reshape(5, 2)
 
     def points_in_crop(self, crop: np.ndarray) -> np.ndarray:
         """The five points of a tight face crop (BGR, uint8) as parts of its width and height, (5, 2); NaN where no face

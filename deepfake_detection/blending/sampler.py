@@ -176,7 +176,7 @@ class Sampler:
 
     # ---- the window --------------------------------------------------------------------------------------------------
 
-    def _window(self, rng, row: int) -> tuple[np.ndarray, float]:
+    def _window(self, rng, row: int) -> tuple[np.ndarray, float, bool]:
         """(left, top, right, bottom as parts of the cut picture; turn in degrees; mirrored) of what is shown of a
         row."""
         box = self._boxes[row]

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import layouts, scan, titles
 from .groups import name_groups
+
+if TYPE_CHECKING:
+    import pandas
 
 #: See docs/design.md, "Manifest". All are text; empty means unknown or not so.
 COLUMNS = ["title", "video", "label", "dataset", "manipulation", "compression", "original", "group", "split", "error"]
@@ -18,7 +22,7 @@ COLUMNS = ["title", "video", "label", "dataset", "manipulation", "compression", 
 LAYOUTS = ("auto", "labels", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
 
 
-def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> pandas.DataFrame:  # noqa: F821
+def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> pandas.DataFrame:
     """One row a video or label of the folder, sorted by path. A pure function of the folder: nothing is written.
 
     Args:

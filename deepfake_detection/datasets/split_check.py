@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -123,7 +123,7 @@ def read_split(folder: Path) -> list[Item]:
     return items
 
 
-def read_titles(items: list[Item], known: set[str] = frozenset(), pattern: str | None = None) -> tuple[list[Item], str]:
+def read_titles(items: list[Item], known: Set[str] = frozenset(), pattern: str | None = None) -> tuple[list[Item], str]:
     """Gives each file the title of its video.
 
     In this order: the group `title` of `pattern`; our own `<title>-NNN-FF`; the longest known title that the name

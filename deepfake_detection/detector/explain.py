@@ -24,12 +24,16 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from .. import files, labels
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .verdict import FaceScore
 
 METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
 
@@ -248,7 +252,7 @@ def explainer(method: str, detector) -> tuple[str, Callable | None]:
     raise UserError(f"unknown explanation {method!r}", hint=f"choose one of {', '.join(METHODS)}")
 
 
-def chosen_faces(prediction, *, decider: int = 2, others: int = 1) -> list[tuple[str, object]]:
+def chosen_faces(prediction, *, decider: int = 2, others: int = 1) -> list[tuple[str, FaceScore]]:
     """The faces that the report shows: ("suspicious" | "normal", FaceScore), the deciding person's first.
 
     The lowest and the highest p_real of each well-seen person among the faces that count: `decider` each of the one who
@@ -352,7 +356,7 @@ def overlay(image: np.ndarray, values: np.ndarray, sign: str) -> np.ndarray:
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) * 0.85 + 20
     factor, colour = (1, [240, 90, 10]) if sign == labels.VERDICT_FAKE else (-1, [20, 110, 240])
     strength = np.clip(values * factor - LEAST_MARK, 0, 1) / (1 - LEAST_MARK) * 0.8
-    return (grey * (1 - strength) + np.float32(colour) * strength).round().clip(0, 255).astype(np.uint8)
+    return (grey * (1 - strength) + np.array(colour, np.float32) * strength).round().clip(0, 255).astype(np.uint8)
 
 
 def data_uri(image: np.ndarray) -> str:

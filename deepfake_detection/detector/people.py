@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Decision:
     @classmethod
     def from_dict(cls, values: dict | None) -> Decision:
         """Of detector.json; what it does not name keeps its default."""
-        known = {f.name: type(f.default) for f in fields(cls)}
+        known: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
         return cls(**{k: known[k](v) for k, v in (values or {}).items() if k in known})
 
     def to_dict(self) -> dict:

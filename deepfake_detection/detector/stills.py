@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import UserError
 from ..faces import pictures
 from ..video import containers
@@ -54,7 +56,7 @@ class Still:
     """
 
     info: VideoInfo
-    image: object
+    image: np.ndarray
     scale: str | float = PUBLISHED
     wanted: tuple[int, ...] = (0,)
     note: str = ""

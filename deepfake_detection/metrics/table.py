@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def evaluate(
     """
     metrics = {name: METRICS[name] for name in names}
     if "balanced_accuracy" in metrics:
-        m = metrics["balanced_accuracy"]
+        m: Any = metrics["balanced_accuracy"]
         metrics["balanced_accuracy"] = replace(
             m, point=partial(m.point, threshold=threshold), batch_of=partial(m.batch_of, threshold=threshold)
         )

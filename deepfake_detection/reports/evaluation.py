@@ -295,7 +295,7 @@ def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: i
             hint="compare scores of the same videos",
         )
     y = np.array([label_of(w) for w in both["label"]], dtype=np.int64)
-    results = {}
+    results: dict[str, dict] = {}
     for key, metric in METRICS.items():
         try:
             a, b = metric(y, both[rule].to_numpy()), metric(y, both[f"{rule}_b"].to_numpy())

@@ -7,6 +7,7 @@ blindness). Files are written whole or not at all, and the same data gives the s
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .text import numbers
 REAL_COLOUR, FAKE_COLOUR, NEUTRAL, GRID = "#0072B2", "#D55E00", "#4d4d4d", "#d9d9d9"
 DPI = 150
 
-_STYLE = {
+_STYLE: typing.Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 11,
     "axes.titlesize": 13,
@@ -46,12 +47,13 @@ def _draw(path: str | Path, size: tuple[float, float], paint) -> Path:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     path = Path(path)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        typing.cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.12, h_pad=0.12)
         paint(figure.add_subplot())
         with atomic_path(path) as partial:
             figure.savefig(partial, format="png", metadata={"Software": None})

@@ -24,8 +24,12 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 #: Spark 4 runs on Java 17 and later.
 JAVA_AT_LEAST = 17
@@ -100,7 +104,7 @@ def find_java() -> Path:
 @contextlib.contextmanager
 def session(
     name: str, master: str | None = None, settings: dict[str, str] | None = None, *, python: str | None = None
-) -> Iterator[SparkSession]:  # noqa: F821
+) -> Iterator[SparkSession]:
     """A Spark session, stopped at the end of the block.
 
     Args:

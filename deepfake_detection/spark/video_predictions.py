@@ -16,11 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, label_of
 from . import beside
+
+if TYPE_CHECKING:
+    import pandas
 
 STAGE = "04_mapreduce_video_preds"
 RESULT, PREDICTIONS, CONFUSION = "mapreduce_res.txt", "video_predictions.csv", "ConfusionVideo.png"
@@ -37,7 +41,7 @@ _SUFFIXES = (".json", ".csv", ".parquet")
 class Result:
     """What stage 04 found: `videos` is the table of video_predictions.csv; `metrics` as `metrics.evaluate` gives it."""
 
-    videos: pandas.DataFrame  # noqa: F821
+    videos: pandas.DataFrame
     metrics: dict
     text: str
     files: list[Path]

@@ -14,6 +14,7 @@ import math
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from .. import files
 from ..errors import UserError
@@ -71,7 +72,8 @@ def save_state(path: Path, progress: Progress, variables: list, write: bool = Tr
     """
     import numpy as np
 
-    arrays = {f"v{i}": np.asarray(v.numpy() if hasattr(v, "numpy") else v) for i, v in enumerate(variables)}
+    values = (v.numpy() if hasattr(v, "numpy") else v for v in variables)
+    arrays: dict[str, Any] = {f"v{i}": np.asarray(v) for i, v in enumerate(values)}
     if not write:
         return
     # JSON has no infinity, and a run that never had a finite loss has an infinite best.

@@ -174,7 +174,7 @@ def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
         fold = split(rows.y, rows.groups, INNER_FOLDS, seed)
     except UserError:  # two groups of people: nothing to choose by
         return STRENGTHS[len(STRENGTHS) // 2], []
-    history = []
+    history: list[dict] = []
     for strength in STRENGTHS:
         held, seen = np.zeros(len(rows.y)), []
         for number in sorted(set(fold)):

@@ -65,7 +65,7 @@ class Faces:
     def paths(self) -> list[Path]:
         return [self.root / name for name in self.names]
 
-    def take(self, keep: Sequence[int]) -> Faces:
+    def take(self, keep: Sequence[int] | numpy.ndarray) -> Faces:
         """The faces at these positions."""
         pick = lambda values: tuple(values[i] for i in keep)
         return dataclasses.replace(

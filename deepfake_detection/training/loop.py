@@ -110,7 +110,8 @@ class _Loop:
         self.variables = list(model.variables) + list(self.optimizer.variables)
         self.variables += self.average.variables if self.average else []
         self._augment, self._class_weight = _augmentation(settings), _class_weight(train.y, settings)
-        self._frozen = self._step = None
+        self._frozen: str | None = None
+        self._step: distributed.TrainStep | None = None
 
     # ---- input
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from .. import files, labels, scores
 from ..metrics import MetricError, auc, bootstrap_groups
@@ -56,7 +57,7 @@ def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
     result = {}
     for key, rows in ((unit, table), ("videos", videos)):
         y, p = rows["y"].to_numpy(), rows["p"].to_numpy()
-        block = {
+        block: dict[str, object] = {
             "count": len(rows),
             "real": int((y == labels.REAL).sum()),
             "fake": int((y == labels.FAKE).sum()),
@@ -174,9 +175,7 @@ def faces_digest(faces) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_account(
-    out: Path, stage: str, sets: dict[str, object], unreadable: dict[str, list[str]] | None = None
-) -> None:
+def write_account(out: Path, stage: str, sets: dict[str, Any], unreadable: dict[str, list[str]] | None = None) -> None:
     """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces that were used.
 
     A video of which no face could be used is an error.

@@ -274,7 +274,7 @@ def run_seeds(count: int, dataset: Path, out: Path, settings: Settings, **option
     for seed in range(settings.seed, settings.seed + count):
         print(f"--- seed {seed}", file=sys.stderr)
         result = run(dataset, out / f"seed_{seed}", dataclasses.replace(settings, seed=seed), **options)
-        row = {"seed": seed}
+        row: dict[str, object] = {"seed": seed}
         for unit in ("faces", "sequences", "videos"):
             for metric in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
                 if unit in result and metric in result[unit]:

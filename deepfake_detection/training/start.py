@@ -75,7 +75,7 @@ def build_started(settings: Settings):
 
 def architecture(settings: Settings, input_size: int | None = None, weights: str = "none"):
     """The network of `settings`, built anew."""
-    options = {}
+    options: dict[str, object] = {}
     if settings.sequence_length:
         options["length"] = settings.sequence_length
     if settings.features:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .. import labels
 from ..errors import UserError
@@ -34,7 +35,7 @@ def store_for(
             f"this model takes faces of no fixed size (its input is {tuple(t.shape for t in model.inputs)})",
             hint="build it for one size, e.g. (N, 128, 128, 3)",
         )
-    options = dict(
+    options: dict[str, Any] = dict(
         workers=workers, cache_bytes=None if cache_mb is None else cache_mb << 20, part=part, progress=progress
     )
     if len(shape) == 3 and shape[0] == shape[1] and shape[2] == 3 and len(model.inputs) == 1:

@@ -149,7 +149,9 @@ class Pictures:
                 image = self._reformatter.reformat(frame, **how).to_ndarray()
             except av.FFmpegError:
                 raise UserError(
-                    f"its frames ({frame.format.name}) cannot be turned into pictures", file=self._path
+                    f"its frames ({frame.format.name}) cannot be turned into pictures",
+                    file=self._path,
+                    hint="convert the video, e.g. to H.264",
                 ) from None
         rotation, mirrored = self.turn
         if rotation:

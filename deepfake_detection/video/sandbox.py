@@ -265,7 +265,7 @@ def _child() -> None:
     die_with_parent()
     if not task["network"]:
         leave_network()
-    function = importlib.import_module(task["module"])
+    function: Any = importlib.import_module(task["module"])
     for part in task["name"].split("."):
         function = getattr(function, part)
     limit_self(**task["limits"])

@@ -124,7 +124,7 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
                     idle = _Worker(context, function, prepare, arguments, memory_bytes)
                     pool.append(idle)
                 idle.give(task)
-            busy = {w.pipe: w for w in pool if w.busy}
+            busy: dict[Any, _Worker] = {w.pipe: w for w in pool if w.busy}
             if not busy:
                 if bug is not None:
                     raise bug

@@ -136,7 +136,8 @@ class _Attempt:
     def __init__(self, timeout_s: float):
         self.end = time.monotonic() + timeout_s
         self.answer: tuple[bool, str] = (False, "not sent")
-        self._lock, self._late, self._socket = threading.Lock(), False, None
+        self._lock, self._late = threading.Lock(), False
+        self._socket: socket.socket | None = None
 
     def give_up(self) -> None:
         """Closes the connection under the thread's hands."""

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError, of_the_disk
 from ..detector import stills
+from ..errors import UserError, of_the_disk
 from ..video import containers
 from . import forms
 

@@ -61,7 +61,7 @@ class _Object(dict):
         self.repeated = list(repeated)
 
 
-def read_metadata(path: Path) -> tuple[dict, str]:
+def read_metadata(path: Path) -> tuple[_Object, str]:
     """The content of a metadata.json and its text.
 
     Raises:
@@ -86,7 +86,7 @@ def read_metadata(path: Path) -> tuple[dict, str]:
         raise UserError(f"{_FILE} is nested too deep", file=path, hint=_FORMAT_HINT) from None
     except ValueError:  # Python reads no integer of more than 4300 digits
         raise UserError(f"{_FILE} holds a number with thousands of digits", file=path, hint=_FORMAT_HINT) from None
-    if not isinstance(content, dict):
+    if not isinstance(content, _Object):
         raise UserError(f"{_FILE} holds a {type(content).__name__}, not an object", file=path, hint=_FORMAT_HINT)
     return content, text
 
@@ -236,7 +236,7 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: _Object, t
             f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else ""
         )
         return row
-    if not isinstance(entry, dict):
+    if not isinstance(entry, _Object):
         row.error = f"entry in {_FILE} is not an object"
         return row
     if entry.repeated:

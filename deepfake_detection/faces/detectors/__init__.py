@@ -36,6 +36,8 @@ class Detector(Protocol):
     name: str
     confidence: float
 
+    def __init__(self, *, min_face_px: float, threads: int) -> None: ...
+
     def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
         """Faces of each frame, by descending confidence; boxes lie inside the frame.
 
@@ -60,12 +62,19 @@ def create(name: str, *, min_face_px: float = PUBLISHED_MIN_FACE_PX, threads: in
         raise ValueError(f"unknown detector {name!r}: choose one of {', '.join(NAMES)}")
     if not min_face_px > 0:
         raise ValueError(f"min_face_px must be above 0, not {min_face_px}")
+    kind: type[Detector]
     if name == "mtcnn":
-        from .mtcnn import MtcnnDetector as kind
+        from .mtcnn import MtcnnDetector
+
+        kind = MtcnnDetector
     elif name == "mtcnn_fast":
-        from .mtcnn_fast import MtcnnFastDetector as kind
+        from .mtcnn_fast import MtcnnFastDetector
+
+        kind = MtcnnFastDetector
     else:
-        from .yunet import YunetDetector as kind
+        from .yunet import YunetDetector
+
+        kind = YunetDetector
     return kind(min_face_px=min_face_px, threads=threads)
 
 
