@@ -51,6 +51,7 @@ def _scale(text):
 
 def main(argv=None):
     options = arguments().parse_args(argv)
+    from deepfake_detection.datasets import scan
     from deepfake_detection.datasets.manifest import labels_note, read_manifest
     from deepfake_detection.errors import UserError
     from deepfake_detection.video import frames, sampling
@@ -58,6 +59,8 @@ def main(argv=None):
     manifest = read_manifest(options.data, options.layout, options.labels)
     options.frames_dir = cli.frames_folder(options, begins=True)
     cli.announce("00", options, options.out)
+    if note := scan.no_videos(options.data):
+        print(f"note: {note}, left out", flush=True)
     if note := labels_note(manifest):
         if options.need_labels and not {"REAL", "FAKE"} <= set(manifest.loc[manifest["error"] == "", "label"]):
             raise UserError(note, file=options.data, hint=LABELS_HINT)

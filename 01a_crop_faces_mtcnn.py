@@ -121,6 +121,7 @@ def _not_negative(text):
 def main(argv=None):
     options = arguments().parse_args(argv)
     options.frames_dir = cli.frames_folder(options, begins=options.direct)
+    from deepfake_detection.datasets import scan
     from deepfake_detection.datasets.manifest import read_manifest
     from deepfake_detection.faces import extract
     from deepfake_detection.video import sampling
@@ -132,6 +133,8 @@ def main(argv=None):
         stage = f"01a-{index}-of-{count}"
         manifest = manifest.iloc[index::count]
     cli.announce(stage, options, options.out)
+    if options.direct and not options.shard and (note := scan.no_videos(options.data)):
+        print(f"note: {note}, left out", flush=True)
     if manifest.empty:  # more shards than videos
         print("no video in this shard")
         return

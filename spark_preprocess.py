@@ -165,6 +165,7 @@ def margin(text):
 
 def main(argv=None):
     options = parse(argv)
+    from deepfake_detection.datasets import scan
     from deepfake_detection.datasets.manifest import describe, read_manifest
     from deepfake_detection.errors import UserError
     from deepfake_detection.spark import preprocess
@@ -179,6 +180,8 @@ def main(argv=None):
     if not options.only_to_numpy:
         manifest = read_manifest(options.data, options.layout, options.labels)
         print(describe(manifest))
+        if note := scan.no_videos(options.data):
+            print(f"note: {note}, left out")
         settings = preprocess.Settings(
             detector=options.detector,
             min_face_px=options.min_face,

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
 from ..files import note_skipped, walk
-from ..video import is_video_name
+from ..video import is_video_name, listing
 
 #: What the stages write into a folder of results. A dataset may lie in the same folder (`--out` = `--data`).
 OUTPUT_FOLDERS = frozenset(
@@ -54,8 +54,18 @@ def videos_in(folder: Path) -> list[str]:
 
 
 def _is_video(path: str) -> bool:
-    return is_video_name(os.path.basename(path)) and (
-        os.path.isfile(path) or os.path.islink(path) and not os.path.isdir(path)
+    if is_video_name(os.path.basename(path)):
+        return os.path.isfile(path) or os.path.islink(path) and not os.path.isdir(path)
+    return listing.is_video(path)
+
+
+def no_videos(data: Path) -> str:
+    """A word about the files in a data set that are no videos; "" when there are none."""
+    return listing.note(
+        path
+        for here, names in walk(data, skip=is_output)
+        for path in (os.path.join(here, name) for name in names)
+        if not _is_video(path)
     )
 
 

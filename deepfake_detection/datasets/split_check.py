@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .. import cli, files
 from ..errors import UserError
-from ..video import SUFFIXES as VIDEOS
+from ..video import listing
 from .groups import connected, identities_of_name
 from .layouts.folders import SPLITS
 
@@ -96,7 +96,11 @@ def read_split(folder: Path) -> list[Item]:
     paths = []
     for here, names in files.walk(folder):
         below = PurePosixPath(os.path.relpath(here, folder))
-        paths += [below / n for n in names if PurePosixPath(n).suffix.lower() in PICTURES | VIDEOS]
+        paths += [
+            below / n
+            for n in names
+            if PurePosixPath(n).suffix.lower() in PICTURES or listing.is_video(os.path.join(here, n))
+        ]
     if not paths:
         raise UserError(
             "no pictures or videos in this folder", file=folder, hint="give the folder that holds train, val and test"

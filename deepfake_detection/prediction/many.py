@@ -62,8 +62,9 @@ CSV_COLUMNS = (
 
 def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[str]:
     """The videos to judge, each once: a file is taken as it is given (also if its name says nothing), a folder is
-    searched with its subfolders for files with a video's suffix, in alphabetical order. Hidden ones are left out
-    (`files.walk` on links and folders that cannot be read).
+    searched with its subfolders for files that are videos by name or content (`video.listing`), in alphabetical order.
+    Hidden ones are left out (`files.walk` on links and folders that cannot be read), and a word on stderr counts those
+    that are no videos.
 
     Args:
         pictures: take the still pictures of a folder too: not unasked, since folders of faces are full of them.
@@ -71,19 +72,19 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
     Raises:
         UserError: when a path does not exist, a folder holds no video or cannot be read.
     """
-    from .. import video
+    from ..video import listing
     from ..detector.stills import is_picture_name
 
     found: list[str] = []
     for given in paths:
         path = Path(given)
         if os.path.isdir(path):  # Path.is_dir() raises where a folder above may not be entered
-            inside, left = [], 0
+            inside, others = [], []
             for folder, names in files.walk(path):
-                still = [n for n in names if is_picture_name(n)]
-                left += len(still)
-                names = [*filter(video.is_video_name, names), *(still if pictures else ())]
-                inside += [os.path.join(folder, n) for n in names]
+                for name in (os.path.join(folder, n) for n in names):
+                    wanted = listing.is_video(name) or pictures and is_picture_name(name)
+                    (inside if wanted else others).append(name)
+            left = sum(map(is_picture_name, others))
             if not inside and left:
                 raise UserError(
                     "no videos in this folder",
@@ -92,8 +93,10 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
                 )
             if not inside:
                 raise UserError(
-                    "no videos in this folder", file=path, hint=f"looked for {', '.join(sorted(video.SUFFIXES))}"
+                    "no videos in this folder", file=path, hint=listing.note(others) or "it is empty; name another"
                 )
+            if skipped := listing.note(others):
+                print(f"note: {skipped}, left out: {shown(str(path))}", file=sys.stderr)
             found += sorted(inside)
         else:
             try:

@@ -2,25 +2,11 @@
 
 from pathlib import Path
 
-#: Suffixes (lower case) of what is taken for a video in a folder.
+#: Suffixes (lower case) of what is called a video; what is one under any other name, `listing` tells by the content.
 SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".mts",
-        ".m2ts",
-        ".ts",
-        ".ogv",
-    }
+    (".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".m2p")
+    + (".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".3gpp", ".ts", ".m2t", ".mts", ".m2ts", ".ogv", ".ogm")
+    + (".mxf", ".dv", ".rm", ".rmvb")
 )
 
 

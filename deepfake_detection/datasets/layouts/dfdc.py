@@ -134,7 +134,8 @@ def _files_of(content: _Object, present: list[str]) -> _Object:
     exact, by_name, by_stem = set(present), defaultdict(list), defaultdict(list)
     for name in present:
         by_name[_folded(name)].append(name)
-        by_stem[_stem(name)].append(name)
+        for stem in {_stem(name), PurePosixPath(_folded(name)).stem}:  # a video may have any suffix, or none
+            by_stem[stem].append(name)
 
     def meant(name: str, *, free: bool) -> str:
         if name in exact or unsafe(name.strip()):

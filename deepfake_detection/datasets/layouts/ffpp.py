@@ -53,7 +53,7 @@ def rows(data: Path) -> list[Row]:
 
 
 def _row(folder: str, name: str, method: str, compression: str, label: str, split: dict[str, str]) -> Row:
-    stem, suffix = name.rsplit(".", 1)
+    stem, dot, suffix = name.rpartition(".") if "." in name else (name, "", "")
     dfd = method in ("actors", "DeepFakeDetection")
     row = Row(
         video=f"{folder}/{name}",
@@ -64,9 +64,9 @@ def _row(folder: str, name: str, method: str, compression: str, label: str, spli
     )
     row.identities = identities_of_name(stem, dataset=row.dataset) or [f"{row.dataset}_{stem}"]
     if label == "FAKE" and dfd and (m := re.match(r"(\d+)_\d+__(.+)__\w+$", stem)):
-        row.original = f"original_sequences/actors/{compression}/videos/{m[1]}__{m[2]}.{suffix}"
+        row.original = f"original_sequences/actors/{compression}/videos/{m[1]}__{m[2]}{dot}{suffix}"
     elif label == "FAKE" and not dfd and (m := re.match(r"(\d+)_\d+$", stem)):
-        row.original = f"original_sequences/youtube/{compression}/videos/{m[1]}.{suffix}"
+        row.original = f"original_sequences/youtube/{compression}/videos/{m[1]}{dot}{suffix}"
     if not dfd:
         row.split = split.get(stem.split("_")[0], "")
     return row
