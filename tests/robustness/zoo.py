@@ -43,7 +43,7 @@ class Kind:
         frames: (least, most) frames that stage 00 keeps at one frame a second; None: it must be refused.
         refused: a piece of the line that says why.
         either: decoding it and refusing it are both right (damage: it depends on the decoder's patience).
-        seen: stage 00 finds it in a folder (its suffix is one of a video, it is not hidden).
+        seen: stage 00 finds it in a folder: it is called a video, or is one by content, and it is not hidden.
     """
 
     name: str
@@ -409,7 +409,7 @@ for _name, _file in (
     ("mp4_named_webm", "mp4_named_webm.webm"),
 ):
     kind(_name, _file, frames=2)(good)
-kind("mp4_without_suffix", "mp4_without_suffix", frames=2, seen=False)(good)
+kind("mp4_without_suffix", "mp4_without_suffix", frames=2)(good)
 
 
 @kind("avi_named_mp4", frames=2)
