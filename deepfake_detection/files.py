@@ -1,7 +1,7 @@
 """Outputs that are either whole or absent, links instead of copies, and a lock for a folder.
 
-A data set may come from anyone, and our locks and unfinished files may lie in its folder. So nothing that already stands under such a
-name is ever opened for writing: a link there could lead to any file of the user.
+A data set may come from anyone, and our locks and unfinished files may lie in its folder. So nothing that already
+stands under such a name is ever opened for writing: a link there could lead to any file of the user.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _PARTIAL = ".partial-"
 
 
 def partial_name(path: Path) -> Path:
-    """Where `path` is written while it is not whole: same folder (so a rename is atomic), hidden, marked with our machine and pid.
+    """Where `path` is written while it is not whole: same folder (so a rename is atomic), hidden, marked with our
+    machine and pid.
 
-    The suffix is kept at the end because OpenCV, Keras and pandas choose a format by it. The name is shortened, because a name
-    of 255 bytes is legal for the output and the marker must still fit.
+    The suffix is kept at the end because OpenCV, Keras and pandas choose a format by it. The name is shortened, because
+    a name of 255 bytes is legal for the output and the marker must still fit.
     """
     stem = hashlib.sha1(path.name.encode()).hexdigest()[:12]
     return path.with_name(f".{stem}{_PARTIAL}{_host()}-{os.getpid()}{path.suffix if len(path.suffix) <= 16 else ''}")
@@ -52,12 +53,14 @@ def create(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields the path of a new, empty file to write to; renames it to `path` when the block ends well, removes it when it does not."""
+    """Yields the path of a new, empty file to write to; renames it to `path` when the block ends well, removes it when
+    it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
     _remove(partial)
-    # Made here, so that whoever writes opens a file of ours and never follows a link that somebody laid under this name.
+    # Made here, so that whoever writes opens a file of ours and never follows a link that somebody laid under this
+    # name.
     create(partial)
     try:
         yield partial
@@ -69,7 +72,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Like `atomic_path` for a folder: yields an empty folder that becomes `path` (replacing it) when the block ends well."""
+    """Like `atomic_path` for a folder: yields an empty folder that becomes `path` (replacing it) when the block ends
+    well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
@@ -78,8 +82,9 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         if os.path.lexists(path):
-            # os.replace cannot replace a folder that is not empty: move the old one aside first, under a partial name, so that
-            # a kill between the two renames leaves rubbish that remove_partials() knows, never a half-filled `path`.
+            # os.replace cannot replace a folder that is not empty: move the old one aside first, under a partial name,
+            # so that a kill between the two renames leaves rubbish that remove_partials() knows, never a half-filled
+            # `path`.
             old = partial.with_name(partial.name + "-old")
             _remove(old)
             os.replace(path, old)
@@ -101,7 +106,8 @@ def _remove(path: Path) -> None:
 
 
 def remove_whole(path: Path) -> None:
-    """Removes a folder with all in it, at one moment as seen by its name: a kill leaves rubbish that `remove_partials` knows."""
+    """Removes a folder with all in it, at one moment as seen by its name: a kill leaves rubbish that `remove_partials`
+    knows."""
     aside = partial_name(path)
     _remove(aside)
     os.replace(path, aside)
@@ -109,7 +115,8 @@ def remove_whole(path: Path) -> None:
 
 
 def remove_partials(folder: str | Path) -> int:
-    """Removes what killed runs left in `folder` (not below it). Call it while holding the folder's lock. Returns how many."""
+    """Removes what killed runs left in `folder` (not below it). Call it while holding the folder's lock. Returns how
+    many."""
     count = 0
     for entry in Path(folder).glob(f".*{_PARTIAL}*"):
         _remove(entry)
@@ -118,7 +125,8 @@ def remove_partials(folder: str | Path) -> int:
 
 
 def remove_dead_partials(folder: str | Path) -> int:
-    """Removes what runs of this machine that live no more left in `folder` (not below it). Needs no lock. Returns how many."""
+    """Removes what runs of this machine that live no more left in `folder` (not below it). Needs no lock. Returns how
+    many."""
     count = 0
     for entry in Path(folder).glob(f".*{_PARTIAL}{_host()}-*"):
         pid = re.search(r"-(\d+)(?!.*-\d)", entry.name)
@@ -157,7 +165,8 @@ def write_csv(path: str | Path, table) -> None:
 
 
 def csv_name(name: str) -> str:
-    """A file's name as a cell that no spreadsheet takes for a formula: what begins with = + - @ gets a `./`, which is the same file."""
+    """A file's name as a cell that no spreadsheet takes for a formula: what begins with = + - @ gets a `./`, which is
+    the same file."""
     return f"./{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
 
 
@@ -188,9 +197,11 @@ def sha256(path: str | Path) -> str:
 
 
 def source_stamp(path: str | Path, *, content: bool = True) -> dict:
-    """What tells whether a source file is the one an output was made from: size in bytes, modification time in ns and SHA-256.
+    """What tells whether a source file is the one an output was made from: size in bytes, modification time in ns and
+    SHA-256.
 
-    Size and time say little: `cp -p`, rsync and archives keep the time of what they copy. So `same_source` goes by the content.
+    Size and time say little: `cp -p`, rsync and archives keep the time of what they copy. So `same_source` goes by the
+    content.
 
     Args:
         content: read the file for its hash; without, `sha256` is empty.
@@ -218,7 +229,8 @@ def same_source(path: str | Path, stamp: Any) -> bool:
 
 
 def open_lock(path: str | Path) -> IO[bytes]:
-    """The file `path`, made if it is not there and locked until it is closed (the lock dies with the process). Never written to.
+    """The file `path`, made if it is not there and locked until it is closed (the lock dies with the process). Never
+    written to.
 
     Raises:
         BlockingIOError: another process holds the lock.
@@ -247,10 +259,12 @@ def open_lock(path: str | Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def folder_lock(folder: str | Path, stage: str) -> Iterator[None]:
-    """Holds `<folder>/.<stage>.lock` so that two runs never write to one folder at once. The lock dies with the process.
+    """Holds `<folder>/.<stage>.lock` so that two runs never write to one folder at once. The lock dies with the
+    process.
 
     Raises:
-        UserError: when another run holds it, the folder cannot be written, or something else stands under the lock's name.
+        UserError: when another run holds it, the folder cannot be written, or something else stands under the lock's
+            name.
     """
     folder = Path(folder)
     lock = folder / f".{stage}.lock"
@@ -284,13 +298,12 @@ def odd_lock(error: OSError, lock: Path) -> UserError | None:
     )
 
 
-def walk(
-    folder: str | Path, *, skip: Callable[[str], bool] = lambda folder: False
-) -> Iterator[tuple[str, list[str]]]:
+def walk(folder: str | Path, *, skip: Callable[[str], bool] = lambda folder: False) -> Iterator[tuple[str, list[str]]]:
     """(folder, names of what is no folder in it, sorted) of a folder and of all below it, hidden ones left out.
 
-    Links to folders are followed after all that needs no link, each real folder once: loops end, nothing comes twice, and a link that is
-    laid beside a file does not rename it. A folder that cannot be read or entered, and a link to a folder above `folder`, is said and left out.
+    Links to folders are followed after all that needs no link, each real folder once: loops end, nothing comes twice,
+    and a link that is laid beside a file does not rename it. A folder that cannot be read or entered, and a link to a
+    folder above `folder`, is said and left out.
 
     Args:
         skip: of a folder's path: leave it out with all that is below it.

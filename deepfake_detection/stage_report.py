@@ -63,14 +63,16 @@ class Account:
         self._rows[title] = {"status": status, **{c: counts.get(c, 0) for c in self._counts}, "detail": detail}
 
     def leave_out(self, frames: Path) -> frozenset[str]:
-        """Gives the videos that stage 00 was told to leave out their rows; returns their titles. See `read_left_out`."""
+        """Gives the videos that stage 00 was told to leave out their rows; returns their titles. See
+        `read_left_out`."""
         titles = read_left_out(frames) & set(self._manifest.loc[self._manifest["error"] == "", "title"])
         for title in titles:
             self.add(title, LEFT_OUT, detail="left out by stage 00 (--max-videos)")
         return titles
 
     def fail(self, failure: Exception) -> None:
-        """Keeps what ended the work, or was wrong with the program, until the account is written; `require_success` raises it."""
+        """Keeps what ended the work, or was wrong with the program, until the account is written; `require_success`
+        raises it."""
         self._failure = failure
 
     def table(self):
@@ -97,7 +99,9 @@ class Account:
         for label in sorted(table["label"].unique(), reverse=True):
             part = table[table["label"] == label]
             states = Counter(part["status"])
-            text = ", ".join(f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s])
+            text = ", ".join(
+                f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]
+            )
             sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
             lines.append(f"  {label or 'unlabelled':<11} {len(part)} videos: {text}; {sums}")
         failed = table[table["status"] == ERROR]
@@ -107,7 +111,8 @@ class Account:
         return "\n".join(lines)
 
     def require_success(self, report: Path) -> None:
-        """Raises what `fail` was told, and UserError when not one video ended well (nothing can be used: the user's to put right)."""
+        """Raises what `fail` was told, and UserError when not one video ended well (nothing can be used: the user's to
+        put right)."""
         if self._failure is not None:
             raise self._failure
         states = self.table()["status"]

@@ -51,7 +51,8 @@ def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
 
 
 def cut_out(image: np.ndarray, box, margin: float) -> np.ndarray:
-    """What `faces.crops.crop_face` cuts, out of a picture that shows a little more (box: parts of the picture; NaN: all of it)."""
+    """What `faces.crops.crop_face` cuts, out of a picture that shows a little more (box: parts of the picture; NaN: all
+    of it)."""
     if not np.isfinite(box).all():
         return image
     side = np.array(image.shape[1::-1])
@@ -71,10 +72,10 @@ def faces_to_compare(faces: Faces, size: int, count: int = 64) -> np.ndarray:
 def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR_RATE) -> dict:
     """Calibration and thresholds from the faces of `validation_scores`, as detector.json holds them.
 
-    Every source weighs alike in the calibration (none has more than FACES_OF_A_SOURCE faces), and so do both classes, so that 0.5 means
-    "as likely real as fake". The thresholds are fitted on videos (the mean over their faces): at most `fake_rate` of the untouched
-    videos are called FAKE, of all sources together and of the unseen ones alone; at most `error_rate` of the fakes of each kind of
-    split are called REAL.
+    Every source weighs alike in the calibration (none has more than FACES_OF_A_SOURCE faces), and so do both classes,
+    so that 0.5 means "as likely real as fake". The thresholds are fitted on videos (the mean over their faces): at most
+    `fake_rate` of the untouched videos are called FAKE, of all sources together and of the unseen ones alone; at most
+    `error_rate` of the fakes of each kind of split are called REAL.
     """
     from ..aggregation import fit_temperature
 

@@ -48,7 +48,8 @@ LOOK_MARGIN = PUBLISHED_MARGIN
 
 @dataclass(frozen=True)
 class CarryOver:
-    """Fill a frame without a face from the past: mean box of the person's last `mean_of` faces, none older than `most_frames` frames."""
+    """Fill a frame without a face from the past: mean box of the person's last `mean_of` faces, none older than
+    `most_frames` frames."""
 
     mean_of: int = 3
     most_frames: int = 5
@@ -95,7 +96,8 @@ class VideoFaces:
 
 
 def keep(faces: list[Face], confidence: float = detectors.PUBLISHED_CONFIDENCE) -> list[Face]:
-    """The published rule: the frame's only face, or those with a confidence over the bound. By descending confidence."""
+    """The published rule: the frame's only face, or those with a confidence over the bound. By descending
+    confidence."""
     if len(faces) == 1:
         return list(faces)
     return [f for f in faces if f.confidence > confidence]
@@ -110,7 +112,8 @@ def faces_of_frames(
     carry_over: CarryOver | None = None,
     min_face_px: float | None = None,
 ) -> Iterator[FrameFaces]:
-    """Detects, keeps, tells people apart, carries over and crops. Holds a bounded number of frames at a time, whatever their number.
+    """Detects, keeps, tells people apart, carries over and crops. Holds a bounded number of frames at a time, whatever
+    their number.
 
     Args:
         frames: in time order.
@@ -193,8 +196,8 @@ def faces_of_video(
         confidence: the bound of the published rule, see `keep`; None: the detector's own, 0.95 for MTCNN.
         scale: the resize rule, "published" or a factor.
         carry_over: fill frames without a face from past ones.
-        min_face_source_px: the smallest face looked for, in pixels of the source video, instead of the detector's own (which is
-            in pixels of the resized frame).
+        min_face_source_px: the smallest face looked for, in pixels of the source video, instead of the detector's own
+            (which is in pixels of the resized frame).
         threads: decoder threads, 0: as many as cores.
 
     Raises:
@@ -217,7 +220,7 @@ def faces_of_video(
     return VideoFaces(reader.info, frames, reader.yielded, reader.note)
 
 
-# -- stage 01a -------------------------------------------------------------------------------------------------------------------
+# -- stage 01a ---------------------------------------------------------------------------------------------------------
 def face_name(title: str, frame: int, face: int) -> str:
     """`<title>-NNN-FF.png`."""
     return f"{title}-{frame:03d}-{face:02d}.png"
@@ -225,8 +228,8 @@ def face_name(title: str, frame: int, face: int) -> str:
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """What decides the faces of a video, beside its frames. See `faces_of_video`; `min_face_px` in pixels of the resized frame,
-    `min_face_source_px` in pixels of the source instead."""
+    """What decides the faces of a video, beside its frames. See `faces_of_video`; `min_face_px` in pixels of the
+    resized frame, `min_face_source_px` in pixels of the source instead."""
 
     detector: str = "mtcnn"
     min_face_px: float = detectors.PUBLISHED_MIN_FACE_PX
@@ -337,7 +340,8 @@ def crop_faces(
 
 
 def _memory(settings: FaceSettings) -> int | None:
-    """Address space of a worker. CUDA alone reserves many times what a bomb would take, so TensorFlow on a GPU has no limit."""
+    """Address space of a worker. CUDA alone reserves many times what a bomb would take, so TensorFlow on a GPU has no
+    limit."""
     return None if settings.detector == "mtcnn" and os.path.exists("/dev/nvidiactl") else workers.MEMORY_BYTES
 
 
@@ -427,7 +431,8 @@ def _stands(task: _Task, target: Path, record: dict, made: dict) -> bool:
 
 
 def _discard(task: _Task, settings: FaceSettings) -> None:
-    """After a failure: removes faces of other frames or other settings, which the next stages would take for this run's."""
+    """After a failure: removes faces of other frames or other settings, which the next stages would take for this
+    run's."""
     target = task.folder / FACES
     record = _read_record(target)
     if record is None or task.folder.is_symlink() or target.is_symlink():
@@ -444,7 +449,7 @@ def _source_of(task: _Task) -> dict:
     """What the faces are made from: the table and sampling of the frames on disk, or the video and its sampling."""
     if task.video is None:
         try:
-            record = (task.folder / RECORD).read_bytes()
+            (task.folder / RECORD).read_bytes()
         except OSError as e:
             raise UserError(
                 f"cannot read the record of the frames ({e.strerror})",

@@ -1,4 +1,5 @@
-"""Stage 01b: the five points that stage 01a stored, drawn in red on the face crops. Nothing is detected a second time."""
+"""Stage 01b: the five points that stage 01a stored, drawn in red on the face crops. Nothing is detected a second
+time."""
 
 from __future__ import annotations
 

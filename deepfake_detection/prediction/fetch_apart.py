@@ -1,7 +1,8 @@
 """Fetching an address that a stranger gave: in a process of its own that can reach public hosts only.
 
 What yt-dlp makes of an address (redirects, names, pages, lists of parts) is judged where it ends: at the connection. An
-audit hook, which no Python code can take off again, looks at every connection of the process and lets it start no program.
+audit hook, which no Python code can take off again, looks at every connection of the process and lets it start no
+program.
 """
 
 from __future__ import annotations

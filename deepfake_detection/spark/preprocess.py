@@ -1,8 +1,8 @@
 """Videos to faces as a Spark job: the fused path of `faces.extract` in executors, which write Parquet by themselves.
 
-A bundle of videos is a partition is a Parquet file. Its name holds a hash of the settings and of the source files, so a run that
-is started again makes only what is missing, and the rows do not depend on how many executors there are. The driver plans, counts
-files while they appear, and reads their footers at the end; no face ever passes through it.
+A bundle of videos is a partition is a Parquet file. Its name holds a hash of the settings and of the source files, so a
+run that is started again makes only what is missing, and the rows do not depend on how many executors there are. The
+driver plans, counts files while they appear, and reads their footers at the end; no face ever passes through it.
 
 The videos and the output folder must be visible under the same path on all machines (NFS or the like).
 """
@@ -37,7 +37,8 @@ _FLUSH_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the rows. Pixels: `min_face_px` of the resized frame, `min_face_source_px` of the source instead of it."""
+    """What decides the rows. Pixels: `min_face_px` of the resized frame, `min_face_source_px` of the source instead of
+    it."""
 
     detector: str = "mtcnn_fast"
     min_face_px: float = 20.0
@@ -54,14 +55,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Some videos that one task works on. `rows` are the manifest's, as dicts; `file` is the Parquet file that they become."""
+    """Some videos that one task works on. `rows` are the manifest's, as dicts; `file` is the Parquet file that they
+    become."""
 
     file: str
     rows: list[dict]
 
 
 def schema():
-    """The Parquet schema, a row a face; a video without a face, or that failed, has one row with `status` and without a face."""
+    """The Parquet schema, a row a face; a video without a face, or that failed, has one row with `status` and without a
+    face."""
     import pyarrow as pa
 
     from ..faces.boxes import CROP_COLUMNS, POINT_COLUMNS
@@ -87,9 +90,10 @@ def schema():
     )
 
 
-# -- planning, on the driver -------------------------------------------------------------------------------------------------------
+# -- planning, on the driver -------------------------------------------------------------------------------------------
 def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> list[Bundle]:
-    """Cuts the manifest into bundles, in its order. Rows with an error are in one too: every video has its row in the output."""
+    """Cuts the manifest into bundles, in its order. Rows with an error are in one too: every video has its row in the
+    output."""
     from tqdm import tqdm
 
     rows = []
@@ -97,8 +101,9 @@ def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> li
         row = {name: line[name] for name in _FROM_MANIFEST} | {"error": line["error"], "stamp": None}
         if not row["error"]:
             try:
-                # Not the content, which the driver would read of the whole archive. But no program can set st_ctime: whatever is
-                # put in a file's place has another, also where size and modification time were kept (cp -p, rsync).
+                # Not the content, which the driver would read of the whole archive. But no program can set st_ctime:
+                # whatever is put in a file's place has another, also where size and modification time were kept (cp -p,
+                # rsync).
                 row["stamp"] = source_stamp(data / row["video"], content=False) | {
                     "ctime_ns": os.stat(data / row["video"]).st_ctime_ns
                 }
@@ -113,13 +118,14 @@ def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> li
     return bundles
 
 
-# -- the work, on an executor ------------------------------------------------------------------------------------------------------
+# -- the work, on an executor ------------------------------------------------------------------------------------------
 def make_bundle(settings: dict, data: str, out: str, bundle: tuple[str, list[dict]]) -> None:
     """Writes one bundle's Parquet file, or finds it standing.
 
-    The file is written aside under a name of its own and renamed, so two attempts at once (Spark may repeat a task) do no harm.
-    While it is being made a marker lies beside it. A marker that is there already tells that an attempt died: a video may have
-    crashed the decoder. Then each video runs in a process of its own, and the one that crashes it becomes a row with the error.
+    The file is written aside under a name of its own and renamed, so two attempts at once (Spark may repeat a task) do
+    no harm. While it is being made a marker lies beside it. A marker that is there already tells that an attempt died:
+    a video may have crashed the decoder. Then each video runs in a process of its own, and the one that crashes it
+    becomes a row with the error.
     """
     import cv2
     import pyarrow.parquet as pq
@@ -322,7 +328,7 @@ def _in_child(task) -> tuple[list[list[dict]], dict]:
     return list(video_rows(*task, note)), note
 
 
-# -- the job, on the driver --------------------------------------------------------------------------------------------------------
+# -- the job, on the driver --------------------------------------------------------------------------------------------
 def run(
     manifest,
     data: Path,
@@ -396,7 +402,8 @@ def run(
 
 
 def _submit(spark, task, folder: Path, bundles: Sequence[Bundle]) -> None:
-    """Runs the tasks; on one machine, where Spark gives up a job at the first worker that dies, goes on as long as that helps."""
+    """Runs the tasks; on one machine, where Spark gives up a job at the first worker that dies, goes on as long as that
+    helps."""
     before = None
     while left := [b for b in bundles if not (folder / b.file).exists()]:
         state = ({b.file for b in left}, {p.name for p in folder.glob(".part-*.started")})
@@ -471,16 +478,17 @@ def account(manifest, folder: Path, bundles: Iterable[Bundle]) -> Account:
     return result
 
 
-# -- to arrays ---------------------------------------------------------------------------------------------------------------------
+# -- to arrays ---------------------------------------------------------------------------------------------------------
 def to_numpy(
     folder: Path, out: Path, *, dimension: int = 100, samples: int = 5, minority_ratio: int = 9, minority: str = "REAL"
 ) -> dict:
     """Writes `<out>/X.npy`, `<out>/y.npy` and `<out>/X_rows.csv` from the Parquet files.
 
-    X is float32 (N, dimension, dimension, 3), RGB, 0..1, written through a memory map, so memory does not grow with N; y is int64
-    (N,), 1 real, 0 fake; X_rows.csv tells title, group, label and frame of each, without which no leak-free split can be made. Of a
-    video `samples` faces are taken, evenly over its time, and of one of the minority class `samples * minority_ratio`: all it has
-    if it has fewer. Method and defaults: github.com/trebua/Deepfake-Detection, spark_preprocess.py.
+    X is float32 (N, dimension, dimension, 3), RGB, 0..1, written through a memory map, so memory does not grow with N;
+    y is int64 (N,), 1 real, 0 fake; X_rows.csv tells title, group, label and frame of each, without which no leak-free
+    split can be made. Of a video `samples` faces are taken, evenly over its time, and of one of the minority class
+    `samples * minority_ratio`: all it has if it has fewer. Method and defaults: github.com/trebua/Deepfake-Detection,
+    spark_preprocess.py.
 
     Args:
         folder: holds part-*.parquet.

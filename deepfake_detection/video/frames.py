@@ -1,4 +1,5 @@
-"""Stage 00: the wanted frames of every video as PNG files, `<frames>/<title>/<title>-NNN.png`, with frames.csv beside them."""
+"""Stage 00: the wanted frames of every video as PNG files, `<frames>/<title>/<title>-NNN.png`, with frames.csv beside
+them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, remove_whole, same_source, source_stamp
-from . import workers
 from ..stage_report import ERROR, LEFT_OUT, NO_FRAMES, OK, Account, write_left_out
+from . import workers
 from .decode import FrameReader
 from .resize import PUBLISHED
 from .sampling import Sampling
@@ -42,8 +43,18 @@ class _Task:
     force: bool
 
 
-def convert(manifest, data: Path, frames: Path, *, sampling: Sampling, scale: str | float = PUBLISHED, max_videos: int | None = None,
-            seed: int = 1, worker_count: int = 1, force: bool = False) -> Account:
+def convert(
+    manifest,
+    data: Path,
+    frames: Path,
+    *,
+    sampling: Sampling,
+    scale: str | float = PUBLISHED,
+    max_videos: int | None = None,
+    seed: int = 1,
+    worker_count: int = 1,
+    force: bool = False,
+) -> Account:
     """Writes the frames of every video of the manifest; skips those that stand. Shows progress.
 
     Args:
@@ -65,25 +76,35 @@ def convert(manifest, data: Path, frames: Path, *, sampling: Sampling, scale: st
         tasks = []
         for line in usable.itertuples():
             if line.title in chosen:
-                tasks.append(_Task(line.title, Path(data) / line.video, Path(frames) / line.title, sampling, scale, force))
+                tasks.append(
+                    _Task(line.title, Path(data) / line.video, Path(frames) / line.title, sampling, scale, force)
+                )
             else:
                 account.add(line.title, LEFT_OUT, detail="left out by --max-videos")
         write_left_out(frames, set(usable["title"]) - chosen)
         with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05) as bar:
-            for task, result in workers.for_account(account, _convert_one, tasks, min(worker_count, max(1, len(tasks)))):
+            for task, result in workers.for_account(
+                account, _convert_one, tasks, min(worker_count, max(1, len(tasks)))
+            ):
                 if isinstance(result, Exception) or not result["frames"]:
                     _discard(task.folder, task.title)
                 if isinstance(result, Exception):
                     account.add(task.title, ERROR, detail=getattr(result, "what", str(result)))
                 else:
-                    account.add(task.title, OK if result["frames"] else NO_FRAMES, frames=result["frames"], detail=result["note"])
+                    account.add(
+                        task.title,
+                        OK if result["frames"] else NO_FRAMES,
+                        frames=result["frames"],
+                        detail=result["note"],
+                    )
                 bar.update()
         remove_partials(frames)
     return account
 
 
 def balanced_titles(manifest, most: int | None, seed: int) -> set[str]:
-    """Titles of at most `most` videos, the same number of each label as far as there are enough; all when `most` is None."""
+    """Titles of at most `most` videos, the same number of each label as far as there are enough; all when `most` is
+    None."""
     if most is None or len(manifest) <= most:
         return set(manifest["title"])
     generator = np.random.default_rng(seed)
@@ -129,9 +150,14 @@ def read_frames_table(folder: Path):
     except (OSError, ValueError):
         table = None
     columns = ["frame", "index", "time_s"]
-    if table is None or not set(columns) <= set(table.columns) or not all(
-            is_numeric_dtype(table[c]) and np.isfinite(table[c]).all() for c in columns):
-        raise UserError("no table of frames", file=path, hint="run 00_convert_video_to_image.py for this folder, with --force")
+    if (
+        table is None
+        or not set(columns) <= set(table.columns)
+        or not all(is_numeric_dtype(table[c]) and np.isfinite(table[c]).all() for c in columns)
+    ):
+        raise UserError(
+            "no table of frames", file=path, hint="run 00_convert_video_to_image.py for this folder, with --force"
+        )
     return table
 
 
@@ -139,8 +165,13 @@ def _convert_one(task: _Task) -> dict:
     wanted, before = {"settings": settings_of(task.sampling, task.scale)}, video_stamp(task.video, content=False)
     _must_be_ours(task.folder, task.title)
     record = read_record(task.folder)
-    if not task.force and record is not None and record.get("settings") == wanted["settings"] \
-            and len(_pictures(task.folder, task.title)) == record.get("frames") and is_same_video(task.video, record.get("source")):
+    if (
+        not task.force
+        and record is not None
+        and record.get("settings") == wanted["settings"]
+        and len(_pictures(task.folder, task.title)) == record.get("frames")
+        and is_same_video(task.video, record.get("source"))
+    ):
         return record
     try:
         with atomic_dir(task.folder) as partial:
@@ -154,8 +185,16 @@ def _convert_one(task: _Task) -> dict:
             info = reader.info
             if reader.yielded:
                 wanted["source"] = stamp_after(task.video, before)
-            record = {**wanted, "frames": reader.yielded, "fps": info.fps, "width": info.width, "height": info.height,
-                      "frame_count": info.frame_count, "duration_s": info.duration_s, "note": reader.note}
+            record = {
+                **wanted,
+                "frames": reader.yielded,
+                "fps": info.fps,
+                "width": info.width,
+                "height": info.height,
+                "frame_count": info.frame_count,
+                "duration_s": info.duration_s,
+                "note": reader.note,
+            }
             if not reader.yielded:
                 raise _Nothing
             (partial / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -165,12 +204,13 @@ def _convert_one(task: _Task) -> dict:
                 if old is not None and _same_frames(partial, task.folder, task.title):
                     raise _Unchanged
                 if old is None:
-                    _keep_faces(task.folder, partial)      # made by 01a --direct, before there were frames
+                    _keep_faces(task.folder, partial)  # made by 01a --direct, before there were frames
     except _Nothing:
         pass
     except _Unchanged:
         # Faces that were cut from these very frames stay; only the record of how the frames came about may be newer.
         from ..files import write_json
+
         write_json(task.folder / RECORD, record)
     return record
 
@@ -200,7 +240,8 @@ def is_same_video(video: Path, stamp: dict | None) -> bool:
 
 
 def stamp_after(video: Path, before: dict) -> dict:
-    """The stamp of a video that has been decoded, for the record: of the file whose stamp was `before` (without its content).
+    """The stamp of a video that has been decoded, for the record: of the file whose stamp was `before` (without its
+    content).
 
     Raises:
         UserError: it cannot be read, or became another one meanwhile.
@@ -233,19 +274,26 @@ def _must_be_ours(folder: Path, title: str) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError("a file stands where the frames' folder should be", file=folder, hint="choose another folder with --frames-dir")
+        raise UserError(
+            "a file stands where the frames' folder should be",
+            file=folder,
+            hint="choose another folder with --frames-dir",
+        )
     pictures = set(_pictures(folder, title))
     for name in os.listdir(folder):
         if name not in pictures and name not in (TABLE, RECORD, FACES, MARKED_FACES) and ".partial-" not in name:
-            raise UserError(f"this folder holds {name!r}, which is none of our files, so it is left alone", file=folder,
-                            hint="choose another folder with --frames-dir")
+            raise UserError(
+                f"this folder holds {name!r}, which is none of our files, so it is left alone",
+                file=folder,
+                hint="choose another folder with --frames-dir",
+            )
 
 
 def _discard(folder: Path, title: str) -> None:
     """Removes what an earlier run left of a video that failed now: the next stages would take it for this run's."""
     if folder.is_symlink() or read_record(folder) is None and not (folder.is_dir() and _pictures(folder, title)):
-        return                                  # not there, or the faces of 01a --direct, which needs no frames
-    with contextlib.suppress(UserError, OSError):       # what is not ours is left alone, as the row says
+        return  # not there, or the faces of 01a --direct, which needs no frames
+    with contextlib.suppress(UserError, OSError):  # what is not ours is left alone, as the row says
         _must_be_ours(folder, title)
         remove_whole(folder)
 
@@ -253,8 +301,11 @@ def _discard(folder: Path, title: str) -> None:
 def must_be_no_link(folder: Path) -> None:
     """Refuses a title's folder that is a link: a data set could lead us through it to any folder of the user."""
     if folder.is_symlink():
-        raise UserError("the folder of this title is a link, so it is left alone", file=folder,
-                        hint="remove the link, or choose another folder with --frames-out (--frames)")
+        raise UserError(
+            "the folder of this title is a link, so it is left alone",
+            file=folder,
+            hint="remove the link, or choose another folder with --frames-out (--frames)",
+        )
 
 
 def _keep_faces(old: Path, new: Path) -> None:

@@ -1,7 +1,8 @@
-"""Worker processes, one video a task: each single-threaded, at most one task under way in each, none able to stop the run.
+"""Worker processes, one video a task: each single-threaded, at most one task under way in each, none able to stop the
+run.
 
-`concurrent.futures` gives up the whole pool when one process dies; a video that crashes a decoder or fills the memory must cost
-one row of the account and no more, so here a dead worker is replaced and its task reported as failed.
+`concurrent.futures` gives up the whole pool when one process dies; a video that crashes a decoder or fills the memory
+must cost one row of the account and no more, so here a dead worker is replaced and its task reported as failed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import multiprocessing
 import os
 import signal
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any
 
 from ..errors import UserError, of_the_system, printable
 from .sandbox import limit_self, out_of_memory
@@ -23,8 +25,16 @@ MEMORY_BYTES = 6 << 30
 MOST_DEATHS = 6
 
 #: Read by the numeric libraries when they are loaded, so they must be set before a worker imports anything.
-_SINGLE_THREADED = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
-                                           "TF_NUM_INTEROP_THREADS")}
+_SINGLE_THREADED = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    )
+}
 
 
 class WorkerDied(Exception):
@@ -32,30 +42,40 @@ class WorkerDied(Exception):
 
 
 class Bug(RuntimeError):
-    """The program failed on this task: its result, and raised once all tasks are done. `what` is a line, the text the traceback."""
+    """The program failed on this task: its result, and raised once all tasks are done. `what` is a line, the text the
+    traceback."""
 
     def __init__(self, what: str, text: str):
         super().__init__(f"in a worker process:\n{text}")
         self.what = what
 
 
-def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
-        prepare: Callable[..., Any] | None = None, arguments: tuple = (), *, memory_bytes: int | None = MEMORY_BYTES) -> Iterator[tuple[Any, Any]]:
+def run(
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    workers: int,
+    prepare: Callable[..., Any] | None = None,
+    arguments: tuple = (),
+    *,
+    memory_bytes: int | None = MEMORY_BYTES,
+) -> Iterator[tuple[Any, Any]]:
     """Yields (task, result) as tasks end, in any order. Closing the iterator (also by Ctrl-C) ends the processes.
 
-    What the task's input did (`of_the_input`) is the task's result, and so are WorkerDied and Bug. One task never ends the others:
-    a bug is raised here after the last of them.
+    What the task's input did (`of_the_input`) is the task's result, and so are WorkerDied and Bug. One task never ends
+    the others: a bug is raised here after the last of them.
     Tasks are drawn one by one as workers become free, so a generator of millions of tasks costs no memory.
 
     Args:
         function: importable; called in a worker with (state, task) if `prepare` is given, else with (task).
         tasks: picklable.
-        workers: processes; with 1 as well the work is done in another process, so that a crash or a bomb does not end the run.
+        workers: processes; with 1 as well the work is done in another process, so that a crash or a bomb does not end
+            the run.
         prepare: importable; called once a worker with `arguments`; what it returns is `state` (e.g. a detector).
         memory_bytes: address space that each process may take; None: as much as this one.
 
     Raises:
-        Bug: the first of the tasks' bugs, at the end. WorkerDied: processes die one after the other. UserError: of `prepare`.
+        Bug: the first of the tasks' bugs, at the end. WorkerDied: processes die one after the other. UserError: of
+            `prepare`.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, not {workers}")
@@ -63,7 +83,8 @@ def run(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
 
 
 def for_account(account, *arguments, **options) -> Iterator[tuple[Any, Any]]:
-    """`run` for a stage: what ends it early, or is a bug, is kept by the account (`Account.fail`), so that this can be written first."""
+    """`run` for a stage: what ends it early, or is a bug, is kept by the account (`Account.fail`), so that this can be
+    written first."""
     try:
         yield from run(*arguments, **options)
     except Bug as e:
@@ -77,7 +98,7 @@ class _Worker:
         self.pipe, far_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(far_end, *work), daemon=True)
         saved = {name: os.environ.get(name) for name in _SINGLE_THREADED}
-        os.environ.update(_SINGLE_THREADED)         # inherited by the new process, and only by it
+        os.environ.update(_SINGLE_THREADED)  # inherited by the new process, and only by it
         try:
             self.process.start()
         finally:
@@ -94,7 +115,7 @@ class _Worker:
         try:
             self.pipe.send(task)
         except (BrokenPipeError, ConnectionResetError):
-            pass                                    # it died: its pipe answers with EOF, which names the task
+            pass  # it died: its pipe answers with EOF, which names the task
 
     def stop(self) -> None:
         self.pipe.close()
@@ -139,13 +160,15 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
                     pipe.close()
                     deaths_in_a_row += 1
                     if deaths_in_a_row > 2 * workers + MOST_DEATHS:
-                        raise WorkerDied(f"every worker process dies (last exit code {worker.process.exitcode})") from None
+                        raise WorkerDied(
+                            f"every worker process dies (last exit code {worker.process.exitcode})"
+                        ) from None
                     yield worker.task, WorkerDied(_how(worker.process.exitcode))
                     continue
                 if kind == "bug":
                     value = Bug(*value)
                     bug = bug or value
-                if kind == "unusable":              # `prepare` failed in a way the user can put right: no task can be done
+                if kind == "unusable":  # `prepare` failed in a way the user can put right: no task can be done
                     raise value
                 deaths_in_a_row = 0
                 task, worker.busy, worker.task = worker.task, False, None
@@ -162,7 +185,9 @@ def of_the_input(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if out_of_memory(error):
-        return UserError("needs more memory than there is", hint="is it a real video? give a smaller one, or fewer --workers")
+        return UserError(
+            "needs more memory than there is", hint="is it a real video? give a smaller one, or fewer --workers"
+        )
     # Told by where it is defined: this module is loaded before those libraries are wanted.
     library = type(error).__module__.partition(".")[0]
     if library in ("av", "cv2"):
@@ -183,7 +208,7 @@ def _how(exit_code: int | None) -> str:
 
 
 def _serve(pipe, function, prepare, arguments, memory_bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     import cv2
 
     cv2.setNumThreads(1)
@@ -194,7 +219,7 @@ def _serve(pipe, function, prepare, arguments, memory_bytes) -> None:
             try:
                 task = pipe.recv()
             except (EOFError, OSError):
-                return                              # the parent is gone or has closed the pipe
+                return  # the parent is gone or has closed the pipe
             try:
                 if prepare and state is None:
                     try:

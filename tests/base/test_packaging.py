@@ -152,7 +152,8 @@ def test_version_and_unknown_command(tmp_path):
 
 def test_a_missing_extra_is_one_line(tmp_path):
     code = (
-        "import sys\nclass B:\n def find_spec(self, n, p=None, t=None):\n  if n.partition('.')[0] == 'pandas': raise ModuleNotFoundError(n, name='pandas')\n"
+        "import sys\nclass B:\n def find_spec(self, n, p=None, t=None):\n  if n.partition('.')[0] == 'pandas': raise "
+        "ModuleNotFoundError(n, name='pandas')\n"
         "sys.meta_path.insert(0, B())\nfrom deepfake_detection import commandline, cli\n"
         "cli.run(commandline.main, ['evaluate', 'scores.csv'])"
     )

@@ -126,7 +126,8 @@ def test_wrong_use_in_one_line(model_path, tmp_path):
 
 
 def of_noise(model):
-    """The model with batch statistics of its own input, as after a training, and scores that differ from face to face."""
+    """The model with batch statistics of its own input, as after a training, and scores that differ from face to
+    face."""
     size = model.input_shape[1]
     rng = np.random.default_rng(0)
     import keras
@@ -142,7 +143,8 @@ def of_noise(model):
 
 
 def foreign():
-    """Layers that no architecture here has: activations inside convolutions, a Normalization, a model inside the model."""
+    """Layers that no architecture here has: activations inside convolutions, a Normalization, a model inside the
+    model."""
     import keras
     from keras import layers
 

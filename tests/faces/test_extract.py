@@ -267,7 +267,9 @@ def test_a_record_that_is_none_of_ours_is_none(tmp_path):
         assert frames_stage.read_record(tmp_path) is None and extract._read_record(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "frame,index\n1,1\n", "frame,index,time_s\nx,1,1\n", "frame,index,time_s\n,1,1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "frame,index\n1,1\n", "frame,index,time_s\nx,1,1\n", "frame,index,time_s\n,1,1\n"]
+)
 def test_a_table_of_frames_that_is_none_is_one_line(tmp_path, text):
     (tmp_path / frames_stage.TABLE).write_text(text)
     with pytest.raises(UserError, match="no table of frames"):
@@ -284,7 +286,7 @@ def test_a_broken_record_costs_one_row(clips, staged, tmp_path, name):
     assert account.loc["one", "status"] == "error" and account.loc["two-people", "status"] == "ok"
 
 
-# -- 01b -------------------------------------------------------------------------------------------------------------------------
+# -- 01b ---------------------------------------------------------------------------------------------------------------
 def test_marked_faces(staged):
     out, table, _ = staged
     account = landmarks.mark_faces(table, out).table().set_index("title")
@@ -321,7 +323,7 @@ def test_mark_outside_the_crop_is_not_drawn():
     assert marked[10, 10].tolist() == [0, 0, 255] and (marked.any(2).sum()) <= 9 and not crop.any()
 
 
-# -- the scripts -----------------------------------------------------------------------------------------------------------------
+# -- the scripts -------------------------------------------------------------------------------------------------------
 def script(project, name, *arguments):
     return subprocess.run(
         [sys.executable, str(project / name), *map(str, arguments)], capture_output=True, text=True, timeout=600

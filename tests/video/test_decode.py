@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import cv2

@@ -6,15 +6,14 @@ import subprocess
 import sys
 
 import cv2
-import numpy as np
 import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
 from deepfake_detection.video import frames as stage
 from deepfake_detection.video.sampling import parse
-from tests.processes import interrupt_midway
 from tests.clips import dfdc_folder, pattern, truncated, write_video
+from tests.processes import interrupt_midway
 
 
 def manifest(rows):
@@ -28,8 +27,11 @@ def rows_of(folder, names, label="REAL"):
 
 
 def tree(folder, skip=()):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.is_file() and not p.name.endswith(".lock") and p.name not in skip}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.endswith(".lock") and p.name not in skip
+    }
 
 
 def convert(data, out, rows, **options):
@@ -61,7 +63,11 @@ def test_frames_tables_and_account(clips, tmp_path):
     made = tmp_path / "out"
     assert sorted(os.listdir(made / "a")) == ["a-000.png", "a-001.png", "a-002.png", "frames.csv", "frames.json"]
     assert (made / "a" / "frames.csv").read_text() == "frame,index,time_s\n0,0,0.000\n1,30,1.000\n2,60,2.000\n"
-    assert cv2.imread(str(made / "b-with-dash" / "b-with-dash-001.png")).shape == (300, 400, 3)     # narrower than 300 px: doubled
+    assert cv2.imread(str(made / "b-with-dash" / "b-with-dash-001.png")).shape == (
+        300,
+        400,
+        3,
+    )  # narrower than 300 px: doubled
     assert not (made / "empty").exists()
     assert tree(clips) == before and sorted(os.listdir(made)) == [".frames.lock", "a", "b-with-dash", "cut"]
 
@@ -73,7 +79,7 @@ def test_workers_and_reruns_give_the_same_bytes(clips, tmp_path):
     assert one.equals(many) and tree(tmp_path / "one") == tree(tmp_path / "many")
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "one").rglob("*.png")}
     assert convert(clips, tmp_path / "one", rows).table().equals(one)
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "one").rglob("*.png")} == times       # nothing was made again
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "one").rglob("*.png")} == times  # nothing was made again
 
 
 def test_faces_stay_unless_frames_change(clips, tmp_path):
@@ -84,7 +90,7 @@ def test_faces_stay_unless_frames_change(clips, tmp_path):
     (faces / "boxes.csv").write_text("kept")
     convert(clips, tmp_path, rows, force=True)
     assert (faces / "boxes.csv").read_text() == "kept"
-    convert(clips, tmp_path, rows, sampling=parse("even", 3, 100), force=False)       # other settings, other frames
+    convert(clips, tmp_path, rows, sampling=parse("even", 3, 100), force=False)  # other settings, other frames
     assert not faces.exists() and len(list((tmp_path / "a").glob("*.png"))) == 3
 
 
@@ -133,7 +139,9 @@ def test_leftovers_of_a_killed_run_are_removed(clips, tmp_path):
 
 
 def test_max_videos_is_balanced_and_depends_on_the_seed_only():
-    table = manifest([{"title": f"{label}{i}", "video": "x", "label": label} for label in ("REAL", "FAKE") for i in range(20)])
+    table = manifest(
+        [{"title": f"{label}{i}", "video": "x", "label": label} for label in ("REAL", "FAKE") for i in range(20)]
+    )
     for most in (1, 7, 8, 39, 40, 100, None):
         chosen = stage.balanced_titles(table, most, seed=3)
         assert len(chosen) == min(most or 40, 40)
@@ -141,7 +149,7 @@ def test_max_videos_is_balanced_and_depends_on_the_seed_only():
         assert abs(counts[0] - counts[1]) <= 1
         assert chosen == stage.balanced_titles(table.sample(frac=1, random_state=1).sort_index(), most, seed=3)
     assert stage.balanced_titles(table, 8, 1) != stage.balanced_titles(table, 8, 2)
-    few = table[~table["title"].isin([f"REAL{i}" for i in range(2, 20)])]       # 2 real, 20 fake
+    few = table[~table["title"].isin([f"REAL{i}" for i in range(2, 20)])]  # 2 real, 20 fake
     assert sum(t.startswith("REAL") for t in stage.balanced_titles(few, 10, 1)) == 2
 
 
@@ -152,20 +160,42 @@ def test_videos_left_out_have_a_row(clips, tmp_path):
 
 def test_two_runs_at_once_are_refused(clips, tmp_path):
     from deepfake_detection.files import folder_lock
+
     with folder_lock(tmp_path, stage.LOCK), pytest.raises(UserError, match="another run"):
         convert(clips, tmp_path, rows_of(clips, ["a.mp4"]))
 
 
-# -- the script ------------------------------------------------------------------------------------------------------------------
+# -- the script --------------------------------------------------------------------------------------------------------
 def script(project, *arguments, **options):
-    return subprocess.run([sys.executable, str(project / "00_convert_video_to_image.py"), *map(str, arguments)], capture_output=True,
-                          text=True, timeout=600, **options)
+    return subprocess.run(
+        [sys.executable, str(project / "00_convert_video_to_image.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        **options,
+    )
 
 
 def test_script(project, clips, tmp_path):
-    data = dfdc_folder(tmp_path / "data", {"a.mp4": clips / "a.mp4", "b.mp4": clips / "b-with-dash.mp4", "e.mp4": clips / "empty.mp4"},
-                       {"b.mp4": "a.mp4"})
-    done = script(project, "--data", data, "--out", tmp_path / "o", "--workers", 1, "--sampling", "even", "--frame-count", 2, cwd=tmp_path)
+    data = dfdc_folder(
+        tmp_path / "data",
+        {"a.mp4": clips / "a.mp4", "b.mp4": clips / "b-with-dash.mp4", "e.mp4": clips / "empty.mp4"},
+        {"b.mp4": "a.mp4"},
+    )
+    done = script(
+        project,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "o",
+        "--workers",
+        1,
+        "--sampling",
+        "even",
+        "--frame-count",
+        2,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "REAL" in done.stdout and "FAKE" in done.stdout and "Traceback" not in done.stderr
     table = pd.read_csv(tmp_path / "o/stage_reports/00_videos.csv", keep_default_na=False)
@@ -174,9 +204,16 @@ def test_script(project, clips, tmp_path):
     assert json.loads((tmp_path / "o/stage_reports/00_settings.json").read_text())["sampling"] == "even"
 
 
-@pytest.mark.parametrize("arguments, code, word", [
-    (["--data", "nowhere"], 2, "hint:"), (["--sampling", "all"], 2, "invalid choice"), (["--unknown", "1"], 2, "unrecognized"),
-    (["--max-seconds", "0"], 2, "more than 0"), (["--scale", "big"], 2, "scale")])
+@pytest.mark.parametrize(
+    "arguments, code, word",
+    [
+        (["--data", "nowhere"], 2, "hint:"),
+        (["--sampling", "all"], 2, "invalid choice"),
+        (["--unknown", "1"], 2, "unrecognized"),
+        (["--max-seconds", "0"], 2, "more than 0"),
+        (["--scale", "big"], 2, "scale"),
+    ],
+)
 def test_script_refuses(project, tmp_path, arguments, code, word):
     done = script(project, *arguments, cwd=tmp_path)
     assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr
@@ -192,8 +229,23 @@ def test_all_bad_is_an_error(project, clips, tmp_path):
 def test_interrupt_and_go_on_gives_the_same_bytes(project, tmp_path):
     source = write_video(tmp_path / "s.mp4", pattern(45, 400, 300), preset="ultrafast", gop=30)
     data = dfdc_folder(tmp_path / "data", {f"v{i:02d}.mp4": source for i in range(10)}, {})
-    options = ["--data", str(data), "--workers", "2", "--sampling", "even", "--frame-count", "35", "--out", str(tmp_path / "o")]
-    interrupt_midway([project / "00_convert_video_to_image.py", *options, "--frames-dir", tmp_path / "stopped"], tmp_path / "stopped", "v*/frames.json")
+    options = [
+        "--data",
+        str(data),
+        "--workers",
+        "2",
+        "--sampling",
+        "even",
+        "--frame-count",
+        "35",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    interrupt_midway(
+        [project / "00_convert_video_to_image.py", *options, "--frames-dir", tmp_path / "stopped"],
+        tmp_path / "stopped",
+        "v*/frames.json",
+    )
     done = len(list((tmp_path / "stopped").glob("v*/frames.json")))
     assert 1 <= done < 10
     for folder in ("stopped", "whole"):
@@ -216,25 +268,30 @@ def test_a_video_replaced_at_the_same_size_and_time_is_converted_again(tmp_path)
     write_video(data / "v.mp4", pattern(31, 96, 64, seed=5))
     other = write_video(tmp_path / "other.mp4", pattern(31, 96, 64, seed=6))
     size = max(p.stat().st_size for p in (data / "v.mp4", other))
-    (data / "v.mp4").write_bytes((data / "v.mp4").read_bytes().ljust(size, b"\0"))       # rubbish after the end changes nothing
+    (data / "v.mp4").write_bytes(
+        (data / "v.mp4").read_bytes().ljust(size, b"\0")
+    )  # rubbish after the end changes nothing
     rows = rows_of(data, ["v.mp4"])
     convert(data, tmp_path / "out", rows)
     before = (tmp_path / "out" / "v" / "v-000.png").read_bytes()
     _replaced_like_rsync(data / "v.mp4", other)
     convert(data, tmp_path / "out", rows)
     assert (tmp_path / "out" / "v" / "v-000.png").read_bytes() != before
-    os.utime(data / "v.mp4", (1, 1))                                     # touched only: what stands, stands
+    os.utime(data / "v.mp4", (1, 1))  # touched only: what stands, stands
     record = (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns
     convert(data, tmp_path / "out", rows)
     assert (tmp_path / "out" / "v" / "frames.json").stat().st_mtime_ns == record
 
 
-# -- what a failure leaves -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("content, status", [
-    pytest.param(b"", "error", id="empty"),
-    pytest.param(b"\x00\x00\x00\x18ftypmp42" + b"\0" * 1000, "error", id="broken"),
-    pytest.param(b"a text", "error", id="no video"),
-])
+# -- what a failure leaves ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "content, status",
+    [
+        pytest.param(b"", "error", id="empty"),
+        pytest.param(b"\x00\x00\x00\x18ftypmp42" + b"\0" * 1000, "error", id="broken"),
+        pytest.param(b"a text", "error", id="no video"),
+    ],
+)
 @pytest.mark.parametrize("faces", [False, True], ids=["frames only", "with faces"])
 def test_a_video_that_fails_leaves_nothing_of_an_earlier_run(clips, tmp_path, content, status, faces):
     data, out = tmp_path / "data", tmp_path / "out"
@@ -252,16 +309,21 @@ def test_a_video_that_fails_leaves_nothing_of_an_earlier_run(clips, tmp_path, co
 
 
 def test_faces_made_without_frames_and_what_is_not_ours_outlive_a_failure(clips, tmp_path):
-    (tmp_path / "empty" / "faces").mkdir(parents=True)                      # of 01a --direct
+    (tmp_path / "empty" / "faces").mkdir(parents=True)  # of 01a --direct
     (tmp_path / "empty" / "faces" / "boxes.csv").write_text("kept")
     convert(clips, tmp_path, rows_of(clips, ["a.mp4", "empty.mp4"]))
     assert (tmp_path / "empty" / "faces" / "boxes.csv").is_file()
     (tmp_path / "a" / "mine.txt").write_text("mine")
-    assert "left alone" in convert(clips, tmp_path, rows_of(clips, ["a.mp4", "empty.mp4"]), force=True).table()["detail"][0]
+    assert (
+        "left alone"
+        in convert(clips, tmp_path, rows_of(clips, ["a.mp4", "empty.mp4"]), force=True).table()["detail"][0]
+    )
     assert (tmp_path / "a" / "mine.txt").is_file() and (tmp_path / "a" / "a-000.png").is_file()
 
 
-@pytest.mark.parametrize("record", ["[]", "3", "{}", "[" * 100000, '{"settings": {}, "frames": "3"}', '{"settings": 1}', "\0"])
+@pytest.mark.parametrize(
+    "record", ["[]", "3", "{}", "[" * 100000, '{"settings": {}, "frames": "3"}', '{"settings": 1}', "\0"]
+)
 def test_a_record_that_is_none_is_made_again(clips, tmp_path, record):
     rows = rows_of(clips, ["a.mp4"])
     convert(clips, tmp_path, rows)

@@ -91,6 +91,7 @@ def test_tasks_are_drawn_as_workers_become_free():
 
 def test_closing_ends_the_processes():
     import multiprocessing
+
     run = workers.run(work, map(str, range(1000)), 2)
     next(run)
     assert multiprocessing.active_children()
@@ -103,15 +104,17 @@ def test_every_worker_dying_ends_the_run():
         list(workers.run(work, ["leave"] * 100, 2))
 
 
-
-@pytest.mark.parametrize("error, word", [
-    pytest.param(UserError("bad", hint="none"), "bad", id="input"),
-    pytest.param(MemoryError(), "memory", id="Python's memory"),
-    pytest.param(OSError(28, "No space left on device"), "room", id="full disk"),
-    pytest.param(PermissionError(13, "Permission denied", "x"), "refuses", id="permission"),
-    pytest.param(ZeroDivisionError("a bug"), None, id="bug"),
-    pytest.param(OSError(22, "Invalid argument"), None, id="nameless"),
-])
+@pytest.mark.parametrize(
+    "error, word",
+    [
+        pytest.param(UserError("bad", hint="none"), "bad", id="input"),
+        pytest.param(MemoryError(), "memory", id="Python's memory"),
+        pytest.param(OSError(28, "No space left on device"), "room", id="full disk"),
+        pytest.param(PermissionError(13, "Permission denied", "x"), "refuses", id="permission"),
+        pytest.param(ZeroDivisionError("a bug"), None, id="bug"),
+        pytest.param(OSError(22, "Invalid argument"), None, id="nameless"),
+    ],
+)
 def test_what_is_the_inputs(error, word):
     known = workers.of_the_input(error)
     assert known is None if word is None else word in known.what and "\n" not in str(known)
@@ -120,8 +123,11 @@ def test_what_is_the_inputs(error, word):
 def test_errors_of_the_decoders_are_the_inputs():
     import av
 
-    for fails in (lambda: cv2.resize(np.zeros((0, 0), np.uint8), (3, 3)), lambda: av.open("/dev/null"),
-                  lambda: av.error.err_check(-1094995529)):        # AVERROR_INVALIDDATA
+    for fails in (
+        lambda: cv2.resize(np.zeros((0, 0), np.uint8), (3, 3)),
+        lambda: av.open("/dev/null"),
+        lambda: av.error.err_check(-1094995529),
+    ):  # AVERROR_INVALIDDATA
         with pytest.raises(Exception) as caught:
             fails()
         known = workers.of_the_input(caught.value)
@@ -137,11 +143,14 @@ class Kept:
         self.failure = failure
 
 
-@pytest.mark.parametrize("tasks, done, failure", [
-    pytest.param(["a", "bug", "b", "bug", "c"], 5, workers.Bug, id="bugs"),
-    pytest.param(["a", *["crash"] * 6, "b"], 8, None, id="six crashes in a row"),
-    pytest.param(["leave"] * 40, 8, UserError, id="the machine"),
-])
+@pytest.mark.parametrize(
+    "tasks, done, failure",
+    [
+        pytest.param(["a", "bug", "b", "bug", "c"], 5, workers.Bug, id="bugs"),
+        pytest.param(["a", *["crash"] * 6, "b"], 8, None, id="six crashes in a row"),
+        pytest.param(["leave"] * 40, 8, UserError, id="the machine"),
+    ],
+)
 def test_one_task_never_ends_the_others(tasks, done, failure):
     account = Kept()
     results = list(workers.for_account(account, work, tasks, 1))

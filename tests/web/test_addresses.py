@@ -1,4 +1,5 @@
-"""Videos by their address: off unless asked for, public hosts only wherever it leads, nothing left of what is refused."""
+"""Videos by their address: off unless asked for, public hosts only wherever it leads, nothing left of what is
+refused."""
 
 import http.server
 import ipaddress
@@ -202,6 +203,6 @@ def test_folders_of_a_server_that_was_killed_go(tmp_path):
     for busy, there in ((frozenset({video}), True), (frozenset(), False)):
         folder.mkdir(exist_ok=True)
         (folder / "video.mp4.part").write_bytes(b"x")
-        store.tidy(lambda: busy)
+        store.tidy(lambda busy=busy: busy)
         assert folder.exists() == there
     store.close()
