@@ -6,11 +6,13 @@
     python 03_train_cnn.py --out runs/a --dataset split_dataset --augment strong --schedule cosine --ema 0.999
 
 Reads <out>/split_dataset/{train,val,test}/{real,fake}. Writes tmp_checkpoint/best_model.keras and .h5, history.csv,
-Loss.png, Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and logs/ (TensorBoard) into <out>.
+Loss.png, Accuracy.png, Confusion.png, ROC.png, metrics.json, cnn_preds_values.json and logs/ (TensorBoard) into <out>,
+and of models of single faces detector/, the folder that predict.py and serve.py take with --model-dir.
 Interrupted, the same command goes on at the last finished epoch. A score is P(real): 1 real, 0 fake.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from deepfake_detection import cli
@@ -199,6 +201,7 @@ def main(argv=None):
     options, given = cli.parse_given(parser(), argv)
     import dataclasses
 
+    from deepfake_detection.export import own
     from deepfake_detection.training import cross_validation, margins, results, stage, start
     from deepfake_detection.training.settings import Settings
 
@@ -212,8 +215,10 @@ def main(argv=None):
     if options.plot_model:
         print(f"architecture: {start.plot_model(settings, options.out)}")
         return
-    common = dict(frames=options.frames_dir, workers=options.workers, force=options.force, cache_mb=options.cache_mb)
-    common["faces_margin"] = options.faces_margin
+    if said := own.notice(options.model):
+        print(said, file=sys.stderr)
+    faces = dict(frames=options.frames_dir, faces_margin=options.faces_margin)
+    common = dict(workers=options.workers, force=options.force, cache_mb=options.cache_mb, **faces)
     if options.seeds > 1:
         if options.strategy != "none":
             raise UserError(
@@ -223,6 +228,9 @@ def main(argv=None):
         for row in rows:
             print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
         print(f"table: {options.out / 'seeds.csv'}")
+        for seed in range(options.seed, options.seed + options.seeds):
+            for line in own.make(options.out / f"seed_{seed}", options.dataset, **faces):
+                print(line)
         return
     if options.folds:
         result = cross_validation.run(options.dataset, options.out, settings, folds=options.folds, **common)
@@ -236,6 +244,8 @@ def main(argv=None):
     print(
         f"model: {options.out / 'tmp_checkpoint' / 'best_model.keras'}\nscores: {options.out / 'cnn_preds_values.json'}"
     )
+    for line in own.make(options.out, options.dataset, **faces):
+        print(line)
 
 
 if __name__ == "__main__":

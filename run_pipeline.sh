@@ -94,6 +94,7 @@ Done in $((SECONDS - started)) s. The results:
   how training went        $out/Loss.png, $out/Accuracy.png, $out/history.csv, $out/metrics.json
   every face's score       $out/cnn_preds_values.json   (p_real: 1 = real, 0 = fake)
   the trained model        $out/tmp_checkpoint/best_model.keras
+  your own detector        $out/detector   (predict.py --model-dir $out/detector VIDEO)
   every video's account    $out/stage_reports/   (ok, no face or the error, stage by stage)
   frames and faces         $frames/<title>/
   which split was used     $out/split_manifest.csv

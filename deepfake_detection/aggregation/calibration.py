@@ -78,13 +78,18 @@ class Calibration:
         return cls(float(values["temperature"]), float(values["bias"]))
 
 
-def fit_temperature(y, p, *, bias: bool = True, balanced: bool = False) -> Calibration:
+def fit_temperature(
+    y, p, *, bias: bool = True, balanced: bool = False, weight=None, counts: tuple[int, int] | None = None
+) -> Calibration:
     """The calibration with the least log loss on these videos.
 
     Args:
         y, p: (N,) labels (1 real, 0 fake) and uncalibrated P(real).
         bias: fit a bias as well (Platt); else temperature only.
         balanced: weigh both classes equally, so that the share of fakes in this set does not become part of the score.
+        weight: (N,) how much each row counts beside the others; all alike if None.
+        counts: numbers of independent fakes and reals among the rows. With them the fit aims at Platt's (n + 1) / (n + 2) instead of
+            1, so that a few rows which happen to separate do not make every score certain.
 
     Raises:
         CalibrationError: one class only, NaN, scores outside 0..1, or scores that point the wrong way (AUC below one half),
@@ -95,12 +100,17 @@ def fit_temperature(y, p, *, bias: bool = True, balanced: bool = False) -> Calib
 
     y, p = _checked(y, p)
     x = _logit(p)
-    weight = np.where(y == REAL, 0.5 / y.sum(), 0.5 / (1 - y).sum()) if balanced else np.full(len(y), 1 / len(y))
+    weight = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+    if balanced:
+        weight = weight * np.where(y == REAL, 0.5 / weight[y == REAL].sum(), 0.5 / weight[y == FAKE].sum())
+    weight = weight / weight.sum()
+    fakes, reals = counts if counts is not None else (np.inf, np.inf)
+    aim = np.where(y == REAL, 1 - 1 / (reals + 2), 1 / (fakes + 2))
 
     def loss(v):  # v = log of 1 / temperature, bias: keeps the temperature positive
         z = np.exp(v[0]) * x + (v[1] if bias else 0.0)
-        residual = weight * (expit(z) - y)
-        return weight @ (np.logaddexp(0, z) - y * z), np.array(
+        residual = weight * (expit(z) - aim)
+        return weight @ (np.logaddexp(0, z) - aim * z), np.array(
             [residual @ (np.exp(v[0]) * x), residual.sum() if bias else 0.0]
         )
 

@@ -267,15 +267,15 @@ def convert(
     Raises:
         UserError: they differ by more: then nothing is written.
     """
-    expected = np.concatenate(
-        [np.asarray(model(judged[i : i + 32].astype(np.float32), training=False)) for i in range(0, len(judged), 32)]
-    )[:, 0]
+    from .onnx_writer import scores
+
+    parts = [judged[i : i + 32] for i in range(0, len(judged), 32)]
+    expected = np.concatenate([np.asarray(scores(model, part.astype(np.float32))) for part in parts])[:, 0]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as aside:
         made = Path(aside) / out.name
         _WRITE[form](model, made, calibrating)
-        theirs = [_RUN[form](made, judged[i : i + 32])[:, 0] for i in range(0, len(judged), 32)]
-        result = agreement(expected, np.concatenate(theirs))
+        result = agreement(expected, np.concatenate([_RUN[form](made, part)[:, 0] for part in parts]))
         result |= {
             "format": form,
             "int8": calibrating is not None,
@@ -289,9 +289,9 @@ def convert(
                 hint="allow more with --max-difference, if you may" if calibrating is None else "export without --int8",
             )
         # The .xml last: it says that the .bin is there.
-        for part in sorted(Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"):
-            with atomic_path(out.with_name(part.name)) as partial:
-                shutil.move(part, partial)
+        for file in sorted(Path(aside).iterdir(), key=lambda p: p.suffix == ".xml"):
+            with atomic_path(out.with_name(file.name)) as partial:
+                shutil.move(file, partial)
     return result
 
 

@@ -32,9 +32,7 @@ def write(model, path: str | Path) -> None:
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it folded; what it cannot write, it raises
     takes = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=INPUT)]
-    score = tf.function(
-        lambda image: {OUTPUT: model(tf.cast(image, tf.float32), training=False)}, input_signature=takes
-    )
+    score = tf.function(lambda image: {OUTPUT: scores(model, tf.cast(image, tf.float32))}, input_signature=takes)
     try:
         with _constants(model):
             proto, _ = tf2onnx.convert.from_function(score, input_signature=takes, opset=OPSET)
@@ -53,6 +51,11 @@ def write(model, path: str | Path) -> None:
         ) from None
     with atomic_path(path) as partial:
         onnx.save(proto, partial)
+
+
+def scores(model, faces):
+    """P(real) (N, 1) of faces (N, H, W, 3), without a word from Keras about models whose one input stands in a list."""
+    return model([faces] if isinstance(getattr(model, "input", None), list) else faces, training=False)
 
 
 @contextlib.contextmanager

@@ -90,9 +90,10 @@ def card_of(path: str | Path) -> dict:
         return {}
     try:
         values = json.loads(card.read_text(encoding="utf-8"))
+        views = values.get("views") or []
         return {
             "margin": float(values["margin"]),
-            "trim": values.get("trim") or {},
+            "trim": (views[0] if len(views) == 1 else values.get("trim")) or {},
             "calibration": values.get("calibration"),
             "flip": bool(values.get("flip")),
         }
@@ -112,5 +113,5 @@ def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) 
     """
     share = min(1.0, (1 + 2 * model_margin) / (1 + 2 * faces_margin))
     edge = (1 - share) / 2
-    top, bottom = ((trim or {}).get(k, 0.0) * share for k in ("top", "bottom"))
-    return edge, edge + top, 1 - edge, 1 - edge - bottom
+    left, top, right, bottom = ((trim or {}).get(k, 0.0) * share for k in ("left", "top", "right", "bottom"))
+    return edge + left, edge + top, 1 - edge - right, 1 - edge - bottom

@@ -2,6 +2,7 @@
 (needs a network)."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -36,8 +37,12 @@ def tree(folder):
 
 @pytest.fixture
 def videos(sample, tmp_path):
+    return videos_of(tmp_path, sample)
+
+
+def videos_of(parent, sample):
     """Six clips of the sample with names and folders of their own: three people, each real and altered."""
-    folder = tmp_path / "videos"
+    folder = parent / "videos"
     (folder / "second").mkdir(parents=True)
     for source, name in (
         ("woman_worried", "anna"),
@@ -85,6 +90,42 @@ def test_own_labels_to_a_split(videos, tmp_path):
     rows = list(csv.DictReader((out / "split_manifest.csv").open(encoding="utf-8")))
     assert {(r["title"], r["label"]) for r in rows} >= {("anna", "REAL"), ("ben_swap", "FAKE")}
     assert all(len({r["set"] for r in rows if r["title"].startswith(who)}) == 1 for who in ("anna", "ben", "carl"))
+
+
+@pytest.fixture(scope="module")
+def own(sample, tmp_path_factory):
+    """A tiny network trained on six clips through stages 00 to 03: (videos, results, what 03 said)."""
+    folder = tmp_path_factory.mktemp("own")
+    videos_of(folder, sample)
+    (folder / "videos" / "labels.csv").write_text(LABELS)
+    where = ("--data", folder / "videos", "--out", folder / "out", "--workers", 1)
+    stage("00_convert_video_to_image.py", *where, cwd=folder)
+    stage("01a_crop_faces_mtcnn.py", *where, cwd=folder)
+    stage("02_prepare_dataset.py", *where, "--ratio", "50:25:25", cwd=folder)
+    tiny = ("--architecture", "compact_cnn", "--weights", "none", "--image-size", 32, "--epochs", 2, "--batch-size", 8)
+    done = stage("03_train_cnn.py", "--out", folder / "out", "--workers", 1, *tiny, cwd=folder)
+    return folder / "videos", folder / "out", done.stdout
+
+
+def test_own_model_on_own_videos(own, tmp_path):
+    """The folder that stage 03 leaves judges videos, and says of them what stage 03a says of their faces."""
+    videos, out, said = own
+    assert f"predict.py --model-dir {out / 'detector'}" in said
+    stage("predict.py", videos, "--model-dir", out / "detector", "--json", tmp_path / "v.json", cwd=tmp_path)
+    verdicts = {Path(v["video"]).stem: v for v in json.loads((tmp_path / "v.json").read_text())}
+    assert len(verdicts) == 6 and all(v["model"].startswith("own-compact_cnn ") for v in verdicts.values())
+    compared = 0
+    for title, verdict in verdicts.items():
+        faces = out / "frames" / title / "faces"
+        stage("03a_load_model.py", "--model-file", out / "detector" / "detector.keras", "--faces-dir", faces, "--frames-dir",
+              out / "frames", "--out", tmp_path / title, "--workers", 1, cwd=tmp_path)  # fmt: skip
+        scores = [p for _, p in json.loads((tmp_path / title / "cnn_preds_values.json").read_text())]
+        people = verdict["people"]
+        assert len(scores) == sum(p["frames"] for p in people)
+        if len(people) == 1 and people[0]["faces_that_vote"] == len(scores):
+            assert verdict["p_real"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
+            compared += 1
+    assert compared >= 2
 
 
 def test_missing_labels_are_said_before_the_hours(videos, tmp_path):
