@@ -43,6 +43,12 @@ def of_the_disk(error: OSError) -> UserError | None:
             file=error.filename,
             hint="make room, then run the same command again",
         )
+    if str(error.strerror).startswith("No usable temporary directory"):  # Python's own words
+        return UserError(
+            "there is no folder for temporary files that can be written",
+            file=os.environ.get("TMPDIR"),
+            hint="make room, or set TMPDIR to a folder with room",
+        )
     if error.errno == errno.EROFS:
         return UserError("cannot write here (read-only file system)", file=error.filename, hint="choose another folder")
     return None

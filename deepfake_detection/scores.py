@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -27,6 +28,38 @@ FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]{1,18})-([0-9]{1,18})\.(?:[pP][nN][gG]|[jJ]
 LABEL_FOLDER = r"^(?:.*/)?([rR][eE][aA][lL]|[fF][aA][kK][eE])/[^/]+$"
 
 _SUFFIXES = (".json", ".csv", ".parquet")
+
+#: A score as text (JSON's own rules are stricter); Java alone would also take "0.5d" and hexadecimal numbers.
+NUMBER = r"^\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*$"
+#: What a cell of the column `label` may say, upper case; tables turn 1 and 0 into 1.0 and 0.0 where a cell is empty.
+LABEL_WORDS = {"REAL": "REAL", "1": "REAL", "1.0": "REAL", "FAKE": "FAKE", "0": "FAKE", "0.0": "FAKE", "": ""}
+#: Columns of face names, in the order of preference.
+NAME_COLUMNS = ("file", "name", "image")
+#: What the columns of a Parquet file may hold: text, whole numbers, numbers with a fraction, nothing at all.
+COLUMN_KINDS = {
+    **dict.fromkeys(NAME_COLUMNS, ("text",)),
+    **dict.fromkeys(("video", "group", "person"), ("text", "whole")),
+    **dict.fromkeys(("dataset", "manipulation", "compression", "status"), ("text", "whole", "nothing")),
+    **dict.fromkeys(("label", "p_real", "time_s"), ("text", "whole", "number", "nothing")),
+}
+
+
+def check_kinds(kinds: dict[str, tuple[str, str]], path: str | Path) -> None:
+    """Refuses a table whose columns hold what is no name, label or score: lists, structs, bytes, dates, truth values.
+
+    Args:
+        kinds: column -> (a kind of `COLUMN_KINDS` or another word, the type as the file calls it).
+
+    Raises:
+        UserError: naming the column.
+    """
+    for column, (kind, shown) in kinds.items():
+        if kind not in COLUMN_KINDS.get(column, (kind,)):
+            raise UserError(
+                f"the column {column} holds {shown[:60]}, not text or numbers",
+                file=path,
+                hint="write names and labels as text, scores as numbers in 0..1",
+            )
 
 
 class FaceName(NamedTuple):
@@ -71,12 +104,7 @@ def read_scores(path: str | Path):
 
     path = Path(path)
     if path.is_dir():
-        parts = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith((".", "_")))
-        if not parts:
-            raise UserError(
-                "no score file in this folder", file=path, hint="it should hold .json, .csv or .parquet files"
-            )
-        table = pd.concat([_read_one(p) for p in parts], ignore_index=True)
+        table = pd.concat([_read_one(p) for p in _parts(path)], ignore_index=True)
     elif path.exists():
         table = _read_one(path)
     else:
@@ -123,20 +151,32 @@ def by_person(table) -> dict:
 # --- one file ----------------------------------------------------------------------------------------------------------------
 
 
+def _parts(folder: Path) -> list[Path]:
+    """The score files of a folder; those that are hidden or empty are none."""
+    found = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in _SUFFIXES and not p.name.startswith((".", "_")) and (p.is_dir() or p.stat().st_size)
+    )
+    if not found:
+        raise UserError(
+            "no score file in this folder", file=folder, hint="it should hold .json, .csv or .parquet files"
+        )
+    return found
+
+
 def _read_one(path: Path):
+    import pandas as pd
+
     suffix = path.suffix.lower()
+    if path.is_dir():  # as Spark writes one: scores.csv/part-00000.csv
+        return pd.concat([_read_one(p) for p in _parts(path)], ignore_index=True)
     if suffix == ".json":
         return _from_names(*_json_rows(path), path)
     if suffix not in _SUFFIXES:
         raise UserError("not a score file", file=path, hint="give a .json, .csv or .parquet file, or a folder of these")
-    import pandas as pd
-
     try:
-        if suffix == ".csv":
-            # Text first: pandas would read a video named "007" or "NA" as a number or as missing.
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        else:
-            table = pd.read_parquet(path)
+        table = _csv(path) if suffix == ".csv" else _parquet(path)
     except (OSError, ValueError, UnicodeDecodeError) as e:  # pandas and pyarrow parser errors are ValueErrors
         raise UserError(
             f"this score file cannot be read ({str(e).splitlines()[0]})",
@@ -145,7 +185,7 @@ def _read_one(path: Path):
         ) from None
     if "video" in table and "p_real" in table:
         return _from_columns(table, path)
-    for name in ("file", "name", "image"):
+    for name in NAME_COLUMNS:
         if name in table and "p_real" in table:
             return _from_names(table[name], table["p_real"], path)
     raise UserError(
@@ -153,6 +193,64 @@ def _read_one(path: Path):
         file=path,
         hint="see scores.csv in docs/design.md",
     )
+
+
+def _csv(path: Path):
+    import pandas as pd
+
+    # Text only: pandas' own reader would take a video named "007" or "NA" for a number or for missing, and fill or cut rows that have
+    # not as many cells as the header.
+    with open(path, encoding="utf-8-sig") as f:
+        reader = csv.reader(f)
+        try:
+            header, *rows = (row for row in reader if row)
+        except csv.Error as e:
+            raise ValueError(f"line {reader.line_num}: {e}") from None
+    if repeated := [c for c in header if header.count(c) > 1 and c in COLUMN_KINDS]:
+        raise ValueError(f"two columns are called {repeated[0]}")
+    odd = next((i for i, row in enumerate(rows, 1) if len(row) != len(header)), 0)
+    if odd:
+        raise ValueError(f"row {odd} has {len(rows[odd - 1])} cells, the header {len(header)}")
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _parquet(path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    known = [name for name in dict.fromkeys(schema.names) if name in COLUMN_KINDS]
+    if repeated := [name for name in known if len(schema.get_all_field_indices(name)) > 1]:
+        raise ValueError(f"two columns are called {repeated[0]}")
+    check_kinds({name: (_kind(schema.field(name).type), str(schema.field(name).type)) for name in known}, path)
+    if not known:
+        import pandas as pd
+
+        return pd.DataFrame(columns=[str(name) for name in schema.names])
+    table = pq.ParquetFile(path).read(columns=known)
+    columns = {}
+    for name in known:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        number = name in ("p_real", "time_s") and _kind(column.type) in ("whole", "number")
+        # Through Arrow: pandas makes 7.0 of a video 7 where another cell is empty.
+        columns[name] = column.cast(pa.float64() if number else pa.string())
+    return pa.table(columns).to_pandas().astype({n: object for n, c in columns.items() if c.type == pa.string()})
+
+
+def _kind(kind) -> str:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_integer(kind):
+        return "whole"
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    return "nothing" if types.is_null(kind) else str(kind)
 
 
 def _json_rows(path: Path):
@@ -173,6 +271,8 @@ def _json_rows(path: Path):
     for i, row in enumerate(rows):
         if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
             raise UserError(f"row {i + 1} is not a pair of a name and a score", file=path, hint=hint)
+        if isinstance(row[1], str):
+            raise UserError(f"row {i + 1} has the score {row[1]!r}, which is text", file=path, hint=hint)
         try:
             row[0].encode("utf-8")
         except UnicodeEncodeError:  # JSON can hold half a character (a lone surrogate), no other format can
@@ -222,8 +322,8 @@ def _from_columns(table, path: Path):
             hint="fill the column video",
         )
     table["group"] = table["group"].where(table["group"] != "", table["video"])
-    words = table["label"].str.strip().str.upper().replace({"1": "REAL", "0": "FAKE", "1.0": "REAL", "0.0": "FAKE"})
-    bad = ~words.isin(["REAL", "FAKE", ""])
+    words = table["label"].str.strip().str.upper().map(LABEL_WORDS)
+    bad = words.isna()
     if bad.any():
         at = int(bad.to_numpy().argmax())
         raise UserError(
@@ -239,10 +339,15 @@ def _from_columns(table, path: Path):
 
 def _scores(values, path: Path, *, empty_allowed: bool):
     """float64 scores; an empty cell is NaN where allowed; anything else that is no number in 0..1 is refused with its row."""
+    import numpy as np
     import pandas as pd
 
-    empty = values.isna() | (values == "")
-    numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
+    def of_each(test):
+        return np.array([test(v) for v in values], dtype=bool)
+
+    empty = values.isna() | of_each(lambda v: isinstance(v, str) and not v.strip())
+    odd = of_each(lambda v: not re.match(NUMBER, v) if isinstance(v, str) else isinstance(v, bool)) & ~empty
+    numbers = pd.to_numeric(values.where(~(empty | odd)), errors="coerce").astype(float)
     bad = ~numbers.between(0, 1) & ~empty
     if not empty_allowed:
         bad |= empty

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,13 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import surroundings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-#: Spark 4 runs on Java 17 and later.
-JAVA_AT_LEAST = 17
-_JAVA_HINT = "install Java 17, e.g. apt-get install openjdk-17-jre-headless, or set JAVA_HOME to it"
 
 # Spark's own profile prints its start-up at WARN before any setLogLevel can act. Errors stay.
 _LOG4J = """\
@@ -60,47 +55,6 @@ _NO_ANSWER = (
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def java_version(java: str | Path) -> int | None:
-    """The major version of a java program (8 for 1.8), or None when it does not run."""
-    try:
-        text = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=60).stderr
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r'version "(?:1\.)?(\d+)', text)
-    return int(found.group(1)) if found else None
-
-
-def find_java() -> Path:
-    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting
-    version first.
-
-    Raises:
-        UserError: when none of them is Java 17 or later.
-    """
-    candidates = []
-    if os.environ.get("JAVA_HOME"):
-        candidates.append(Path(os.environ["JAVA_HOME"]))
-    if shutil.which("java"):
-        candidates.append(Path(shutil.which("java")).resolve().parent.parent)
-    for home in candidates:
-        if (java_version(home / "bin" / "java") or 0) >= JAVA_AT_LEAST:
-            return home
-    installed = []
-    for java in sorted(Path("/usr/lib/jvm").glob("*/bin/java")):
-        version = java_version(java) or 0
-        if version >= JAVA_AT_LEAST:
-            installed.append((version, java.parent.parent))
-    if installed:
-        return min(installed)[1]
-    if candidates:
-        raise UserError(
-            f"Spark needs Java {JAVA_AT_LEAST} or later, this one is older or does not run",
-            file=candidates[0],
-            hint=_JAVA_HINT,
-        )
-    raise UserError(f"Spark needs Java {JAVA_AT_LEAST} or later, and there is no Java here", hint=_JAVA_HINT)
-
-
 @contextlib.contextmanager
 def session(
     name: str, master: str | None = None, settings: dict[str, str] | None = None, *, python: str | None = None
@@ -121,7 +75,7 @@ def session(
     with tempfile.TemporaryDirectory(prefix="deepfake_detection-spark-") as scratch:
         submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM before us
         if not submitted:
-            os.environ["JAVA_HOME"] = str(find_java())
+            surroundings.prepare()
             try:
                 socket.gethostbyname(socket.gethostname())
             except OSError:
@@ -130,8 +84,8 @@ def session(
         # PYSPARK_PYTHON, and that stands.
         if python is not None:
             os.environ["PYSPARK_PYTHON"] = python  # pyspark reads the executors' Python from nowhere else
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+            os.environ[name] = os.environ.get(name) or sys.executable
         if master is not None and not re.match(r"local(\[.+\])?$|spark://|yarn$|k8s://", master):
             raise UserError("not a Spark master", file=master, hint=_MASTER_HINT)
         # pyspark 4 warns of every pandas 3; what we use of it (Arrow and Parquet) is tested.
@@ -150,19 +104,13 @@ def session(
         if not submitted:
             log4j = Path(scratch) / "log4j2.properties"
             log4j.write_text(_LOG4J)
-            ours["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile=file:{log4j}"
+            ours["spark.driver.extraJavaOptions"] = surroundings.java_options(log4j)
         for key, value in ours.items():
             if not conf.contains(key):
                 conf.set(key, str(value))
         if master is not None:
             conf.setMaster(master)
-        try:
-            with _keeping_interrupts():
-                spark = SparkSession.builder.config(conf=conf).getOrCreate()
-        except Exception as e:  # py4j wraps what the JVM throws; only a refused master is the user's doing
-            if not any(sign in str(e) for sign in _NO_ANSWER):
-                raise
-            raise UserError("this Spark master does not answer", file=master, hint=_MASTER_HINT) from None
+        spark = _started(SparkSession.builder.config(conf=conf), master, shipped=python is not None)
         try:
             yield spark
         except KeyboardInterrupt:
@@ -173,6 +121,27 @@ def session(
         finally:
             with _ignoring_interrupts():
                 spark.stop()
+
+
+def _started(builder, master: str | None, shipped: bool):
+    """The session, or one line: what Java writes while it fails to start is heard, not shown."""
+    hearing = surroundings.Hearing()
+    try:
+        with _keeping_interrupts(), hearing.during():
+            spark = builder.getOrCreate()
+    except Exception as e:  # nothing of ours runs here: the master, a variable or a file of settings is wrong
+        if any(sign in str(e) for sign in _NO_ANSWER):
+            raise UserError("this Spark master does not answer", file=master, hint=_MASTER_HINT) from None
+        raise surroundings.failure(e, hearing.text()) from None
+    hearing.release()
+    try:
+        if not shipped:
+            surroundings.check_python(spark.sparkContext.master)
+    except UserError:
+        with _ignoring_interrupts():
+            spark.stop()
+        raise
+    return spark
 
 
 def run_job(spark, job: Callable[[], object]) -> object:

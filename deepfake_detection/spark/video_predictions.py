@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, label_of
+from ..scores import LABEL_WORDS, NAME_COLUMNS, NUMBER, check_kinds
 from . import beside
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ SPLIT = "split_manifest.csv"
 _UNIT = 2**40  # at most 2**23 faces a video then fit into 64 bits
 _FORM = 'the published form is [["real/<title>-NNN-FF.png", p_real], ...]'
 _SUFFIXES = (".json", ".csv", ".parquet")
+_JSON_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"
+_RAGGED = "_line_that_is_no_row"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def video_table(spark, preds: str):
     """
     from pyspark.sql import functions as F
 
+    spark.conf.set("spark.sql.caseSensitive", "true")  # else `Video` beside `video` is ambiguous
     faces, files = read_faces(spark, preds)
     # One aggregation is one job of two stages. The adaptive planner would run them as two jobs, and gains nothing here.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
@@ -290,7 +294,7 @@ def _from_json(spark, paths: list[str]):
     ends = F.col("trimmed").endswith("]")
     faces = piece.select(
         name.alias("name"),
-        F.col("number").try_cast("double").alias("p_real"),
+        F.when(F.col("number").rlike(_JSON_NUMBER), F.col("number").try_cast("double")).alias("p_real"),
         F.col("trimmed").alias("raw"),
         ends.alias("last"),
     )
@@ -311,7 +315,7 @@ def _by_name(faces, readable):
     )
     base = base.withColumn("tail", F.substring_index("base", "-", -2))
     title = F.expr("left(base, length(base) - length(tail) - 1)")
-    is_face = F.col("tail").rlike(r"^[0-9]+-[0-9]+\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$") & (
+    is_face = F.col("tail").rlike(r"^[0-9]{1,18}-[0-9]{1,18}\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$") & (
         F.length("base") > F.length("tail") + 1
     )
     return base.select(
@@ -336,13 +340,14 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str):
     try:
         if suffix == ".csv":
             # enforceSchema would read a file whose columns stand in another order by position, and say nothing.
-            rows = spark.read.option("header", "true").option("escape", '"').option("enforceSchema", "false").csv(paths)
+            rows = _csv(spark, paths)
         else:
             rows = spark.read.option("mergeSchema", "true").parquet(*paths)
     except (PySparkException, Py4JJavaError) as e:
         raise _unreadable(e, preds) from None
     columns = rows.columns
-    name = next((c for c in ("file", "name", "image") if c in columns), None)
+    check_kinds({f.name: (_kind(f.dataType), f.dataType.simpleString()) for f in rows.schema.fields}, preds)
+    name = next((c for c in NAME_COLUMNS if c in columns), None)
     if "p_real" not in columns or not ("video" in columns or name):
         raise UserError(
             f"columns video and p_real are not both there (found {', '.join(columns)})",
@@ -351,7 +356,12 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str):
         )
     text = F.col("p_real").cast("string")
     number = F.col("p_real").try_cast("double")
-    empty = F.col("p_real").isNull() | (F.trim(text) == "")
+    if rows.schema["p_real"].dataType.typeName() == "string":
+        number = F.when(text.rlike(NUMBER), number)
+        empty = F.col("p_real").isNull() | ~text.rlike(r"\S")
+    else:
+        empty = F.col("p_real").isNull() | F.isnan(number)  # pandas writes an empty cell as NaN
+    ragged = F.col(_RAGGED).isNotNull() if _RAGGED in columns else F.lit(False)
     raw = F.concat_ws(
         ",",
         F.coalesce(F.col("video" if "video" in columns else name).cast("string"), F.lit("")),
@@ -361,24 +371,54 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str):
         return _by_name(
             rows.select(
                 F.replace(F.col(name), F.lit("\\"), F.lit("/")).alias("name"),
-                number.alias("p_real"),
+                F.when(~ragged, number).alias("p_real"),
                 raw.alias("raw"),
                 F.lit(False).alias("last"),
                 F.lit(False).alias("empty"),
             ),
-            number.isNotNull(),
+            F.col("p_real").isNotNull(),
         )
-    word = F.upper(F.trim(F.coalesce(F.col("label").cast("string"), F.lit("")))) if "label" in columns else F.lit("")
-    label = F.when(word.isin("REAL", "1"), VERDICT_REAL).when(word.isin("FAKE", "0"), VERDICT_FAKE).when(word == "", "")
+    word = F.lit("")
+    if "label" in columns:
+        word = F.upper(F.regexp_replace(F.coalesce(F.col("label").cast("string"), F.lit("")), r"^\s+|\s+$", ""))
+    label = F.lit(None).cast("string")
+    for meaning in (VERDICT_REAL, VERDICT_FAKE, ""):
+        words = [w for w, m in LABEL_WORDS.items() if m == meaning]
+        label = F.when(word.isin(words), meaning).otherwise(label)
     return rows.select(
-        F.when(F.col("video") != "", F.col("video").cast("string")).alias("video"),
+        F.when(F.col("video").cast("string") != "", F.col("video").cast("string")).alias("video"),
         F.coalesce(label, F.lit("")).alias("label"),
         F.when(~empty, number).alias("p_real"),
-        ((empty | number.isNotNull()) & label.isNotNull()).alias("readable"),
+        ((empty | number.isNotNull()) & label.isNotNull() & ~ragged).alias("readable"),
         raw.alias("raw"),
         F.lit(False).alias("last"),
         F.lit(False).alias("empty"),
     )
+
+
+def _csv(spark, paths: list[str]):
+    """The columns of CSV files as text, and `_RAGGED`: the line, where it has not as many cells as the header."""
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    reader = spark.read.option("header", "true").option("escape", '"')
+    # enforceSchema would read a file whose columns stand in another order by position, and say nothing.
+    reader = reader.option("enforceSchema", "false").option("columnNameOfCorruptRecord", _RAGGED)
+    fields = [StructField(name, StringType()) for name in [*reader.csv(paths).columns, _RAGGED]]
+    return reader.schema(StructType(fields)).csv(paths)
+
+
+def _kind(kind) -> str:
+    """The type of a column as `scores.COLUMN_KINDS` names it."""
+    name = kind.typeName()
+    for word, names in (
+        ("text", ("string", "char", "varchar")),
+        ("whole", ("byte", "short", "integer", "long", "tinyint", "smallint", "int", "bigint")),
+        ("number", ("float", "double", "decimal")),
+        ("nothing", ("void", "null")),
+    ):
+        if name in names:
+            return word
+    return name
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_file_that_the_system_refuses_is_one_line(capsys, number):
         cli.run(raises(OSError(number, os.strerror(number), "some/where")))
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and "some/where" in error and "hint" in error
+
+
+def test_no_temporary_folder_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/there/is/none"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda argv: tempfile.mkdtemp())
+    assert stop.value.code == 2 and "TMPDIR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), OSError(errno.EBADF, "no", "file"), OSError("odd")])

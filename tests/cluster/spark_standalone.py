@@ -35,7 +35,7 @@ class Cluster:
     def __init__(self, folder: Path):
         import pyspark
 
-        from deepfake_detection.spark.session import find_java
+        from deepfake_detection.spark.surroundings import find_java
 
         self.folder, self.workers, self.master = folder, [], None
         self.spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.spark.session import find_java
+from deepfake_detection.spark.surroundings import find_java
 
 
 @pytest.mark.cluster

@@ -14,7 +14,7 @@ import pytest
 
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
-from deepfake_detection.spark import preprocess, session
+from deepfake_detection.spark import preprocess, surroundings
 from tests.clips import dfdc_folder, moving_face, pattern, truncated, write_video
 from tests.processes import heed_interrupts
 
@@ -206,7 +206,7 @@ def spark_preprocess(project, *options, **more):
 @pytest.fixture(scope="module")
 def java():
     try:
-        session.find_java()
+        surroundings.find_java()
     except UserError as e:
         pytest.skip(str(e))
 
@@ -293,12 +293,12 @@ def test_java(tmp_path, monkeypatch):
     old.mkdir(parents=True)
     (old / "java").write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
     (old / "java").chmod(0o755)
-    assert session.java_version(old / "java") == 8 and session.java_version(tmp_path / "none") is None
+    assert surroundings.java_version(old / "java") == 8 and surroundings.java_version(tmp_path / "none") is None
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(session.Path, "glob", lambda *a: iter([]))
+    monkeypatch.setattr(surroundings.Path, "glob", lambda *a: iter([]))
     with pytest.raises(UserError, match="Java 17"):
-        session.find_java()
+        surroundings.find_java()
     monkeypatch.delenv("JAVA_HOME")
     with pytest.raises(UserError, match="no Java here"):
-        session.find_java()
+        surroundings.find_java()
