@@ -1,7 +1,7 @@
 """Score files: reading every form of them into one table, and writing the published one.
 
     cnn_preds_values.json   [["real/<title>-NNN-FF.png", p_real], ...], as stages 03 and 03a write it
-    scores.csv              video, label, group, dataset, manipulation, compression, person, time_s, p_real: one row a face
+    scores.csv              video, label, group, dataset, manipulation, compression, person, time_s, p_real: a face
     *.parquet               either of the two, by its columns
     a folder                of any of these
 
@@ -92,13 +92,14 @@ def read_scores(path: str | Path):
         path: .json in the published layout, .csv, .parquet, or a folder that holds any of these (not below it).
 
     Returns:
-        pandas DataFrame with at least COLUMNS, rows of a video together and in time order. `label` is "REAL", "FAKE" or "" (not
-        known); `group` is the video's own name where the file has none; `time_s` is NaN where the file has none (the published
-        JSON: its rows are ordered by frame number). A row without a score (`p_real` NaN) is a video that was looked at without
-        finding a face, or that failed; a column `status`, where the file has one, says which.
+        pandas DataFrame with at least COLUMNS, rows of a video together and in time order. `label` is "REAL", "FAKE" or
+        "" (not known); `group` is the video's own name where the file has none; `time_s` is NaN where the file has none
+        (the published JSON: its rows are ordered by frame number). A row without a score (`p_real` NaN) is a video that
+        was looked at without finding a face, or that failed; a column `status`, where the file has one, says which.
 
     Raises:
-        UserError: no such file, not one of these forms, a name, label or score that cannot be read, or a video with two labels.
+        UserError: no such file, not one of these forms, a name, label or score that cannot be read, or a video with two
+            labels.
     """
     import pandas as pd
 
@@ -148,7 +149,7 @@ def by_person(table) -> dict:
     return result
 
 
-# --- one file ----------------------------------------------------------------------------------------------------------------
+# --- one file ---
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -198,8 +199,8 @@ def _read_one(path: Path):
 def _csv(path: Path):
     import pandas as pd
 
-    # Text only: pandas' own reader would take a video named "007" or "NA" for a number or for missing, and fill or cut rows that have
-    # not as many cells as the header.
+    # Text only: pandas' own reader would take a video named "007" or "NA" for a number or for missing, and fill or
+    # cut rows that have not as many cells as the header.
     with open(path, encoding="utf-8-sig") as f:
         reader = csv.reader(f)
         try:
@@ -338,7 +339,7 @@ def _from_columns(table, path: Path):
 
 
 def _scores(values, path: Path, *, empty_allowed: bool):
-    """float64 scores; an empty cell is NaN where allowed; anything else that is no number in 0..1 is refused with its row."""
+    """float64 scores; an empty cell is NaN where allowed; what else is no number in 0..1 is refused with its row."""
     import numpy as np
     import pandas as pd
 

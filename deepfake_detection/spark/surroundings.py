@@ -1,4 +1,4 @@
-"""The variables that Spark, Java and the temporary folder obey: a wrong one is put right and said, or ends the run in one line."""
+"""Variables that Spark, Java and the temporary folder obey: a wrong one is put right and said, or is one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ _JAVA_HINT = "install Java 17, e.g. apt-get install openjdk-17-jre-headless, or 
 #: Named in the hint of a Spark or Java that does not start, where they are set.
 _JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
 _SPARK_VARIABLES = (
-    *("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME", "SPARK_LOCAL_DIRS", "SPARK_SUBMIT_OPTS"),
+    *(
+        "SPARK_HOME",
+        "SPARK_CONF_DIR",
+        "SPARK_LOCAL_IP",
+        "SPARK_LOCAL_HOSTNAME",
+        "SPARK_LOCAL_DIRS",
+        "SPARK_SUBMIT_OPTS",
+    ),
     *("SPARK_DIST_CLASSPATH", "SPARK_DRIVER_MEMORY", "PYSPARK_SUBMIT_ARGS", "PYSPARK_PYTHON", "PYSPARK_GATEWAY_PORT"),
     *("HADOOP_HOME", "HADOOP_CONF_DIR", "YARN_CONF_DIR", *_JAVA_VARIABLES, "TMPDIR"),
 )
@@ -65,7 +72,8 @@ def _asked(java: str | Path) -> tuple[int | None, str]:
 
 
 def find_java() -> Path:
-    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting version first.
+    """The Java home that Spark is to use: JAVA_HOME, then `java` of the PATH, then /usr/lib/jvm, the lowest fitting
+    version first.
 
     Raises:
         UserError: when none of them is Java 17 or later.
@@ -137,16 +145,20 @@ def _spark_home() -> None:
     import pyspark
 
     own = pyspark.__version__
-    if not os.access(os.path.join(home, "bin", "spark-submit"), os.X_OK) or not os.path.isdir(os.path.join(home, "jars")):
+    if not os.access(os.path.join(home, "bin", "spark-submit"), os.X_OK) or not os.path.isdir(
+        os.path.join(home, "jars")
+    ):
         _note(f"there is no Spark in SPARK_HOME ({home}): using the one of pyspark {own}")
         del os.environ["SPARK_HOME"]
         return
-    version = next((m[1] for p in Path(home, "jars").glob("spark-core_*.jar") if (m := re.search(r"-(\d.*)\.jar", p.name))), own)
+    version = next(
+        (m[1] for p in Path(home, "jars").glob("spark-core_*.jar") if (m := re.search(r"-(\d.*)\.jar", p.name))), own
+    )
     if version.split(".")[:2] != own.split(".")[:2]:
         raise UserError(
             f"SPARK_HOME is Spark {version}, pyspark is {own}",
             file=home,
-            hint=f"unset SPARK_HOME to use pyspark's own, or install pyspark {version} where it has what this program needs",
+            hint="unset SPARK_HOME to use pyspark's own, or let it lead to that version",
         )
 
 
@@ -158,7 +170,9 @@ def _submit_arguments() -> None:
     try:
         words = shlex.split(given)
     except ValueError as e:
-        raise UserError(f"PYSPARK_SUBMIT_ARGS cannot be read ({e})", file=given, hint="unset it, or correct it") from None
+        raise UserError(
+            f"PYSPARK_SUBMIT_ARGS cannot be read ({e})", file=given, hint="unset it, or correct it"
+        ) from None
     if "pyspark-shell" not in words:
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"{given} pyspark-shell".strip()
 
@@ -174,7 +188,7 @@ def _writable(folder: str) -> bool:
 
 
 def java_options(log4j: Path) -> str:
-    """Options of the driver's Java: our log settings, and Python's temporary folder, since Java itself does not obey TMPDIR."""
+    """Options of the driver's Java: our log settings, and Python's temporary folder: Java does not obey TMPDIR."""
     folder = tempfile.gettempdir().replace("\\", "\\\\").replace('"', '\\"')
     return f'-Dlog4j2.configurationFile={log4j.as_uri()} "-Djava.io.tmpdir={folder}"'
 
@@ -223,7 +237,9 @@ def failure(error: Exception, said: str) -> UserError:
     why = next((m[1] for pattern in _TELLING for line in reversed(lines) if (m := re.match(pattern, line))), "")
     if not why:
         own = [line for line in str(error).splitlines() if line.strip()]
-        why = next((line for line in reversed(lines) if line and not line.startswith("at ")), own[0] if own else repr(error))
+        why = next(
+            (line for line in reversed(lines) if line and not line.startswith("at ")), own[0] if own else repr(error)
+        )
     listed = _set(name for name in _SPARK_VARIABLES if os.environ.get(name) != sys.executable)
     files = re.findall(r"/[^\s\"':]+\.(?:xml|conf|properties|sh)\b", said)
     return UserError(
@@ -234,7 +250,7 @@ def failure(error: Exception, said: str) -> UserError:
 
 
 class Hearing:
-    """Takes what this process and those it starts write on stderr, until `release` passes it on, and all that comes later."""
+    """Takes what this process and those it starts write on stderr; `release` passes it on, and all that comes later."""
 
     def __init__(self):
         self.heard, self._open, self._lock = bytearray(), False, threading.Lock()

@@ -474,9 +474,7 @@ def write(
     files = [out / RESULT, out / PREDICTIONS]
     if len(judged):
         title = f"Confusion matrix of {len(y):,} videos" + (", out of fold" if beside.folds(others) else "")
-        files.append(
-            plot_confusion(y, p, out / CONFUSION, title=title, threshold=threshold)
-        )
+        files.append(plot_confusion(y, p, out / CONFUSION, title=title, threshold=threshold))
     else:
         (out / CONFUSION).unlink(missing_ok=True)
     return Result(videos, metrics, text, files)

@@ -89,14 +89,22 @@ CSV = "video,label,p_real\na,REAL,0.5\na,REAL,1\nb,FAKE,0.25\n"
         pytest.param(CSV.replace("a,REAL,1\n", "a,REAL,1,x\n"), REFUSED, id="one-cell-more", marks=RARE),
         pytest.param("video,label,p_real\na,REAL,0.5,x\nb,FAKE,0.5,x\n", REFUSED, id="one-cell-more-everywhere"),
         pytest.param(CSV.replace("b,FAKE,0.25", "b,FAKE"), REFUSED, id="one-cell-less"),
-        pytest.param(CSV.replace("video,", "video,p_real,", 1).replace("a,R", "a,1,R").replace("b,F", "b,1,F"), REFUSED,
-                     id="two-columns-of-one-name"),  # fmt: skip
+        pytest.param(
+            CSV.replace("video,", "video,p_real,", 1).replace("a,R", "a,1,R").replace("b,F", "b,1,F"),
+            REFUSED,
+            id="two-columns-of-one-name",
+        ),  # fmt: skip
         pytest.param("Video," + CSV.replace("\n", "\nx,").removesuffix("x,"), TWO, id="names-that-differ-in-case"),
         pytest.param("\ufeff" + CSV.replace("\n", "\r\n"), TWO, id="bom-and-crlf"),
         pytest.param(CSV + "\n\n", TWO, id="empty-lines", marks=RARE),
-        pytest.param('"video","label","p_real"\n"a","REAL","0.75"\n"a, ""b""","","0.5"\n',
-                     {"a": ("REAL", 0.75, 1), 'a, "b"': ("", 0.5, 1)}, id="quotes"),  # fmt: skip
-        pytest.param("file,p_real\nreal/a-000-00.png,0.75\n", {"a": ("REAL", 0.75, 1)}, id="names-of-faces", marks=RARE),
+        pytest.param(
+            '"video","label","p_real"\n"a","REAL","0.75"\n"a, ""b""","","0.5"\n',
+            {"a": ("REAL", 0.75, 1), 'a, "b"': ("", 0.5, 1)},
+            id="quotes",
+        ),  # fmt: skip
+        pytest.param(
+            "file,p_real\nreal/a-000-00.png,0.75\n", {"a": ("REAL", 0.75, 1)}, id="names-of-faces", marks=RARE
+        ),
         pytest.param("file,p_real\nreal/a-000-00.png,\n", REFUSED, id="names-of-faces-without-a-score"),
         pytest.param("file,p_real\n,0.5\n", REFUSED, id="no-name-of-a-face", marks=RARE),
         pytest.param("file,p_real\nreal/a-0000000000000000000-00.png,0.5\n", REFUSED, id="frame-of-19-digits"),
@@ -178,8 +186,11 @@ def test_json(spark, tmp_path, score, expected):
         pytest.param({"2.csv": ""}, REFUSED, id="only-an-empty-file", marks=RARE),
         pytest.param({"1.csv": CSV, ".hidden.csv": "x", "_SUCCESS": "", "notes.txt": "x"}, TWO, id="what-spark-leaves"),
         pytest.param({"s.csv/part-0.csv": CSV, "s.csv/_SUCCESS": ""}, TWO, id="a-folder-that-spark-wrote"),
-        pytest.param({"1.csv": CSV, "2.json": json.dumps([["real/a-000-00.png", 0.75]])},
-                     TWO | {"a": ("REAL", 0.75, 3)}, id="two-forms"),  # fmt: skip
+        pytest.param(
+            {"1.csv": CSV, "2.json": json.dumps([["real/a-000-00.png", 0.75]])},
+            TWO | {"a": ("REAL", 0.75, 3)},
+            id="two-forms",
+        ),  # fmt: skip
     ],
 )
 def test_folder(spark, tmp_path, files, expected):
