@@ -85,15 +85,14 @@ def judge(
     if not faces:
         return Verdict(labels.VERDICT_NO_FACE, None)
     largest = _largest_of_each_frame([f for f in faces if f.votes])
-    with_face = len({f.frame for f in faces})
-    enough = len(largest) >= max(min(decision.min_faces, frames or with_face), decision.min_vote_share * with_face)
-    deciding = largest if enough else _largest_of_each_frame(faces)
+    say = enough(faces, decision, frames)
+    deciding = largest if say else _largest_of_each_frame(faces)
     people = _people(faces, thresholds, decision, rule, seed)
     led = Counter(f.person for f in deciding)
     people.sort(key=lambda p: (-led[p.id], not p.well_seen, p.p_real, p.id))
     p_real = RULES[rule](np.array([f.p_real for f in deciding]))
     stretches = _stretches(faces, people, thresholds, decision)
-    if enough:
+    if say:
         verdict, reason = _with_doubts(thresholds.verdict(p_real), people, stretches, thresholds)
     else:
         dumb = [f for f in faces if not f.votes]
@@ -112,6 +111,12 @@ def judge(
         frame_range(scores),
         stretches,
     )
+
+
+def enough(faces: Sequence[FaceScore], decision: Decision, frames: int | None = None) -> bool:
+    """Whether so many faces vote that they decide; arguments as of `judge`."""
+    with_face, with_vote = (len({f.frame for f in some}) for some in (faces, [f for f in faces if f.votes]))
+    return with_vote >= max(min(decision.min_faces, frames or with_face), decision.min_vote_share * with_face)
 
 
 def _with_doubts(
