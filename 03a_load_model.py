@@ -4,6 +4,7 @@
     python 03a_load_model.py                                              # what stage 03 trained, on the test set
     python 03a_load_model.py --model-file models/detector.keras           # the shipped detector
     python 03a_load_model.py --faces-dir DIR --out results                # DIR of real/ and fake/, or unlabelled
+    python 03a_load_model.py --faces-dir out/frames --out results         # faces as stage 01a left them
     python 03a_load_model.py --architecture mesonet --model-file Meso4_DF.h5  # weights without an architecture
 
 Writes cnn_preds_values.json and, for labelled faces, metrics.json, Confusion.png and ROC.png into <out>. A score is
@@ -15,7 +16,7 @@ from pathlib import Path
 from deepfake_detection import cli
 
 
-def parse(argv=None):
+def arguments():
     from deepfake_detection.models import registry
 
     p = cli.parser(__doc__)
@@ -62,16 +63,31 @@ def parse(argv=None):
         metavar="N",
         help="most memory for decoded faces (default: a fifth of the machine's)",
     )
-    return p.parse_args(argv)
+    return p
+
+
+def known_labels(options, given):
+    """Title -> (label, group): of the videos that --data, --layout or --labels name, else as stage 01a had them."""
+    from deepfake_detection.training import known
+
+    if not given & {"data", "layout", "labels"}:
+        return known.recorded(options.out) or known.recorded(options.frames_dir.parent)
+    from deepfake_detection.datasets.manifest import read_manifest
+
+    return known.of_manifest(read_manifest(options.data, options.layout, options.labels))
 
 
 def main(argv=None):
-    options = parse(argv)
+    options, given = cli.parse_given(arguments(), argv)
     from deepfake_detection.training import results, scoring
+    from deepfake_detection.training.input_pipeline import titles_below
 
     own = options.model_file is None and options.faces is None
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"
     options.faces = options.faces or options.out / "split_dataset" / "test"
+    by_title = {} if own else titles_below(options.faces)
+    if by_title and options.frames_dir is None:
+        options.frames_dir = next(iter(by_title.values())).parents[1]
     options.frames_dir = cli.frames_folder(options)
     cli.announce("03a_load_model", options, options.out)
     out = options.out
@@ -92,6 +108,7 @@ def main(argv=None):
         batch_size=options.batch_size,
         faces_margin=options.faces_margin,
         frames=options.frames_dir,
+        known=known_labels(options, given) if by_title else None,
         workers=options.workers,
         seed=options.seed,
         cache_mb=options.cache_mb,

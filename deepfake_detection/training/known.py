@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import labels
 from ..errors import UserError
 
 #: Columns of the table besides the title.
@@ -41,3 +42,23 @@ def known_videos(dataset: Path):
 def groups_of(dataset: Path) -> dict[str, str]:
     """Title -> identity group; empty where there is no `split_manifest.csv`."""
     return known_videos(dataset)["group"].to_dict()
+
+
+def recorded(out: Path) -> dict[str, tuple[int, str]]:
+    """Title -> (label, title) as stage 01a's account in `out` has them (-1: no label); empty without one."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(out / "stage_reports" / "01a_videos.csv", dtype=str, keep_default_na=False)
+        return {title: (_number(word), title) for title, word in zip(table["title"], table["label"])}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def of_manifest(manifest) -> dict[str, tuple[int, str]]:
+    """Title -> (label, group) of a manifest's videos."""
+    return {m.title: (_number(m.label), m.group) for m in manifest.itertuples()}
+
+
+def _number(word: str) -> int:
+    return labels.label_of(word) if word else -1

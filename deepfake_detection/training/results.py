@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,13 @@ def faces_digest(faces) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_account(out: Path, stage: str, sets: dict[str, Any], unreadable: dict[str, list[str]] | None = None) -> None:
+def write_account(
+    out: Path,
+    stage: str,
+    sets: dict[str, Any],
+    unreadable: dict[str, list[str]] | None = None,
+    without_face: Iterable[tuple[str, int]] = (),
+) -> None:
     """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces that were used.
 
     A video of which no face could be used is an error.
@@ -183,6 +190,7 @@ def write_account(out: Path, stage: str, sets: dict[str, Any], unreadable: dict[
     Args:
         sets: name of the set (train, val, test) -> `Faces`, with or without those left out.
         unreadable: name of the set -> names of the faces left out, because they cannot be read or have no points.
+        without_face: (title, label) of videos in which stage 01a found no face.
     """
     import pandas as pd
 
@@ -197,6 +205,7 @@ def write_account(out: Path, stage: str, sets: dict[str, Any], unreadable: dict[
         for video in sorted({*used, *lost}):
             detail = f"{lost[video]} of {used[video] + lost[video]} faces cannot be read or used" if lost[video] else ""
             rows.append((*video, split, "ok" if used[video] else "error", used[video], detail))
+    rows += [(title, words[label], "", "no face", 0, "") for title, label in without_face]
     table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
     files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)
 

@@ -11,7 +11,7 @@ from ..faces.crops import PUBLISHED_MARGIN  # stage 01a's, and so that of the fa
 from ..models import model_file, registry
 from ..models.weights import load_into
 from . import margins, results, sequences, session
-from .input_pipeline import WHOLE, find_faces
+from .input_pipeline import WHOLE, find_faces, titles_below
 from .known import groups_of
 from .loop import predict
 from .stores import card_of, part_of, prediction_batch, store_for
@@ -94,6 +94,7 @@ def run(
     batch_size: int = 32,
     faces_margin: float | None = None,
     frames: Path | None = None,
+    known: dict[str, tuple[int, str]] | None = None,
     workers: int = 1,
     seed: int = 1,
     cache_mb: int | None = None,
@@ -104,6 +105,7 @@ def run(
     Args:
         faces_margin: crop margin that the faces were cut with; None: stage 01a's record, else the published one.
         frames: folder with `<title>/faces/boxes.csv` (sequence models).
+        known: title -> (label, group) of faces that lie as stage 01a wrote them; -1: no label.
 
     Returns:
         What metrics.json holds.
@@ -113,7 +115,9 @@ def run(
     """
     if not model_file.is_file():
         raise _no_model(model_file)
-    faces = find_faces(faces_folder, groups=groups_of(faces_folder.parent))
+    known = known or {}
+    groups = groups_of(faces_folder.parent) | {title: group for title, (_, group) in known.items()}
+    faces = find_faces(faces_folder, groups=groups, truth={title: label for title, (label, _) in known.items()})
     if faces_margin is None:
         faces_margin = margins.of(faces.titles, frames)
     session.start(seed=seed, workers=workers)
@@ -172,7 +176,13 @@ def run(
                 "sha256": files.sha256(model_file),
             },
         }
-        results.write_account(out, "03a_load_model", {faces_folder.name: faces}, {faces_folder.name: store.unreadable})
+        results.write_account(
+            out,
+            "03a_load_model",
+            {faces_folder.name: faces},
+            {faces_folder.name: store.unreadable},
+            without_face=[(t, known.get(t, (-1, ""))[0]) for t in titles_below(faces_folder) if t not in faces.titles],
+        )
         return results.write_results(
             out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set"
         )

@@ -114,16 +114,19 @@ def test_own_model_on_own_videos(own, tmp_path):
     stage("predict.py", videos, "--model-dir", out / "detector", "--json", tmp_path / "v.json", cwd=tmp_path)
     verdicts = {Path(v["video"]).stem: v for v in json.loads((tmp_path / "v.json").read_text())}
     assert len(verdicts) == 6 and all(v["model"].startswith("own-compact_cnn ") for v in verdicts.values())
+    where = ("--faces-dir", out / "frames", "--data", videos, "--out", tmp_path, "--workers", 1)
+    stage("03a_load_model.py", "--model-file", out / "detector" / "detector.keras", *where, cwd=tmp_path)
+    scores = {}
+    for name, p in json.loads((tmp_path / "cnn_preds_values.json").read_text()):
+        folder, title, *_ = Path(name).parent.name, *Path(name).name.rsplit("-", 2)
+        assert folder == ("fake" if title.endswith("_swap") else "real")
+        scores.setdefault(title, []).append(p)
     compared = 0
     for title, verdict in verdicts.items():
-        faces = out / "frames" / title / "faces"
-        stage("03a_load_model.py", "--model-file", out / "detector" / "detector.keras", "--faces-dir", faces, "--frames-dir",
-              out / "frames", "--out", tmp_path / title, "--workers", 1, cwd=tmp_path)  # fmt: skip
-        scores = [p for _, p in json.loads((tmp_path / title / "cnn_preds_values.json").read_text())]
         people = verdict["people"]
-        assert len(scores) == sum(p["frames"] for p in people)
-        if len(people) == 1 and people[0]["faces_that_vote"] == len(scores):
-            assert verdict["p_real"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
+        assert len(scores[title]) == sum(p["frames"] for p in people)
+        if len(people) == 1 and people[0]["faces_that_vote"] == len(scores[title]):
+            assert verdict["p_real"] == pytest.approx(sum(scores[title]) / len(scores[title]), abs=1e-4)
             compared += 1
     assert compared >= 2
 

@@ -257,6 +257,68 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     assert names == ["holiday-001-00.png", "holiday-002-00.png", "holiday-000-00.png"]
 
 
+@pytest.fixture
+def by_title(tmp_path):
+    """A frames folder as stage 01a leaves it: two faces a title, one title without a face, frames beside the faces."""
+    import cv2
+
+    for title in ("ann", "ben-2-x", "nobody"):
+        folder = tmp_path / "out" / "frames" / title / "faces"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder.parent / f"{title}-000.png"), np.zeros((40, 40, 3), np.uint8))
+        (folder / "boxes.csv").write_text("frame\n")
+        for i in range(0 if title == "nobody" else 2):
+            cv2.imwrite(str(folder / f"{title}-{i:03d}-00.png"), np.full((20, 20, 3), 100 * i, np.uint8))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    "where, names",
+    [
+        pytest.param(
+            "frames",
+            ["real/ann-000-00.png", "real/ann-001-00.png", "ben-2-x-000-00.png", "ben-2-x-001-00.png"],
+            id="folder of titles",
+        ),
+        pytest.param("frames/ann", ["real/ann-000-00.png", "real/ann-001-00.png"], id="one title"),
+        pytest.param("frames/ben-2-x/faces", ["ben-2-x-000-00.png", "ben-2-x-001-00.png"], id="its faces"),
+    ],
+)
+def test_faces_as_stage_01a_writes_them(by_title, where, names):
+    """Named as score files name them, with the labels that are known, and never the frames beside the faces."""
+    faces = find_faces(by_title / where, truth={"ann": 1}, groups={"ann": "Ann"})
+    assert list(faces.names) == names and faces.y.tolist() == [1 if n.startswith("real/") else -1 for n in names]
+    assert all(path.is_file() for path in faces.paths()) and set(faces.titles) <= {"ann", "ben-2-x"}
+    assert faces.groups[0] == ("Ann" if faces.titles[0] == "ann" else "ben-2-x")
+    assert faces.take([1]).paths() == faces.paths()[1:2]
+    with pytest.raises(UserError, match="no face picture"):
+        find_faces(by_title / "frames" / "nobody")
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["01a's account", "no account"])
+def test_03a_scores_the_frames_folder(project, tmp_path, by_title, labelled):
+    session.start(seed=1, announce=False)
+    start.build_model(TINY)[0].save(tmp_path / "m.keras")
+    if labelled:
+        (by_title / "stage_reports").mkdir()
+        (by_title / "stage_reports" / "01a_videos.csv").write_text(
+            "title,video,label,status\nann,ann.mp4,REAL,ok\nben-2-x,b.mp4,FAKE,ok\nnobody,n.mp4,FAKE,no face\n"
+        )
+    script(project, "03a_load_model").main(
+        [f"--model-file={tmp_path / 'm.keras'}", f"--faces-dir={by_title / 'frames'}", f"--out={tmp_path / 'r'}"]
+    )
+    rows = json.loads((tmp_path / "r" / "cnn_preds_values.json").read_text())
+    word = lambda name: f"{name}/" if labelled else ""
+    assert [name for name, _ in rows] == [
+        *(f"{word('real')}ann-{i:03d}-00.png" for i in (0, 1)),
+        *(f"{word('fake')}ben-2-x-{i:03d}-00.png" for i in (0, 1)),
+    ]
+    account = (tmp_path / "r" / "stage_reports" / "03a_load_model_videos.csv").read_text().splitlines()
+    assert account[-1] == ("nobody,FAKE,,no face,0," if labelled else "nobody,,,no face,0,") and len(account) == 4
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert ("videos" in metrics) == labelled
+
+
 @pytest.mark.parametrize(
     "broken, message",
     [
