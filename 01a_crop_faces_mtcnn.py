@@ -12,7 +12,7 @@ from deepfake_detection import cli
 
 
 def arguments():
-    p = cli.parser(__doc__)
+    p = cli.parser(__doc__, idle=("--seed",))
     cli.frames_option(p)
     cli.option(
         p,

@@ -8,7 +8,7 @@
 
 Reads <frames>/<title>/faces. Writes <out>/prepared_dataset/{real,fake},
 <out>/split_dataset/{train,val,test}/{real,fake}, <out>/split_manifest.csv and <out>/stage_reports/02_videos.csv.
-A second run writes the same files again; --workers and --force change nothing.
+A second run writes the same files again.
 Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dataset
 """
 
@@ -26,7 +26,7 @@ def parts(text):
 
 
 def parse(argv=None):
-    p = cli.parser(__doc__)
+    p = cli.parser(__doc__, idle=("--workers", "--force"))
     cli.frames_option(p)
     p.add_argument(
         "--faces", default="faces", choices=["faces", "marked_faces"], help="which crops to take (default: %(default)s)"

@@ -35,7 +35,7 @@ def parser():
     from deepfake_detection.training import settings as training
 
     default = training.Settings()
-    p = cli.parser(__doc__)
+    p = cli.parser(__doc__, idle=("--layout", "--labels"))
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
     cli.frames_option(data)

@@ -45,13 +45,7 @@ def parse(argv=None):
         "--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)"
     )
     p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
-    p.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="taken so that all stages accept the same command; the scores name their videos",
-    )
-    p.add_argument("--force", action="store_true", help="taken for the same reason; this stage always runs anew")
+    cli.idle_options(p, "--data", "--layout", "--labels", "--force")
     return p.parse_args(argv)
 
 

@@ -16,7 +16,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 . "$ROOT/scripts/setup.sh"
 
 data="$ROOT/train_sample_videos" out="$PWD" frames="" marking=1
-common=() layout=() s00=() s03=() s04=() own_weights=0 own_model=0
+workers=() seed=() force=() layout=() s00=() s03=() s04=() own_weights=0 own_model=0
 while [ $# -gt 0 ]; do
   option="$1"; value="${2-}"
   case "$option" in                                # --name=value as well as --name value
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
     --model) say "note: --model is now called --architecture"; option=--architecture ;;
   esac
   case "$option" in
-    --force) common+=(--force); shift; continue ;;
+    --force) force=(--force); shift; continue ;;
     --skip-marking) marking=0; shift; continue ;;
     --data|--layout|--labels|--out|--frames-dir|--workers|--seed|--max-videos|--max-seconds|--sampling|--architecture|--weights|--epochs|--batch-size|--augment|--folds|--master)
       [ $# -ge 2 ] || die "$option needs a value" "see $0 --help" ;;
@@ -39,7 +39,8 @@ while [ $# -gt 0 ]; do
     --out) out="$value" ;;
     --frames-dir) frames="$value" ;;
     --layout|--labels) layout+=("$option" "$value") ;;           # of the stages that read the data folder
-    --workers|--seed) common+=("$option" "$value") ;;
+    --workers) workers=("$option" "$value") ;;
+    --seed) seed=("$option" "$value") ;;
     --max-videos|--max-seconds|--sampling) s00+=("$option" "$value") ;;
     --architecture) s03+=("$option" "$value"); own_model=1 ;;
     --weights) s03+=("$option" "$value"); own_weights=1 ;;
@@ -76,15 +77,17 @@ stage() {
 }
 
 where=(--data "$data" --out "$out")
-made=("${where[@]}" --frames-dir "$frames" ${common[@]+"${common[@]}"})
+made=("${where[@]}" --frames-dir "$frames")
 read=("${made[@]}" ${layout[@]+"${layout[@]}"})
-stage 00_convert_video_to_image.py "${read[@]}" --need-labels ${s00[@]+"${s00[@]}"}
-stage 01a_crop_faces_mtcnn.py "${read[@]}"
-[ $marking = 0 ] || stage 01b_mark_landmarks.py "${read[@]}"
-stage 02_prepare_dataset.py "${read[@]}"
-stage 03_train_cnn.py "${made[@]}" ${s03[@]+"${s03[@]}"}
-stage 03a_load_model.py "${made[@]}"
-stage 04_mapreduce_video_preds.py "${where[@]}" ${common[@]+"${common[@]}"} ${s04[@]+"${s04[@]}"}
+work=(${workers[@]+"${workers[@]}"} ${force[@]+"${force[@]}"})
+judge=(${workers[@]+"${workers[@]}"} ${seed[@]+"${seed[@]}"})
+stage 00_convert_video_to_image.py "${read[@]}" --need-labels ${work[@]+"${work[@]}"} ${seed[@]+"${seed[@]}"} ${s00[@]+"${s00[@]}"}
+stage 01a_crop_faces_mtcnn.py "${read[@]}" ${work[@]+"${work[@]}"}
+[ $marking = 0 ] || stage 01b_mark_landmarks.py "${read[@]}" ${work[@]+"${work[@]}"}
+stage 02_prepare_dataset.py "${read[@]}" ${seed[@]+"${seed[@]}"}
+stage 03_train_cnn.py "${made[@]}" ${work[@]+"${work[@]}"} ${seed[@]+"${seed[@]}"} ${s03[@]+"${s03[@]}"}
+stage 03a_load_model.py "${made[@]}" ${judge[@]+"${judge[@]}"}
+stage 04_mapreduce_video_preds.py "${where[@]}" ${judge[@]+"${judge[@]}"} ${s04[@]+"${s04[@]}"}
 
 cat <<END
 

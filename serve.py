@@ -28,7 +28,7 @@ from deepfake_detection.errors import UserError
 
 
 def options():
-    p = cli.parser(__doc__, data=False, out=False)
+    p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "deepfake_detection"
     p.add_argument(
         "--host",

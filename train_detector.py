@@ -39,7 +39,7 @@ def parse(argv=None):
     from deepfake_detection.training.pairs import Settings
 
     usual = Settings()
-    p = cli.parser(__doc__, data=False, out=False)
+    p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
     p.add_argument("--index", type=Path, required=True, metavar="FILE", help="CSV file with a row a picture or video")
     p.add_argument(
         "--weights",

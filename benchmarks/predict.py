@@ -33,6 +33,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
+
+from deepfake_detection import cpus
+
 RESULT = PROJECT / "benchmarks" / "results" / "predict.txt"
 
 
@@ -124,7 +127,7 @@ def main() -> None:
         }[chosen.role]()
         return
     clips = clips_of(chosen.clips, chosen.most)
-    cores = len(os.sched_getaffinity(0))
+    cores = cpus.count()
     rows = []
 
     def row(what, wall, cpu, a_clip):

@@ -25,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from deepfake_detection import cpus
+
 CLIP_COUNTS = (400, 119_000)
 
 
@@ -325,7 +327,7 @@ def main() -> None:
             clips = clips + clips[:1]
         say(f"preprocessing, {datetime.date.today()}, {len(clips)} clips of {options.clips or 'tests/clips.py'}")
         say(
-            f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
+            f"{cpus.count()} cores ({platform.machine()}), Python {platform.python_version()}, "
             f"load average at the start {os.getloadavg()[0]:.1f}: above 0.5 the wall times are too long"
         )
         say()

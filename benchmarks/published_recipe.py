@@ -24,7 +24,7 @@ sys.path.insert(0, str(PROJECT))
 
 from tqdm import tqdm
 
-from deepfake_detection import cli
+from deepfake_detection import cli, cpus
 from deepfake_detection.errors import UserError
 from deepfake_detection.files import atomic_path, write_csv, write_text
 
@@ -97,7 +97,7 @@ def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
 def as_text(metrics: dict, history: str) -> str:
     made, block = metrics["training"], metrics["videos"]
     lines = [
-        f"Made by python benchmarks/published_recipe.py ({os.cpu_count()} cores): stage 03 with its default "
+        f"Made by python benchmarks/published_recipe.py ({cpus.count()} cores): stage 03 with its default "
         "settings, EfficientNetB0 from random weights.",
         f"{made['epochs']} epochs in {made['seconds'] / 60:.0f} minutes, best {made['best_epoch']} (validation loss "
         f"{made['best_val_loss']:.4f}, on a tenth of the training sources).",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import __version__
+from . import __version__, cpus
 from .errors import UserError, of_the_system
 from .files import remove_dead_partials, write_json
 
@@ -40,13 +40,16 @@ def _refuse_the_wrong_interpreter() -> None:
 _refuse_the_wrong_interpreter()
 
 
-def parser(description: str, *, data: bool = True, out: bool = True) -> argparse.ArgumentParser:
+def parser(
+    description: str, *, data: bool = True, out: bool = True, idle: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     """A parser with the options that all stages have. Unknown and abbreviated options are refused.
 
     Args:
         description: the script's docstring; its first line is the description, the rest the epilog.
         data: add --data and --layout.
         out: add --out.
+        idle: of these options, those that do nothing in this command: hidden, and said where they are given.
     """
     first, _, rest = (description or "").strip().partition("\n")
     p = argparse.ArgumentParser(
@@ -63,29 +66,50 @@ def parser(description: str, *, data: bool = True, out: bool = True) -> argparse
             metavar="DIR",
             help="folder of videos (default: %(default)s)",
         )
-        p.add_argument(
-            "--layout",
-            default="auto",
-            metavar="NAME",
-            help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
-        )
-        labels_option(p)
+        if "--layout" not in idle:
+            p.add_argument(
+                "--layout",
+                default="auto",
+                metavar="NAME",
+                help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
+            )
+        if "--labels" not in idle:
+            labels_option(p)
     if out:
         p.add_argument(
             "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
         )
-    p.add_argument(
-        "--workers",
-        type=positive_int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="worker processes (default: the number of cores, %(default)s here)",
-    )
-    p.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)"
-    )
-    p.add_argument("--force", action="store_true", help="make outputs again that already stand")
+    if "--workers" not in idle:
+        p.add_argument(
+            "--workers",
+            type=positive_int,
+            default=cpus.count(),
+            metavar="N",
+            help="worker processes (default: the cores that this process may use, %(default)s here)",
+        )
+    if "--seed" not in idle:
+        p.add_argument(
+            "--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)"
+        )
+    if "--force" not in idle:
+        p.add_argument("--force", action="store_true", help="make outputs again that already stand")
+    idle_options(p, *idle)
     return p
+
+
+class _Idle(argparse.Action):
+    """An option that was offered where it does nothing: says so, and does nothing."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """What argparse calls where the option is given."""
+        print(f"note: {option_string} does nothing here", file=sys.stderr)
+
+
+def idle_options(parser, *names: str) -> None:
+    """Takes options that do nothing, hidden from --help, so that commands written for earlier versions still run."""
+    for name in names:
+        nargs = 0 if name == "--force" else None
+        parser.add_argument(name, action=_Idle, nargs=nargs, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 class _OldName(argparse.Action):

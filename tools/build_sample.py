@@ -31,6 +31,7 @@ from sample_builder.camera import Camera  # noqa: E402
 from sample_builder.catalogue import CLIPS, FILM, NTSC, FakeClip, RealClip  # noqa: E402
 from sample_builder.manipulate import Fake  # noqa: E402
 
+from deepfake_detection import cpus  # noqa: E402
 from deepfake_detection.files import atomic_path, write_json, write_text  # noqa: E402
 
 TABLE_MARKS = ("<!-- clips: written by tools/build_sample.py -->", "<!-- end of clips -->")
@@ -50,9 +51,7 @@ def main() -> None:
         help="for what is downloaded (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=7, help="of motion, noise and manipulation (default: %(default)s)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="clips made at a time (default: %(default)s)"
-    )
+    parser.add_argument("--workers", type=int, default=cpus.count(), help="clips made at a time (default: %(default)s)")
     parser.add_argument(
         "--only", default="", help="build only clips whose name starts so; metadata.json is written for all"
     )

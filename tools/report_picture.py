@@ -92,11 +92,11 @@ def main() -> None:
     import cv2
     import numpy as np
 
-    from deepfake_detection import Detector
+    from deepfake_detection import Detector, cpus
     from deepfake_detection.detector.explain import write_report
     from deepfake_detection.files import atomic_path
 
-    detector = Detector(threads=os.cpu_count() or 1)
+    detector = Detector(threads=cpus.count())
     found = pair(detector, PROJECT / "train_sample_videos", chosen.fake)
     if found is None:
         raise SystemExit(

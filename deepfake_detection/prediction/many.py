@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .. import files
+from .. import cpus, files
 from ..errors import UserError
 from .outputs import INDEX, annotated_paths, report_names, report_paths, write_index  # noqa: F401  (for callers)
 from .pool import Died, Worker, limits_of
@@ -72,8 +72,8 @@ def find_videos(paths: Iterable[str | Path], *, pictures: bool = False) -> list[
     Raises:
         UserError: when a path does not exist, a folder holds no video or cannot be read.
     """
-    from ..video import listing
     from ..detector.stills import is_picture_name
+    from ..video import listing
 
     found: list[str] = []
     for given in paths:
@@ -559,7 +559,7 @@ def _run(
     todo = [at for at in range(len(jobs)) if at not in done]
     workers = min(workers, max(len(todo), 1))
     if workers == 1 and len(todo) == 1:
-        settings = {**settings, "threads": os.cpu_count() or 1}
+        settings = {**settings, "threads": cpus.count()}
     limits = limits_of(time_limit_s, threads=int(settings.get("threads", 1)))
     if any(job["annotate"] for job in jobs):
         limits["file_bytes"] = VIDEO_BYTES

@@ -95,9 +95,8 @@ def work(detector, job: dict, send, kept: dict) -> dict:
 
     start = time.perf_counter()
     try:
-        prediction = kept.pop(job["video"], None) or detector.predict(
-            job["video"], progress=lambda share, stage: send({"share": share, "stage": stage})
-        )
+        judged = JUDGED if not job.get("keep") and any(job.get(what) for what in WORDS) else 1.0
+        prediction = kept.pop(job["video"], None) or detector.predict(job["video"], progress=_part(send, 0, judged))
         result = {**prediction.to_json(), "video": job["name"]}
         if job.get("keep"):
             from ..detector.explain import slim
@@ -124,6 +123,20 @@ def work(detector, job: dict, send, kept: dict) -> dict:
         )
 
 
+def _part(send, start: float, width: float):
+    """A progress function for a part of a job, whose share goes from `start` to `start + width` and never back."""
+    furthest = 0.0
+
+    def tell(share: float, stage: str) -> None:
+        nonlocal furthest
+        furthest = max(furthest, min(share, 1.0))
+        send({"share": start + width * furthest, "stage": stage})
+
+    return tell
+
+
+#: Share of a job that is the verdict, where outputs follow.
+JUDGED = 0.75
 #: What the outputs of a job are called.
 WORDS = {"report": "report", "annotate": "annotated video"}
 
@@ -143,11 +156,11 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
         "annotate": lambda tell: write_annotated(prediction, detector, job["annotate"], progress=tell),
     }
     problems = []
-    for what, make in made.items():
-        if not job.get(what):
-            continue
+    wanted = [what for what in made if job.get(what)]
+    for number, what in enumerate(wanted):
+        width = (1 - JUDGED) / len(wanted)
         try:
-            make(lambda share, stage: send({"share": 0.75 + 0.25 * share, "stage": stage}))
+            made[what](_part(send, JUDGED + number * width, width))
         except (UserError, OSError, MemoryError, cv2.error) as e:
             if isinstance(e, cv2.error) and not sandbox.out_of_memory(e):
                 raise

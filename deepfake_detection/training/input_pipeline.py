@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import labels
+from .. import cpus, labels
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ def parallel_calls() -> int:
     is there, and many epochs are over by then."""
     import tensorflow as tf
 
-    return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
+    return tf.config.threading.get_inter_op_parallelism_threads() or cpus.count()
 
 
 def batches(

@@ -9,6 +9,8 @@ import os
 import sys
 import tempfile
 
+from .. import cpus
+
 #: "" or -1 hides the GPUs on purpose.
 _HIDDEN = "CUDA_VISIBLE_DEVICES"
 
@@ -87,5 +89,5 @@ def start(*, seed: int, workers: int | None = None, precision: str = "float32", 
     except RuntimeError:
         pass  # TensorFlow is already running in this process: its threads and devices stay as they are
     if announce:
-        text = f"{len(gpus)} GPU" if gpus else f"no GPU: running on the CPU ({workers or os.cpu_count()} threads)"
+        text = f"{len(gpus)} GPU" if gpus else f"no GPU: running on the CPU ({workers or cpus.count()} threads)"
         print(text + (f", {precision}" if precision != "float32" else ""), file=sys.stderr)

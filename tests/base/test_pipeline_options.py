@@ -1,5 +1,6 @@
 """run_pipeline.sh as a dry run: every option that it takes reaches stages that take it, and no other."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -92,14 +93,42 @@ def test_every_option_at_once_reaches_the_stages_that_have_it(dry_run, tmp_path)
         == has["--folds"]
         == {"03"}
     )
-    assert has["--master"] == {"04"} and has["--workers"] == has["--seed"] == {
-        "00",
-        "01a",
-        "01b",
-        "02",
-        "03",
-        "03a",
-        "04",
-    }
+    assert has["--master"] == {"04"}
+    assert has["--workers"] == {"00", "01a", "01b", "03", "03a", "04"}
+    assert has["--seed"] == {"00", "02", "03", "03a", "04"}
+    assert {name[:3].rstrip("_") for name, given in seen.items() if "--force" in given} == {"00", "01a", "01b", "03"}
     for name, given in seen.items():  # who is who lies with the frames
         assert name.startswith(("00", "04")) or given[given.index("--frames-dir") + 1] == frames, name
+
+
+@pytest.mark.parametrize(
+    "script, idle",
+    [
+        pytest.param("01a_crop_faces_mtcnn.py", ["--seed", "1"], id="01a"),
+        pytest.param("01b_mark_landmarks.py", ["--seed", "1"], id="01b"),
+        pytest.param("02_prepare_dataset.py", ["--workers", "2", "--force"], id="02"),
+        pytest.param("03_train_cnn.py", ["--layout", "dfdc", "--labels", "x.csv"], id="03"),
+        pytest.param("03a_load_model.py", ["--layout", "dfdc", "--labels", "x.csv", "--force"], id="03a"),
+        pytest.param("04_mapreduce_video_preds.py", ["--data", "x", "--layout", "auto", "--force"], id="04"),
+        pytest.param("serve.py", ["--force"], id="serve"),
+        pytest.param("train_detector.py", ["--force", "--index", "x.csv"], id="train_detector"),
+    ],
+)
+def test_options_that_do_nothing_are_hidden_and_say_so(script, idle, capsys):
+    spec = importlib.util.spec_from_file_location("script_under_test", PROJECT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def parse(argv):
+        for name in ("parse", "arguments", "parser", "options"):
+            if made := getattr(module, name, None):
+                return made(argv) if name == "parse" else made().parse_args(argv)
+
+    options = parse(idle)
+    said = capsys.readouterr().err
+    names = [word for word in idle if word.startswith("--") and word != "--index"]
+    assert [line for line in said.splitlines()] == [f"note: {name} does nothing here" for name in names]
+    assert not {name.strip("-") for name in names if name != "--data"} & set(vars(options))
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    assert not [name for name in names if f"{name} " in capsys.readouterr().out]

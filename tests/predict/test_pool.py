@@ -304,3 +304,28 @@ def test_a_worker_of_predict_cannot_take_more_memory(tiny_model, clips, monkeypa
             assert 400 < int(of()["Max cpu time"][0]) < 500
     finally:
         worker.stop()
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        pytest.param([], id="verdict-only"),
+        pytest.param(["report"], id="report"),
+        pytest.param(["annotate"], id="annotated"),
+        pytest.param(["report", "annotate"], id="both"),
+    ],
+)
+def test_progress_never_goes_back(detector, clips, tmp_path, outputs):
+    from deepfake_detection.prediction import worker
+
+    names = {"report": "r.html", "annotate": "a.mp4"}
+    job = {"video": str(clips["two"]), "name": "two.mp4", **{what: str(tmp_path / names[what]) for what in outputs}}
+    said = []
+    result = worker.work(detector, job, said.append, {})
+    shares = [message["share"] for message in said if "share" in message]
+    assert not result["error"] and "not_made" not in result
+    assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1 and len(set(shares)) > 3
+    at = [i for i, message in enumerate(said) if "early" in message]
+    if outputs:  # what follows the verdict moves on
+        before = [message["share"] for message in said[: at[0]] if "share" in message]
+        assert max(before) <= worker.JUDGED
