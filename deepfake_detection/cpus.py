@@ -38,9 +38,8 @@ def _quotas(root: Path) -> list[float]:
                 continue
             if controllers:  # version 1
                 folders = [root / "sys/fs/cgroup" / name / group for name in ("cpu", controllers)]
-                texts = next(
-                    (t for f in folders if (t := [_text(f / f"cpu.cfs_{n}_us") for n in ("quota", "period")])[0]), []
-                )
+                pairs = ([_text(f / f"cpu.cfs_{n}_us") for n in ("quota", "period")] for f in folders)
+                texts = next((pair for pair in pairs if pair[0]), [])
             else:
                 texts = _text(root / "sys/fs/cgroup" / group / "cpu.max").split()
             try:

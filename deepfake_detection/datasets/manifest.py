@@ -5,13 +5,14 @@ python -m deepfake_detection.datasets.manifest DIR [--layout NAME]      prints i
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import layouts, scan, titles
-from .groups import name_groups
+from .groups import identities_of_name, name_groups
 
 if TYPE_CHECKING:
     import pandas
@@ -56,7 +57,8 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         if layout == "auto"
         else layouts.modules()[layout]
     )
-    rows = sorted(chosen.rows(data, Path(labels)) if labels else chosen.rows(data), key=lambda r: (r.video, r.name))
+    rows = chosen.rows(data, Path(labels)) if labels else chosen.rows(data)
+    rows = sorted([*rows, *_beside(data, rows, chosen.NAME)], key=lambda r: (r.video, r.name))
     if not rows:
         raise UserError("no videos found in this folder", file=data, hint=f"expected {chosen.EXPECTS}")
     _refuse_odd_paths(rows)
@@ -90,6 +92,32 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         columns=COLUMNS,
         dtype="str",
     )
+
+
+def _beside(data: Path, rows: list[layouts.Row], layout: str) -> list[layouts.Row]:
+    """Rows without a label for the videos that lie in the data folder where the layout expects none."""
+
+    def place(video: PurePosixPath | str) -> tuple[str, str]:
+        folder, name = os.path.split(video)
+        if folder not in real:
+            real[folder] = os.path.realpath(data / folder)
+        return real[folder], name
+
+    real: dict[str, str] = {}
+    known = {place(row.video) for row in rows if row.video}
+    return [
+        layouts.check_present(
+            data,
+            layouts.Row(
+                video=str(video),
+                dataset=layout,
+                identities=identities_of_name(video.stem) or [f"unlabelled_{video.stem}"],
+            ),
+        )
+        for video in scan.videos_under(data)
+        # The masks of FaceForensics++ are videos, of no face.
+        if "masks" not in video.parts[:-1] and place(video) not in known
+    ]
 
 
 def _refuse_odd_paths(rows: list[layouts.Row]) -> None:

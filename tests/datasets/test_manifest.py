@@ -570,3 +570,85 @@ def test_ffpp_videos_beside_their_folder(tmp_path, place):
     )
     assert sorted(r.label for r in found.values()) == ["FAKE", "REAL"] and len({r.group for r in found.values()}) == 1
     assert {r.original for r in found.values()} == {"", "000"}
+
+
+A, F = {"file": "a.mp4", "label": "REAL"}, {"file": "f.mp4", "label": "FAKE", "original": "a.mp4"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param([A, F], id="list"),
+        pytest.param(json.dumps(A) + "\n\n" + json.dumps(F) + "\r\n", id="a-record-a-line"),
+        pytest.param({"videos": [A, F]}, id="in-an-object"),
+        pytest.param({"version": 1, "info": {"who": "me"}, "data": [A, F]}, id="among-other-things"),
+        pytest.param({"columns": list(F), "index": [0, 1], "data": [["a.mp4", "REAL", None], list(F.values())]},
+                     id="split"),
+        pytest.param({"columns": ["label", "original"], "index": ["a.mp4", "f.mp4"],
+                      "data": [["REAL", None], ["FAKE", "a.mp4"]]}, id="split-by-name"),
+        pytest.param([{"Path": "./a.mp4", "Label": "real"},
+                      {"Path": "/old/disk/f.mp4", "Label": "Fake", "Original": "a"}], id="paths-of-another-machine"),
+        pytest.param([{"video": "C:\\x\\a.mp4", "is_fake": 0}, {"video": "f", "is_fake": 1, "original": "A.MP4"}],
+                     id="windows"),
+    ],
+)  # fmt: skip
+def test_records_keep_their_labels(tmp_path, content):
+    found = rows(dfdc(tmp_path, content, "a.mp4", "f.mp4"))
+    assert {v: (r.label, r.error, r.original) for v, r in found.items()} == {
+        "a.mp4": ("REAL", "", ""),
+        "f.mp4": ("FAKE", "", "a"),
+    }
+
+
+@pytest.mark.parametrize(
+    "record, key, error",
+    [
+        pytest.param({"label": "FAKE"}, "record 2", "not an object", id="no-name"),
+        pytest.param(7, "record 2", "not an object", id="a-number"),
+        pytest.param(A, "a.mp4", "more than once", id="twice"),
+        pytest.param({"file": "gone.mp4", "label": "FAKE"}, "gone.mp4", "missing file", id="missing"),
+        pytest.param({"file": "b.mp4", "label": "maybe"}, "b.mp4", "unknown label", id="label"),
+    ],
+)
+def test_an_odd_record_is_the_error_of_its_row(tmp_path, record, key, error):
+    found = rows(dfdc(tmp_path, [A, record], "a.mp4", "b.mp4"))
+    assert error in found[key].error and (key == "a.mp4" or found["a.mp4"].error == "")
+
+
+def test_a_record_never_leads_outside(tmp_path):
+    table = read_manifest(dfdc(tmp_path / "in", [A, {"file": "../out.mp4", "label": "FAKE"}], "a.mp4"))
+    odd = table[table["video"] == ""]
+    assert len(table) == 2 and "unsafe file name" in odd["error"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    "known, beside",
+    [
+        pytest.param(["Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4"],
+                     ["extra/x.mp4", "top.mp4", "Celeb-real/deeper/y.mp4"], id="celebdf"),
+        pytest.param(["original_sequences/youtube/c23/videos/000.mp4"],
+                     ["mine/x.mp4", "original_sequences/youtube/z.mp4"], id="ffpp"),
+        pytest.param(["higher_quality/fadg0/sa1-video-fram1.avi"], ["mine/x.mp4", "y.mp4"], id="timit"),
+        pytest.param(["real/a.mp4", "fake/b.mp4"], ["mine/x.mp4"], id="folders"),
+    ],
+)  # fmt: skip
+def test_videos_beside_the_folders_of_a_layout_have_a_row(tmp_path, known, beside):
+    found = rows(plant(tmp_path, *known, *beside))
+    assert set(found) == {*known, *beside}
+    assert all(found[v].label for v in known) and not any(found[v].label or found[v].error for v in beside)
+
+
+def test_videos_beside_metadata_have_a_row(tmp_path):
+    found = rows(dfdc(tmp_path, {"a.mp4": REAL}, "a.mp4", "deeper/b.mp4", "deeper/still/c.mp4"))
+    assert {v: r.label for v, r in found.items()} == {"a.mp4": "REAL", "deeper/b.mp4": "", "deeper/still/c.mp4": ""}
+
+
+def test_a_folder_by_two_names_and_masks_are_not_beside(tmp_path):
+    plant(
+        tmp_path,
+        "store/a.mp4",
+        "original_sequences/youtube/masks/videos/000.mp4",
+        "original_sequences/youtube/c23/1.mp4",
+    )
+    (tmp_path / "original_sequences" / "youtube" / "raw").symlink_to(tmp_path / "store")
+    assert set(rows(tmp_path)) == {"original_sequences/youtube/raw/a.mp4", "original_sequences/youtube/c23/1.mp4"}
