@@ -7,6 +7,10 @@ comparisons.
     python evaluate.py ours.csv --compare theirs.csv --out results    # which of two is better on the same videos?
     python evaluate.py preds.json --manifest results/split_manifest.csv    # groups and datasets from a list
 
+How good is a detector, with its own thresholds, on labelled videos?
+
+    python predict.py DIR --csv verdicts.csv && python evaluate.py verdicts.csv --data DIR    # DIR as for stage 00
+
 Prints the tables and writes evaluation.json, evaluation.csv (a row for each dataset, manipulation and rule), ROC.png,
 Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, Brier, ECE, balanced accuracy and TPR at
 5 % FPR (fakes found when 5 % of the reals are called fake), each with a 95 % interval from resampling groups. What the
@@ -14,9 +18,11 @@ data does not support is refused with the reason. A video without a face is coun
 """
 
 import argparse
+import functools
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.errors import UserError
 
 
 def parse(argv=None):
@@ -41,6 +47,14 @@ def parse(argv=None):
         "score are counted",
     )
     p.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of the videos: labels and people as stage 00 reads them there, instead of --manifest",
+    )
+    p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
+    cli.labels_option(p)
+    p.add_argument(
         "--out",
         type=Path,
         default=Path("evaluation"),
@@ -63,16 +77,32 @@ def parse(argv=None):
     return p.parse_args(argv)
 
 
+def _known(options, names):
+    """What --data says of the videos with these names."""
+    from deepfake_detection.datasets.manifest import read_manifest
+    from deepfake_detection.reports import verdicts
+
+    return verdicts.named_as(read_manifest(options.data, options.layout, options.labels), names, options.data)
+
+
 def main(argv=None):
     options = parse(argv)
     from deepfake_detection.reports import evaluation
 
+    known = None
+    if options.data is None and (options.labels or options.layout != "auto"):
+        raise UserError("--labels and --layout are of a folder of videos", hint="name it with --data DIR")
+    if options.data is not None:
+        if options.manifest is not None:
+            raise UserError("--data and --manifest do not go together", hint="leave one of them out")
+        known = functools.partial(_known, options)
     cli.announce("evaluate", options, options.out)
     report = evaluation.run(
         options.scores,
         options.out,
         compare=options.compare,
         manifest=options.manifest,
+        known=known,
         rule=options.aggregate,
         threshold=options.threshold,
         resamples=options.resamples,

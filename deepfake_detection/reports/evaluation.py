@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files import csv_name, write_csv, write_json
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, label_of
 from ..metrics import METRICS, MetricError, bootstrap_difference, bootstrap_groups, evaluate
+from . import verdicts
 
 JSON, CSV = "evaluation.json", "evaluation.csv"
 ROC, RELIABILITY, HISTOGRAM = "ROC.png", "Reliability.png", "ScoreHistogram.png"
@@ -200,6 +201,7 @@ def run(
     *,
     compare: str | Path | None = None,
     manifest: str | Path | None = None,
+    known=None,
     rule: str = "mean",
     threshold: float = TIE_THRESHOLD,
     resamples: int = 1000,
@@ -212,6 +214,7 @@ def run(
         out: folder of the results.
         compare: second score file for the paired comparison.
         manifest: CSV with what is known of the videos, see `video_table`.
+        known: the same as a function from the names of the scored videos to a table; instead of `manifest`.
         rule: the aggregation rule of the pictures, the comparison, and the main table.
         threshold: p_real >= threshold is REAL, for the balanced accuracy.
         resamples, seed: of the intervals.
@@ -224,12 +227,19 @@ def run(
     path, out = Path(path), Path(out)
     if rule not in RULES:
         raise UserError(f"unknown aggregation rule {rule!r}", hint=f"choose one of {', '.join(RULES)}")
-    known = read_manifest(Path(manifest)) if manifest is not None else None
-    videos = video_table(score_files.read_scores(path), known)
+    table = verdicts.status(score_files.read_scores(path))
+    if manifest is not None:
+        known = read_manifest(Path(manifest))
+    elif known is not None:
+        known = known(table["video"].unique())
+    videos = video_table(table, known)
     judged = videos[(videos["faces"] > 0) & (videos["label"] != "")].reset_index(drop=True)
     y = np.array([label_of(w) for w in judged["label"]], dtype=np.int64)
     groups = judged["group"].to_numpy()
-    parts = [(s, r) for s in slices(judged) for r in RULES] if len(judged) else []
+    of_videos = slices(judged) if len(judged) else []
+    # Where every video has one score, all rules say the same.
+    rules = list(RULES) if (judged["faces"] > 1).any() else [rule]
+    parts = [(s, r) for s in of_videos for r in rules]
     rows = []
     for s, name in tqdm(parts, desc="metrics", unit="row", disable=None):
         results = evaluate(
@@ -263,6 +273,10 @@ def run(
         if compare is None
         else comparison(videos, Path(compare), known, rule, path.name, resamples, seed),
     }
+    if "verdict" in table:
+        said = dict(zip(table["video"], table["verdict"]))
+        report["model"] = ", ".join(sorted(set(table["model"]) - {""})) if "model" in table else ""
+        report["verdicts"] = verdicts.rows(judged, said, of_videos, resamples=resamples, seed=seed)
     write_json(out / JSON, report)
     write_csv(out / CSV, flat(rows))
     report["pictures"] = pictures(judged, y, rule, out, resamples, seed)
@@ -413,6 +427,8 @@ def text(report: dict) -> str:
     main = [r for r in rows if r["rule"] == rule]
     if not main:
         return "\n".join(lines + ["No video has both a label and a score, so no metric can be computed."])
+    if report.get("verdicts"):
+        lines += [verdicts.text(report["verdicts"], report["model"] or "the detector"), ""]
     columns = list(METRICS)
     note = f"95 % intervals from {report['resamples']:,} resamples of " + (
         "the groups" if report["groups_known"] else "the videos (the file names no groups)"
@@ -443,15 +459,16 @@ def text(report: dict) -> str:
     ]
     lines += [note + "; FAKE is the positive class; p_real >= " + f"{report['threshold']:g} is REAL.", ""]
     whole = [r for r in rows if r["dataset"] == ALL]
-    lines += [
-        heading("Aggregation rules side by side, all videos"),
-        table(
-            [[r["rule"], *(_cell(r["metrics"][m], short=True) for m in columns)] for r in whole],
-            ["rule", *(METRICS[m].label for m in columns)],
-            "l" + "r" * len(columns),
-        ),
-        "",
-    ]
+    if len(whole) > 1:
+        lines += [
+            heading("Aggregation rules side by side, all videos"),
+            table(
+                [[r["rule"], *(_cell(r["metrics"][m], short=True) for m in columns)] for r in whole],
+                ["rule", *(METRICS[m].label for m in columns)],
+                "l" + "r" * len(columns),
+            ),
+            "",
+        ]
     reasons: dict = {}
     for r in main:
         for name, result in r["metrics"].items():

@@ -70,6 +70,11 @@ def test_one_clip(videos, tmp_path):
 def test_a_folder(videos, tmp_path):
     stage("predict.py", videos, "--frame-count", 4, "--csv", tmp_path / "v.csv", cwd=tmp_path)
     assert len(list(csv.DictReader((tmp_path / "v.csv").open(encoding="utf-8")))) == 6
+    (tmp_path / "mine.csv").write_text(LABELS)
+    done = stage("evaluate.py", "v.csv", "--data", videos, "--labels", "mine.csv", "--out", "r", cwd=tmp_path)
+    assert "by its own thresholds" in done.stdout
+    found = json.loads((tmp_path / "r" / "evaluation.json").read_text())["verdicts"][0]
+    assert found["real"]["videos"] == found["fake"]["videos"] == 3
 
 
 def test_own_labels_to_a_split(videos, tmp_path):
