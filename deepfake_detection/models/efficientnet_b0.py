@@ -44,17 +44,51 @@ def with_classifier(name: str, backbone, dropout: float):
 
 
 def efficientnet(application: str, input_size: int, weights: str):
-    """`keras.applications.<application>` without its top, RGB 0..255 in, with the same layers whatever the weights.
+    """The `efficientnet` package's `application` without its top, RGB 0..255 in, with the same layers whatever the
+    weights.
 
-    The layers carry the names that the `efficientnet` package uses too, so its ImageNet and noisy-student files load as
-    well.
+    The package's own layers (its swish, its dropout) become those of Keras that compute the same, so that a saved model
+    opens with plain Keras. The network is that of `keras.applications`, with equal names: files of both load, and of
+    both ImageNet weights the first that can be had are taken, the package's before those of Keras.
     """
     import keras
+    from keras import layers
 
+    package = _package()
     shape = (input_size, input_size, 3)
-    # Built in any case and filled by name: with weights="imagenet" Keras would add a layer, see set_imagenet_scaling.
-    backbone = getattr(keras.applications, application)(include_top=False, weights=None, input_shape=shape)
+    made = getattr(package, application)(include_top=False, weights=None, input_shape=shape)
+    outputs = {}
+
+    def plain(layer):
+        config = layer.get_config()
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "swish":
+            config["activation"] = "silu"
+        kind = layers.Dropout if isinstance(layer, layers.Dropout) else type(layer)
+        return kind.from_config(config)
+
+    def call(layer, *arguments, **options):
+        outputs[layer.name] = layer(*arguments, **options)
+        return outputs[layer.name]
+
+    image = keras.Input(shape, name="image")
+    scaled = layers.Normalization(name="normalization")(layers.Rescaling(1 / 255, name="rescaling")(image))
+    keras.models.clone_model(made, input_tensors=scaled, clone_function=plain, call_function=call)
+    backbone = keras.Model(image, outputs[made.layers[-1].name], name=application)
     if weights == "imagenet":
-        weights_module.copy_by_name(weights_module.imagenet_backbone(application, shape), backbone)
+        source = weights_module.imagenet_backbone(application, shape, (package, keras.applications))
+        weights_module.copy_by_name(source, backbone)
     weights_module.set_imagenet_scaling(backbone)
     return backbone
+
+
+def _package():
+    """The `efficientnet` package for this Keras, without the names that it adds to Keras' own: an activation called
+    `swish` is Keras' in every file that is opened later."""
+    from keras.utils import get_custom_objects
+
+    before = dict(get_custom_objects())
+    import efficientnet.keras
+
+    get_custom_objects().clear()
+    get_custom_objects().update(before)
+    return efficientnet.keras

@@ -65,30 +65,32 @@ def _download_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def imagenet_backbone(application: str, input_shape: tuple[int, int, int]):
-    """`keras.applications.<application>` without its top, with ImageNet weights, from Keras' cache or downloaded.
+def imagenet_backbone(application: str, input_shape: tuple[int, int, int], packages: tuple = ()):
+    """`application` without its top, with ImageNet weights, from Keras' cache or downloaded.
+
+    Args:
+        packages: modules that have it, asked in turn; `keras.applications` if none.
 
     Raises:
         WeightsUnavailable: when they are not cached and cannot be downloaded; known within seconds.
     """
     import keras
 
-    try:
-        # Keras announces a download on standard output, where only results belong.
-        with _download_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stdout(sys.stderr):
-            return getattr(keras.applications, application)(
-                include_top=False, weights="imagenet", input_shape=input_shape
-            )
-    except Exception as e:
-        # get_file wraps every network failure in a plain Exception whose text starts so; anything else is a bug and
-        # must raise.
-        if not isinstance(e, OSError) and "URL fetch failure" not in str(e):
-            raise
-        reason = re.sub(r"^<urlopen error (.*)>$", r"\1", str(e).rsplit(" -- ", 1)[-1]) or type(e).__name__
-        raise WeightsUnavailable(
-            f"the ImageNet weights of {application} cannot be downloaded ({reason})",
-            hint="give a file with --weights PATH, or --weights none",
-        ) from None
+    for package in packages or (keras.applications,):
+        try:
+            # Keras announces a download on standard output, where only results belong.
+            with _download_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stdout(sys.stderr):
+                return getattr(package, application)(include_top=False, weights="imagenet", input_shape=input_shape)
+        except Exception as e:
+            # get_file wraps every network failure in a plain Exception whose text starts so; anything else is a bug
+            # and must raise.
+            if not isinstance(e, OSError) and "URL fetch failure" not in str(e):
+                raise
+            reason = re.sub(r"^<urlopen error (.*)>$", r"\1", str(e).rsplit(" -- ", 1)[-1]) or type(e).__name__
+    raise WeightsUnavailable(
+        f"the ImageNet weights of {application} cannot be downloaded ({reason})",
+        hint="give a file with --weights PATH, or --weights none",
+    )
 
 
 def copy_by_name(source, target) -> None:

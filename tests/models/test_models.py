@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.models import registry, weights
+from deepfake_detection.models import efficientnet_b0, registry, weights
 
 #: Small inputs on which each architecture can be tried quickly.
 SMALL = {
@@ -164,12 +164,45 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
             "known"
         )
 
+    monkeypatch.setattr(keras.utils, "get_file", offline)  # the `efficientnet` package's
     monkeypatch.setattr(keras.src.applications.efficientnet.file_utils, "get_file", offline)
     with pytest.raises(weights.WeightsUnavailable, match="Name or service not known"):
         registry.build("efficientnet_b0", input_size=32, weights="imagenet")
     monkeypatch.setattr(start, "SHIPPED_DETECTOR", tmp_path / "none.keras")
     _, origin = start.build_model(Settings(image_size=32))
     assert "cannot be downloaded" in origin and "random weights" in origin
+
+
+def test_the_efficientnet_package_builds_the_network_of_keras(tmp_path, monkeypatch):
+    """The same function with equal weights; its ImageNet file is the first choice; its files open with plain Keras."""
+    import keras
+
+    theirs = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    package = weights_of_noise(efficientnet_b0._package().EfficientNetB0(False, None, input_shape=(32, 32, 3)))
+    package.save_weights(tmp_path / "notop.weights.h5")
+    asked = []
+
+    def get_file(name, address, **_):
+        asked.append(address)
+        return str(tmp_path / "notop.weights.h5")
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    ours = efficientnet_b0.efficientnet("EfficientNetB0", 32, "imagenet")
+    assert len(asked) == 1 and "Callidior" in asked[0]
+    weights.copy_by_name(package, theirs)
+    weights.set_imagenet_scaling(theirs)
+    faces = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(ours.predict(faces, verbose=0), theirs.predict(faces, verbose=0))
+    ours.save(tmp_path / "m.keras")
+    assert "swish" not in keras.utils.get_custom_objects()
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.predict(faces, verbose=0), ours.predict(faces, verbose=0))
+
+
+def weights_of_noise(model):
+    rng = np.random.default_rng(1)
+    model.set_weights([w + np.abs(rng.normal(0, 0.05, w.shape)).astype("float32") for w in model.get_weights()])
+    return model
 
 
 def test_efficientnet_scales_as_its_imagenet_weights_expect():
