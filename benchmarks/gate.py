@@ -277,7 +277,9 @@ def main(argv=None) -> None:
         raise UserError("no faces of one of the classes", file=chosen.data, hint="; ".join(left[:3]) or "more --videos")
     judge = Judge(detector.thresholds, detector.decision, detector.resolved["aggregate"])
     fitted = fit(videos, judge, chosen.coverage)
-    about = f"{detector.model}, {chosen.frames} frames a video, seed {chosen.seed}, coverage {chosen.coverage:g} or more:"
+    about = (
+        f"{detector.model}, {chosen.frames} frames a video, seed {chosen.seed}, coverage {chosen.coverage:g} or more:"
+    )
     text = page(videos, left, judge, detector.bounds, fitted, about)
     files.write_text(chosen.result, text)
     print(text.split("## One bound")[0].rstrip())

@@ -1,6 +1,7 @@
 """Scores that mean what they say, and the words REAL, FAKE and UNSURE.
 
-Fit on validation videos only, store with the model (`models/detector.json`: `calibration`, `thresholds`), apply everywhere.
+Fit on validation videos only, store with the model (`models/detector.json`: `calibration`, `thresholds`), apply
+everywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import numpy as np
 
 from ..labels import FAKE, REAL, VERDICT_FAKE, VERDICT_REAL, VERDICT_UNSURE
 
-#: Scores are clipped to [1e-7, 1 - 1e-7] before the logit, as for the log loss: a saturated float32 sigmoid gives exactly 0 or 1.
+#: Scores are clipped to [1e-7, 1 - 1e-7] before the logit, as for the log loss: a saturated float32 sigmoid gives
+#: exactly 0 or 1.
 CLIP = 1e-7
 
 #: Bounds of a fitted temperature. On separable data the best temperature is 0; the bound keeps p_real off 0 and 1.
@@ -50,7 +52,8 @@ def _logit(p):
 
 @dataclass(frozen=True)
 class Calibration:
-    """p -> sigmoid(logit(p) / temperature + bias): temperature scaling (Guo et al., 2017), with a bias Platt scaling on the logit.
+    """p -> sigmoid(logit(p) / temperature + bias): temperature scaling (Guo et al., 2017), with a bias Platt scaling on
+    the logit.
 
     It keeps the order of scores, so AUC and EER do not change (ties at the clip apart).
     """
@@ -88,12 +91,12 @@ def fit_temperature(
         bias: fit a bias as well (Platt); else temperature only.
         balanced: weigh both classes equally, so that the share of fakes in this set does not become part of the score.
         weight: (N,) how much each row counts beside the others; all alike if None.
-        counts: numbers of independent fakes and reals among the rows. With them the fit aims at Platt's (n + 1) / (n + 2) instead of
-            1, so that a few rows which happen to separate do not make every score certain.
+        counts: numbers of independent fakes and reals among the rows. With them the fit aims at Platt's (n + 1) / (n +
+            2) instead of 1, so that a few rows which happen to separate do not make every score certain.
 
     Raises:
-        CalibrationError: one class only, NaN, scores outside 0..1, or scores that point the wrong way (AUC below one half),
-            which no positive temperature can mend.
+        CalibrationError: one class only, NaN, scores outside 0..1, or scores that point the wrong way (AUC below one
+            half), which no positive temperature can mend.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -153,10 +156,11 @@ class Thresholds:
 
 
 def fit_thresholds(y, p, error_rate: float = 0.05) -> Thresholds:
-    """Thresholds that keep both errors at or below `error_rate` on these (calibrated) videos, with as few UNSURE as possible.
+    """Thresholds that keep both errors at or below `error_rate` on these (calibrated) videos, with as few UNSURE as
+    possible.
 
-    At most `error_rate` of the reals are called FAKE, and at most `error_rate` of the fakes are called REAL. Where the scores
-    separate so well that no UNSURE is needed, both thresholds are the point nearest 0.5 that keeps both errors.
+    At most `error_rate` of the reals are called FAKE, and at most `error_rate` of the fakes are called REAL. Where the
+    scores separate so well that no UNSURE is needed, both thresholds are the point nearest 0.5 that keeps both errors.
 
     Raises:
         CalibrationError: as `fit_temperature`, or too few videos of a class to speak of such a rate.

@@ -1,13 +1,13 @@
 """Exports a trained Keras model for another runtime, and measures that it still says the same.
 
-    python -m deepfake_detection.export --format onnx                                        # models/detector.keras
-    python -m deepfake_detection.export --format openvino --model-file tmp_checkpoint/best_model.keras --faces-dir split_dataset/test
+    python -m deepfake_detection.export --format onnx                # of models/detector.keras
+    python -m deepfake_detection.export --format openvino --model-file MODEL.keras --faces-dir split_dataset/test
     python -m deepfake_detection.export --format tflite --int8 --faces-dir split_dataset/test
 
-Input of every exported file: RGB faces (N, H, W, 3) in 0..255 (uint8 for ONNX and OpenVINO, float32 for TFLite); output: P(real)
-(N, 1), before calibration. The scores of the Keras model and of the exported file are compared on the faces of --faces-dir (or on
-generated pictures, without it), and a file that disagrees by more than --max-difference is refused and not written. --int8 is
-calibrated on --faces-dir, half of which are kept for the comparison.
+Input of every exported file: RGB faces (N, H, W, 3) in 0..255 (uint8 for ONNX and OpenVINO, float32 for TFLite);
+output: P(real) (N, 1), before calibration. The scores of the Keras model and of the exported file are compared on the
+faces of --faces-dir (or on generated pictures, without it), and a file that disagrees by more than --max-difference is
+refused and not written. --int8 is calibrated on --faces-dir, half of which are kept for the comparison.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLOAT_BOUND, INT8_BOUND = 1e-4, 0.05
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
-# --- faces ---------------------------------------------------------------------------------------------------------------------
+# --- faces ------------------------------------------------------------------------------------------------------------
 
 
 def read_faces(folder: Path, size: int, count: int, seed: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def generated_faces(size: int, count: int, seed: int) -> np.ndarray:
     )
 
 
-# --- formats -------------------------------------------------------------------------------------------------------------------
+# --- formats ----------------------------------------------------------------------------------------------------------
 
 
 def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
@@ -105,7 +105,8 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "float.onnx"
         write(model, whole)
-        # Convolutions hold nearly all weights and work; per-channel scales are not allowed for the constants of additions.
+        # Convolutions hold nearly all weights and work; per-channel scales are not allowed for the constants of
+        # additions.
         quantize_static(
             whole,
             path,
@@ -119,6 +120,7 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
 
 
 def run_onnx(path: Path, faces: np.ndarray) -> np.ndarray:
+    """P(real) (N, 1) of faces (N, H, W, 3) by an exported ONNX file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -139,6 +141,7 @@ def to_openvino(model, path: Path, faces: np.ndarray | None) -> None:
 
 
 def run_openvino(path: Path, faces: np.ndarray) -> np.ndarray:
+    """P(real) (N, 1) of faces (N, H, W, 3) by an exported OpenVINO file."""
     import openvino
 
     # The plugin computes in 16 bits where the processor can, unless told otherwise.
@@ -160,6 +163,7 @@ def to_tflite(model, path: Path, faces: np.ndarray | None) -> None:
 
 
 def run_tflite(path: Path, faces: np.ndarray) -> np.ndarray:
+    """P(real) (N, 1) of faces (N, H, W, 3) by an exported TFLite file."""
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=1)
@@ -178,11 +182,12 @@ _WRITE = {"onnx": to_onnx, "openvino": to_openvino, "tflite": to_tflite}
 _RUN = {"onnx": run_onnx, "openvino": run_openvino, "tflite": run_tflite}
 
 
-# --- the export ----------------------------------------------------------------------------------------------------------------
+# --- the export -------------------------------------------------------------------------------------------------------
 
 
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> dict:
-    """How far two runtimes agree on (N,) P(real): faces, largest and mean difference, and verdicts at 0.5 that changed."""
+    """How far two runtimes agree on (N,) P(real): faces, largest and mean difference, and verdicts at 0.5 that
+    changed."""
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     return {
         "faces": len(ours),
@@ -215,8 +220,8 @@ def export(
         count: most faces to use. seed: of their choice.
 
     Raises:
-        UserError: the model cannot be read or is of another kind, eight bits without faces, or the result disagrees: then nothing
-            is written.
+        UserError: the model cannot be read or is of another kind, eight bits without faces, or the result disagrees:
+            then nothing is written.
     """
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}", hint=f"choose one of {', '.join(FORMATS)}")
@@ -284,7 +289,8 @@ def convert(
         }
         if not result["largest"] <= bound:  # NaN is refused as well
             raise UserError(
-                f"the exported model disagrees with Keras by up to {result['largest']:.3g}, more than {bound:g}; it was not written",
+                f"the exported model disagrees with Keras by up to {result['largest']:.3g}, more than {bound:g}; it "
+                "was not written",
                 file=out,
                 hint="allow more with --max-difference, if you may" if calibrating is None else "export without --int8",
             )
@@ -296,6 +302,7 @@ def convert(
 
 
 def parse(argv=None):
+    """The options of the command."""
     first, _, rest = __doc__.partition("\n")
     command = sys.argv[0] if sys.argv[0].startswith("deepfake-detect") else "python -m deepfake_detection.export"
     p = argparse.ArgumentParser(
@@ -346,6 +353,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
+    """The command line: exports, compares, prints where the file lies."""
     options = parse(argv)
     suffix = FORMATS[options.format]
     # Not beside the model: models/detector.onnx belongs to detector.json, which holds its hash.
@@ -368,7 +376,8 @@ def main(argv=None):
     )
     print(f"{out}: {r['bytes'] / 1e6:.1f} MB")
     print(
-        f"agreement with Keras on {r['faces']} {r['measured_on']}: largest difference of P(real) {r['largest']:.2g} (bound {r['bound']:g}), "
+        f"agreement with Keras on {r['faces']} {r['measured_on']}: largest difference of P(real) {r['largest']:.2g} "
+        f"(bound {r['bound']:g}), "
         f"mean {r['mean']:.2g}, verdicts changed {r['verdicts_changed']}"
     )
 

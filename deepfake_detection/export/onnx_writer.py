@@ -60,7 +60,8 @@ def scores(model, faces):
 
 @contextlib.contextmanager
 def _constants(model):
-    """Within the block mean and variance of Normalization layers are arrays: tensors would become inputs of the graph."""
+    """Within the block mean and variance of Normalization layers are arrays: tensors would become inputs of the
+    graph."""
     import keras
 
     from ..models.weights import leaf_layers

@@ -2,8 +2,9 @@
 
     python predict.py --model-dir results/detector VIDEO
 
-It finds and cuts faces as stages 00 and 01a did and sees the part of them that the training saw. Calibration and thresholds
-are fitted on faces that the network did not learn from: the validation set, or in folds all of them, each scored out of fold.
+It finds and cuts faces as stages 00 and 01a did and sees the part of them that the training saw. Calibration and
+thresholds are fitted on faces that the network did not learn from: the validation set, or in folds all of them, each
+scored out of fold.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def notice(architecture: str) -> str:
     )
 
 
-# --- calibration and thresholds ----------------------------------------------------------------------------------------
+# --- calibration and thresholds ---------------------------------------------------------------------------------------
 
 
 def fit(table) -> dict:
@@ -154,9 +155,10 @@ def fit(table) -> dict:
 def lowest(p, groups, rate: float) -> float:
     """The score below which a further video of this kind lies with probability `rate` or less.
 
-    With enough groups the score that at most `rate` of the videos lie below. With fewer than 1 / rate not even the lowest
-    score says that: then the lower prediction bound of a normal distribution of the logits (Student's t, one degree of
-    freedom less than there are groups), where that is lower. It is 0 for a single group, which says nothing about others.
+    With enough groups the score that at most `rate` of the videos lie below. With fewer than 1 / rate not even the
+    lowest score says that: then the lower prediction bound of a normal distribution of the logits (Student's t, one
+    degree of freedom less than there are groups), where that is lower. It is 0 for a single group, which says nothing
+    about others.
 
     Args:
         p: (N,) calibrated scores of videos.
@@ -178,11 +180,12 @@ def lowest(p, groups, rate: float) -> float:
     return min(bound, float(expit(logit.mean() - widest)))
 
 
-# --- the folder --------------------------------------------------------------------------------------------------------
+# --- the folder -------------------------------------------------------------------------------------------------------
 
 
 def make(out: Path, dataset: Path, *, frames: Path | None = None, faces_margin: float = PUBLISHED_MARGIN) -> list[str]:
-    """Writes `<out>/detector` of the training in `out`; the one that stands stays if it is of the same model and scores.
+    """Writes `<out>/detector` of the training in `out`; the one that stands stays if it is of the same model and
+    scores.
 
     Args:
         out: stage 03's folder: metrics.json and tmp_checkpoint.

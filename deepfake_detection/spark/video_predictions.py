@@ -1,15 +1,15 @@
 """Stage 04: scores of faces to predictions of videos, as one Spark job.
 
-The scores are read by Spark's own readers, split over the executors, and reduced to a row a video in one aggregation; only these
-rows come to the driver. Everything that is written (text, CSV, picture) is made of them, so nothing is computed twice, and the
-driver's memory grows with the number of videos, not of faces.
+The scores are read by Spark's own readers, split over the executors, and reduced to a row a video in one aggregation;
+only these rows come to the driver. Everything that is written (text, CSV, picture) is made of them, so nothing is
+computed twice, and the driver's memory grows with the number of videos, not of faces.
 
 Two things make that possible:
 
-- A JSON file that is one array on one line cannot be split by Spark's JSON reader. But its records end with "],", so the text
-  reader, told that this is the line separator, splits it at any place, and each piece is one record.
-- Sums of floating-point numbers depend on their order, and so on the partitions. Scores are summed as integers of 2**-40, exactly,
-  so any number of executors gives the same bytes. (2**-40 is 9e-13; the published files hold 1e-10.)
+- A JSON file that is one array on one line cannot be split by Spark's JSON reader. But its records end with "],", so
+  the text reader, told that this is the line separator, splits it at any place, and each piece is one record.
+- Sums of floating-point numbers depend on their order, and so on the partitions. Scores are summed as integers of
+  2**-40, exactly, so any number of executors gives the same bytes. (2**-40 is 9e-13; the published files hold 1e-10.)
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def run(
     """Runs stage 04.
 
     Args:
-        preds: cnn_preds_values.json, a CSV or Parquet file of scores, or a folder of these; on a cluster any address that
-            Spark reads (hdfs://...).
+        preds: cnn_preds_values.json, a CSV or Parquet file of scores, or a folder of these; on a cluster any address
+            that Spark reads (hdfs://...).
         out: local folder for mapreduce_res.txt, video_predictions.csv and ConfusionVideo.png.
         master: where Spark runs; None leaves it to spark-submit or Spark's configuration.
         threshold: p_real >= threshold is REAL.
@@ -106,7 +106,7 @@ def _check_local(path: Path) -> None:
             raise UserError("this is no whole Parquet file", file=file, hint="make it again, or copy it again")
 
 
-# --- Spark -------------------------------------------------------------------------------------------------------------------
+# --- Spark ------------------------------------------------------------------------------------------------------------
 
 
 def video_table(spark, preds: str):
@@ -117,8 +117,8 @@ def video_table(spark, preds: str):
         preds: see `run`.
 
     Returns:
-        pandas DataFrame sorted by `video`: video, label ("REAL", "FAKE" or ""), p_real (mean over faces, NaN without a face), frames
-        (number of scores).
+        pandas DataFrame sorted by `video`: video, label ("REAL", "FAKE" or ""), p_real (mean over faces, NaN without a
+        face), frames (number of scores).
 
     Raises:
         UserError: see `run`.
@@ -134,7 +134,8 @@ def video_table(spark, preds: str):
     usable = F.col("p_real").isNull() | F.col("p_real").between(0.0, 1.0)
     bad = ~F.col("empty") & (F.col("video").isNull() | ~F.col("readable") | ~usable)
     scored = ~bad & F.col("p_real").isNotNull()
-    # Numbers only: with a string among what is aggregated (the least label, an example) Spark sorts all rows instead of hashing them.
+    # Numbers only: with a string among what is aggregated (the least label, an example) Spark sorts all rows instead of
+    # hashing them.
     reduced = (
         faces.withColumn("video", F.when(bad, None).otherwise(F.col("video")))
         .groupBy("video")
@@ -209,8 +210,9 @@ def read_faces(spark, preds: str):
     """The scores as a Spark DataFrame, nothing computed yet.
 
     Returns:
-        (faces, arrays): columns video (null: not readable), label ("REAL", "FAKE", ""), p_real (double, null: no face), readable,
-        raw (for messages), last (this record ends a JSON array), empty (there is no record here: an empty array); and the number of JSON files, each of which must end.
+        (faces, arrays): columns video (null: not readable), label ("REAL", "FAKE", ""), p_real (double, null: no face),
+        readable, raw (for messages), last (this record ends a JSON array), empty (there is no record here: an empty
+        array); and the number of JSON files, each of which must end.
 
     Raises:
         UserError: no such file or folder, or nothing readable in it.
@@ -228,7 +230,8 @@ def read_faces(spark, preds: str):
 
 
 def _list(spark, preds: str) -> list[str]:
-    """The files to read, glob characters in their names made literal. Hadoop's own listing, so local and remote are alike."""
+    """The files to read, glob characters in their names made literal. Hadoop's own listing, so local and remote are
+    alike."""
     from py4j.protocol import Py4JJavaError
 
     jvm = spark._jvm
@@ -281,8 +284,8 @@ def _from_json(spark, paths: list[str]):
     piece = piece.select("trimmed", "pair", F.trim(number, F.lit(blank)).alias("number"), quoted.alias("quoted"))
     body = F.expr("substring(quoted, 2, length(quoted) - 2)")
     plain = F.replace(body, F.lit("\\/"), F.lit("/"))
-    # The full rules of JSON strings cost time, and only names with other escapes (quotes, \u00e9) need them. (from_json would do too,
-    # but Spark makes no Java code of an expression with it, and then interprets this whole step.)
+    # The full rules of JSON strings cost time, and only names with other escapes (quotes, \u00e9) need them. (from_json
+    # would do too, but Spark makes no Java code of an expression with it, and then interprets this whole step.)
     escaped = F.get_json_object(F.concat(F.lit('{"name":'), F.col("quoted"), F.lit("}")), "$.name")
     whole = F.col("quoted").startswith('"') & F.col("quoted").endswith('"') & (F.length("quoted") > 2)
     name = (
@@ -298,7 +301,8 @@ def _from_json(spark, paths: list[str]):
         F.col("trimmed").alias("raw"),
         ends.alias("last"),
     )
-    # An empty array is no bad row, it is none. A score is there in every record of this form: null means it was not a number.
+    # An empty array is no bad row, it is none. A score is there in every record of this form: null means it was not a
+    # number.
     empty = F.col("raw").isin("", "]") | ((F.length("raw") < 100) & F.col("raw").rlike(r"^\[\s*\]$"))
     return _by_name(faces.withColumn("empty", empty), F.col("p_real").isNotNull())
 
@@ -307,7 +311,8 @@ def _by_name(faces, readable):
     """video and label from the column `name`, `[folder/]<title>-NNN-FF.png`."""
     from pyspark.sql import functions as F
 
-    # String functions instead of the regular expression of `scores`: they take a third of the time over millions of rows.
+    # String functions instead of the regular expression of `scores`: they take a third of the time over millions of
+    # rows.
     base = faces.select(
         "*",
         F.substring_index("name", "/", -1).alias("base"),
@@ -421,13 +426,14 @@ def _kind(kind) -> str:
     return name
 
 
-# --- results -----------------------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def write(
     table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, resamples: int = 1000, seed: int = 1
 ) -> Result:
-    """Writes the three results from the table of `video_table`. The picture needs labels; one of an earlier run is removed without."""
+    """Writes the three results from the table of `video_table`. The picture needs labels; one of an earlier run is
+    removed without."""
     from ..metrics import evaluate
     from ..reports.figures import plot_confusion
     from ..reports.text import one_line
@@ -448,7 +454,8 @@ def write(
     videos = videos[["video", "label", "p_real", "verdict", "correct", "frames"]]
 
     y, p = [label_of(w) for w in judged["label"]], judged["p_real"].to_numpy()
-    # Groups are not known from face names; where stage 02 left its table beside the results they are, and people are resampled.
+    # Groups are not known from face names; where stage 02 left its table beside the results they are, and people are
+    # resampled.
     groups = _groups(out / SPLIT)
     known = bool(groups) and judged["video"].isin(groups).all()
     metrics = evaluate(
@@ -504,7 +511,8 @@ def _text(
         heading("Video predictions from face scores", "="),
         "",
         f"Scores   {one_line(Path(preds).name)}",
-        f"Videos   {len(videos):,}: {(videos['label'] == VERDICT_REAL).sum():,} real, {(videos['label'] == VERDICT_FAKE).sum():,} fake"
+        f"Videos   {len(videos):,}: {(videos['label'] == VERDICT_REAL).sum():,} real, "
+        f"{(videos['label'] == VERDICT_FAKE).sum():,} fake"
         + (f", {(videos['label'] == '').sum():,} without a label" if (videos["label"] == "").any() else "")
         + (f"; {len(videos) - len(scored):,} without a face" if len(scored) < len(videos) else ""),
         f"Faces    {faces.sum():,}" + (f" ({faces.min():,} to {faces.max():,} a video)" if len(scored) else ""),
@@ -545,13 +553,15 @@ def _text(
             + (
                 f"the {people} groups of people. A log loss of 0.693 is guessing."
                 if people
-                else "the videos. Videos of one person are not independent:\nwith known groups, evaluate.py gives the honest (wider) interval. "
+                else "the videos. Videos of one person are not independent:\nwith known groups, evaluate.py gives "
+                "the honest (wider) interval. "
                 "A log loss of 0.693 is guessing."
             )
         ]
     elif people and people < MIN_GROUPS:
         lines += [
-            f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss of 0.693 is guessing."
+            f"No interval: {people} {'group' if people == 1 else 'groups'} of people are too few for one. A log loss "
+            "of 0.693 is guessing."
         ]
     lines += more
     wrong = judged[judged["correct"] == 0]

@@ -273,7 +273,7 @@ def _is_transport_stream(head: bytes) -> bool:
     """
     for size in _TS_PACKETS:
         for start in range(min(size, len(head))):
-            if head[start] == 0x47:             # else no slice is needed: folders have many files that are none
+            if head[start] == 0x47:  # else no slice is needed: folders have many files that are none
                 syncs = head[start::size]
                 if len(syncs) >= 4 and syncs.count(0x47) == len(syncs):
                     return True

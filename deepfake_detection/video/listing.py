@@ -23,9 +23,14 @@ _SOUND = frozenset(
     + (".mka", ".weba", ".ac3", ".sub")
 )
 #: What a track of pictures is called in a container, or in a chain of MPEG packets.
-_PICTURES = {"mov": (b"vide",), "matroska": (b"V_",), "ogg": (b"theora", b"OVP80", b"BBCD", b"video"),
-             "asf": (b"\xc0\xef\x19\xbc\x4d\x5b\xcf\x11\xa8\xfd\x00\x80\x5f\x5c\x44\x2b",), "avi": (b"vids",),
-             "mpeg": tuple(bytes((0, 0, 1, n)) for n in range(0xE0, 0xF0))}
+_PICTURES = {
+    "mov": (b"vide",),
+    "matroska": (b"V_",),
+    "ogg": (b"theora", b"OVP80", b"BBCD", b"video"),
+    "asf": (b"\xc0\xef\x19\xbc\x4d\x5b\xcf\x11\xa8\xfd\x00\x80\x5f\x5c\x44\x2b",),
+    "avi": (b"vids",),
+    "mpeg": tuple(bytes((0, 0, 1, n)) for n in range(0xE0, 0xF0)),
+}
 #: What the metadata of data sets is called: nobody misses it among the videos.
 _METADATA = frozenset(
     ("metadata.json", "labels.csv", "list_of_testing_videos.txt", "readme.md", "readme.txt", "license")
@@ -47,7 +52,7 @@ def is_video(path: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=1 << 18)   # a folder is listed several times until its layout is known
+@functools.lru_cache(maxsize=1 << 18)  # a folder is listed several times until its layout is known
 def _is_content(path: str, size: int, mtime_ns: int) -> bool:
     with open(path, "rb") as file:
         return _holds_pictures(file, size, os.path.splitext(path)[1].lower())
@@ -56,7 +61,7 @@ def _is_content(path: str, size: int, mtime_ns: int) -> bool:
 def _holds_pictures(file, size: int, suffix: str) -> bool:
     head = file.read(_HEAD)
     demuxer = containers.demuxer_of(head)
-    if demuxer is None or demuxer == "gif":                 # an animated picture
+    if demuxer is None or demuxer == "gif":  # an animated picture
         return False
     if demuxer == containers.ANY:
         return _begins_late(head)
@@ -71,17 +76,17 @@ def _holds_pictures(file, size: int, suffix: str) -> bool:
 def _begins_late(head: bytes) -> bool:
     """Whether a file of no known first bytes is raw H.264 or H.265, or has a container's beginning behind something."""
     unit = head[1:] if head.startswith(b"\0\0\0\1") else head
-    if unit.startswith(b"\0\0\1") and len(unit) > 4:        # Annex B: a start code, then the header of a NAL unit
+    if unit.startswith(b"\0\0\1") and len(unit) > 4:  # Annex B: a start code, then the header of a NAL unit
         first, second = unit[3], unit[4]
         if first & 0x80 == 0 and (first & 0x1F in (5, 6, 7, 8, 9) and first & 0x60 or first in (6, 9)):
             return True
         if first & 0x81 == 0 and first >> 1 in (*range(16, 22), 32, 33, 34, 35, 39) and second == 1:
             return True
     at = head.find(b"ftyp")
-    if at >= 4 and all(32 <= c < 127 for c in head[at + 4:at + 8]):
+    if at >= 4 and all(32 <= c < 127 for c in head[at + 4 : at + 8]):
         return True
     at = head.find(b"\x1aE\xdf\xa3")
-    return at >= 0 and any(kind in head[at:at + 64] for kind in (b"matroska", b"webm"))
+    return at >= 0 and any(kind in head[at : at + 64] for kind in (b"matroska", b"webm"))
 
 
 def note(paths: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """The report on paper: three pages at most however many people, no card parted, no heading away from what it heads.
 
-Chromium prints it; where things come to stand is read from the destinations of links, which the PDF holds as plain text.
+Chromium prints it; where things come to stand is read from the destinations of links, which the PDF holds as plain
+text.
 """
 
 import os
@@ -53,7 +54,13 @@ def data_of(people, *, frame=(960, 540), name="clip.mp4", long=False):
     check = {"word": "confirmed", "sign": "FAKE", "p_fake": 0.92, "marked": 0.41, "elsewhere": 0.8, "confirmed": True}
     evidence = [
         {
-            **{"kind": "suspicious" if k % 2 else "normal", "person": i, "time_s": 1.8 * k, "index": 54 * k, "frame": k},
+            **{
+                "kind": "suspicious" if k % 2 else "normal",
+                "person": i,
+                "time_s": 1.8 * k,
+                "index": 54 * k,
+                "frame": k,
+            },
             **{"p_fake": 0.9, "method": "occlusion", "face": picture(180, 224, k), "map": picture(180, 224, k + 9)},
             "check": check,
         }
@@ -63,7 +70,13 @@ def data_of(people, *, frame=(960, 540), name="clip.mp4", long=False):
     return {
         **{"video": name, "verdict": "UNSURE", "reason": REASON if long else "the frames do not agree", "p_real": 0.4},
         **{"p_fake": 0.6, "interval": [0.5, 0.7], "frame_range": [0.2, 0.9], "frames_decoded": 32, "note": ""},
-        **{"frames_with_face": 32, "people": persons, "faces": faces, "evidence": evidence, "model": "tiny 0 (01234567)"},
+        **{
+            "frames_with_face": 32,
+            "people": persons,
+            "faces": faces,
+            "evidence": evidence,
+            "model": "tiny 0 (01234567)",
+        },
         "file": {
             **{"width": 1920, "height": 1080, "codec": "h264", "fps": 29.97, "bitrate": 1_400_000, "bytes": 10_250_000},
             **{"duration_s": 58.0, "sha256": "0" * 64, "still": False},

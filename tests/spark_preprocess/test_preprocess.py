@@ -23,7 +23,8 @@ SETTINGS = preprocess.Settings()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Six clips of 3 s: two with a face, one of them fake, one without, a cut one, an empty one; and a label without a video."""
+    """Six clips of 3 s: two with a face, one of them fake, one without, a cut one, an empty one; and a label without a
+    video."""
     made = tmp_path_factory.mktemp("clips")
     face = write_video(made / "a.mp4", moving_face(90), container_options={"movflags": "faststart"}, gop=15)
     late = write_video(made / "b.mp4", moving_face(90, absent=range(0, 40)))
