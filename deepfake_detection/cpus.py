@@ -31,7 +31,7 @@ def _quotas(root: Path) -> list[float]:
         _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # In a container that sees its own cgroup only, the path is none of the mounted tree: the top is the container's.
+        # In a container that sees its own cgroup only, the path is none of the mounted tree: the top is its own.
         inside = Path(path.lstrip("/"))
         for group in (inside, *inside.parents):
             if ".." in group.parts:

@@ -44,3 +44,13 @@ def interrupt_midway(command, results, sign, *, attempts=4, wait_s=120):
             return errors
         shutil.rmtree(results)
     raise AssertionError(f"{attempts} times the command ended before it could be interrupted")
+
+
+def innermost(pid: int) -> int:
+    """The process that works for `pid`: itself, or where it waits for one in a namespace of its own, that one."""
+    while True:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            children = f.read().split()
+        if len(children) != 1:
+            return pid
+        pid = int(children[0])

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-#: Resamples and coverage of the interval over frames.
+#: Resamples and coverage of the interval of the average over frames.
 RESAMPLES, COVERAGE = 1000, 0.95
 
 #: With fewer frames than this a spread over frames says nothing, and no interval is given.
@@ -92,7 +92,7 @@ class Person:
     Attributes:
         id: "p1", "p2", ... in order of appearance: the same everywhere.
         p_real: the aggregation rule over this person's faces that vote (all faces, where none votes), in 0..1.
-        interval: (low, high) of the average fake probability over frames, or None with too few frames.
+        interval: (low, high) of the average fake probability, by resampling frames, or None with too few.
         verdict: REAL, FAKE or UNSURE.
         first_s, last_s: first and last time seen, seconds.
         frames: in how many of the frames looked at.
@@ -138,8 +138,9 @@ class Prediction:
         video: the path as it was given.
         verdict: REAL, FAKE, UNSURE or NO FACE; None when `error` is set.
         p_real, p_fake: calibrated probabilities, p_fake = 1 - p_real; None without a face.
-        interval: (low, high) of the average p_fake: 95 % percentile bootstrap over the frames that decide. It says how
-            far the frames agree, not how often such verdicts are right.
+        interval: (low, high) of the average p_fake: 95 % percentile bootstrap of the frames that decide. It says how
+            sure their average is, not how far single frames agree (`frame_range`), nor how often such verdicts are
+            right.
         frame_range: (low, high) of p_fake of single frames that decide (5th and 95th percentile), or None.
         reason: "" or in words why the verdict is UNSURE, e.g. "the faces are too small (28 px)".
         frames_decoded, frames_with_face: frames looked at, and those with at least one face.

@@ -31,7 +31,7 @@ def main(argument: str) -> int:
     """Runs until stdin closes. Returns the exit code."""
     options = json.loads(argument)
     sandbox.die_with_parent()
-    sandbox.leave_network()  # where the system allows it; before any thread
+    sandbox.close_in()  # as far as the system allows it; before any thread
     # Whatever a library prints must not reach the channel to the parent: keep the channel aside, point stdout at
     # stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")

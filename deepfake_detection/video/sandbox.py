@@ -6,7 +6,7 @@ secrets.
 Decoders are written in C and are fed files from strangers. A crash, a bomb or a hang there must cost one row, and code
 that takes over the process must find no password in its environment and no way out. Arguments and result travel as
 JSON, because to unpickle what such a process sends would be to run its code in ours. The pieces (`environment`,
-`limit_self`, `leave_network`, `die_with_parent`) also serve the long-lived workers of `prediction.worker`.
+`limit_self`, `close_in`, `die_with_parent`) also serve the long-lived workers of `prediction.worker`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ _LIMITS = {
 #: OpenCV's Error::StsNoMem.
 _CV_NO_MEMORY = -4
 
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CAPABILITY_VERSION_3 = 0x20080522
+#: Capabilities that a worker of root keeps: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, to read videos of any user.
+_KEPT_CAPABILITIES = 1 << 1 | 1 << 2
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -253,18 +256,110 @@ def _unshare_network(libc) -> bool:
     return True
 
 
+def close_in() -> bool:
+    """All walls that the system grants to this process, for good: `leave_network`, `leave_processes`, `drop_rights`.
+
+    Call it before any thread, and after `die_with_parent`. What follows runs in a process of its own where there may be
+    one; the caller's waits for it and ends as it ends.
+
+    Returns:
+        whether there is no network.
+    """
+    alone = leave_network()
+    leave_processes()
+    drop_rights()
+    return alone
+
+
+def leave_processes() -> bool:
+    """Linux: goes on in a child, in a process namespace of its own: whatever it starts ends with it, and it can send
+    signals to nobody else. This process waits, and ends as the child ends.
+
+    Needs root or user namespaces (`leave_network` makes one).
+
+    Returns:
+        whether it worked; then this is the child.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    libc = _libc()
+    if libc is None or threading.active_count() > 1 or libc.unshare(_CLONE_NEWPID) != 0:
+        return False
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    near, far = os.pipe()
+    first = os.fork()
+    if first:
+        os.close(far)
+        _close_channels()
+        status = os.read(near, 4)
+        os.waitpid(first, 0)
+        _end_as(int.from_bytes(status, "little") if status else int(signal.SIGKILL))
+    # The first process of a namespace ends all others of it when it ends, and the kernel spares it some signals (no
+    # SIGXCPU), so that it only waits, and the work is done by a second one.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.close(near)
+    worker = os.fork()
+    if not worker:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.close(far)
+        return True
+    _close_channels()
+    while True:
+        over, status_of = os.wait()
+        if over == worker:
+            os.write(far, status_of.to_bytes(4, "little"))
+            os._exit(0)
+
+
+def _close_channels() -> None:
+    """Leaves stdin and stdout to the worker: who waits for the end of its output must not wait for ours."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _end_as(status: int) -> None:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
+def drop_rights() -> bool:
+    """Linux: gives up what root may and others may not, all but reading and writing files of any user: no entering of
+    namespaces, no looking into other processes, no mounting. `die_with_parent` has seen to it that no program gives
+    them back.
+
+    Returns:
+        whether it worked.
+    """
+    libc = _libc()
+    if libc is None:
+        return False
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
+    if libc.capget(header, sets) != 0:
+        return False
+    kept = sets[1] & _KEPT_CAPABILITIES
+    return libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)) == 0
+
+
 def _libc():
     return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _child() -> None:
     """The child's side: one task on stdin, one answer on stdout."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not reach the channel
     task = json.load(sys.stdin)
     die_with_parent()
     if not task["network"]:
-        leave_network()
+        close_in()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints must not reach the channel
     function: Any = importlib.import_module(task["module"])
     for part in task["name"].split("."):
         function = getattr(function, part)

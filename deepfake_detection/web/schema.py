@@ -29,10 +29,12 @@ class Person(BaseModel):
     first_s: Seconds = Field(description="first seen, seconds from the start of the video")
     last_s: Seconds = Field(description="last seen, seconds from the start of the video")
     frames: Count = Field(description="frames with this face")
-    interval: Interval | None = Field(None, description="95 % interval of p_fake over frames")
+    interval: Interval | None = Field(None, description="95 % interval of the average p_fake: resampled frames")
     well_seen: bool = True
     faces_that_vote: Count | None = Field(None, description="faces whose picture is good enough to be judged by")
-    frame_range: Interval | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
+    frame_range: Interval | None = Field(
+        None, description="p_fake of single frames, 5th and 95th percentile: how far they agree"
+    )
     reason: Text = ""
 
 
@@ -44,7 +46,7 @@ class Result(BaseModel):
     verdict: Verdict | None = Field(None, description="REAL, FAKE, UNSURE or NO FACE")
     p_real: Share | None = Field(None, description="calibrated probability that the video is real, 0..1")
     p_fake: Share | None = Field(None, description="1 - p_real")
-    interval: Interval | None = Field(None, description="95 % interval of p_fake over frames: how far the frames agree")
+    interval: Interval | None = Field(None, description="95 % interval of the average p_fake: resampled frames")
     frames_decoded: Count = 0
     frames_with_face: Count = 0
     people: Annotated[list[Person], Field(max_length=1000)] = []
@@ -53,7 +55,9 @@ class Result(BaseModel):
     error: Text | None = None
     note: Text = Field("", description="what is wrong with a file that could be judged all the same")
     reason: Text = Field("", description="why the verdict is UNSURE, in words")
-    frame_range: Interval | None = Field(None, description="p_fake of single frames, 5th and 95th percentile")
+    frame_range: Interval | None = Field(
+        None, description="p_fake of single frames, 5th and 95th percentile: how far they agree"
+    )
     stretches: Annotated[list[dict], Field(max_length=1000)] = Field(
         [], description="parts in time that look altered: start_s, end_s, p_fake, person"
     )

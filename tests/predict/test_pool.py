@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from deepfake_detection.prediction import many, messages, pool
+from tests.processes import innermost
 
 GOOD = {
     "video": "x",
@@ -294,7 +295,9 @@ def test_a_worker_of_predict_cannot_take_more_memory(tiny_model, clips, monkeypa
     worker = pool.Worker({"model": str(tiny_model), "frames": 2}, limits=pool.limits_of(100))
     try:
         worker.wait_ready()
-        of = lambda: {line[:26].strip(): line[26:].split()[:2] for line in open(f"/proc/{worker.pid}/limits")}
+        of = lambda: {
+            line[:26].strip(): line[26:].split()[:2] for line in open(f"/proc/{innermost(worker.pid)}/limits")
+        }
         assert of()["Max address space"][0] == str(pool.MEMORY_BYTES) and of()["Max open files"][0] == str(
             pool.OPEN_FILES
         )

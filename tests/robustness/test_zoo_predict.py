@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import innermost
+
 PROJECT = Path(__file__).resolve().parents[2]
 GOOD = ("face", "half_a_face", "forty_faces", "good_1", "name_spaces")
 
@@ -153,7 +155,7 @@ def test_memory_of_a_worker_is_limited(zoo, tiny_model):
     roomy = Worker({"model": str(tiny_model), "frames": 2})
     try:
         roomy.wait_ready()
-        with open(f"/proc/{roomy.pid}/statm") as f:
+        with open(f"/proc/{innermost(roomy.pid)}/statm") as f:
             held = int(f.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     finally:
         roomy.stop()

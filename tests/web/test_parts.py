@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.web import callbacks, store, uploads
+from deepfake_detection.web import callbacks, schema, store, uploads
 
 
 @pytest.mark.parametrize(
@@ -194,3 +194,11 @@ def test_secure_delete_is_on(tmp_path):
     assert table._db.execute("PRAGMA secure_delete").fetchone()[0] == 1
     table.close()
     assert sqlite3.connect(tmp_path / "queue.sqlite3").execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+@pytest.mark.parametrize("model", [schema.Result, schema.Person])
+def test_an_average_and_its_frames_are_not_mixed_up(model):
+    """The interval is one of the average; only the range of single frames says how far they agree."""
+    said = {name: model.model_fields[name].description for name in ("interval", "frame_range")}
+    assert "average" in said["interval"] and "agree" not in said["interval"]
+    assert "single frames" in said["frame_range"] and "agree" in said["frame_range"]
