@@ -31,7 +31,11 @@ V2, V1 = (
         pytest.param(V2 | {"sys/fs/cgroup/job/task/cpu.max": "50000 100000\n"}, 1, id="v2-half-a-processor"),
         pytest.param(V2 | {"sys/fs/cgroup/job/cpu.max": "300000 100000\n"}, 3, id="v2-of-a-group-above"),
         pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4, id="v2-container"),
-        pytest.param({"proc/self/cgroup": "0::/../../up\n", "sys/fs/cgroup/cpu.max": "400000 100000"}, 4, id="v2-above-the-container"),
+        pytest.param(
+            {"proc/self/cgroup": "0::/../../up\n", "sys/fs/cgroup/cpu.max": "400000 100000"},
+            4,
+            id="v2-above-the-container",
+        ),
         pytest.param(V2 | {"sys/fs/cgroup/cpu.max": "nonsense"}, 8, id="v2-nonsense"),
         pytest.param(V1 | {"sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us": "200000",
                            "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us": "100000"}, 2, id="v1"),

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepfake_detection.detector.network import DetectorModel, read_config, trim, views_of
+from deepfake_detection.detector.config import read_config
+from deepfake_detection.detector.network import DetectorModel, trim, views_of
 from deepfake_detection.export import ship
 from deepfake_detection.faces.crops import crop_face
 

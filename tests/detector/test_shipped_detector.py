@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from deepfake_detection.detector.config import REQUIRED
-from deepfake_detection.detector.network import CONFIG, KERAS, ONNX, DetectorModel, read_config, trim
+from deepfake_detection.detector.config import CONFIG, REQUIRED, read_config
+from deepfake_detection.detector.network import KERAS, ONNX, DetectorModel, trim
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crops import network_input
 from deepfake_detection.files import sha256
