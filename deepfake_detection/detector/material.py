@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -37,6 +37,17 @@ class Validated:
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def turned(degrees: Iterable[int]) -> tuple[str, ...]:
+    """A sentence where people were found upside down or on their side; () where all are upright.
+
+    Args:
+        degrees: by which each face was turned.
+    """
+    found = sorted(set(degrees) - {0})
+    listed = " and ".join(map(str, found))
+    return (f"People are not upright in this picture: it was read turned by {listed} degrees.",) if found else ()
 
 
 def warnings(facts: dict, faces: Sequence, validated: Validated) -> tuple[str, ...]:

@@ -307,7 +307,8 @@ class Detector:
             model=self.model,
             settings=dict(self.resolved),
             file=facts,
-            warnings=material.warnings(facts, faces, self.validated),
+            warnings=material.warnings(facts, faces, self.validated)
+            + material.turned(face.turned for frame in frames for face in frame.faces),
             duration_s=float(reader.info.duration_s),
             seconds=time.perf_counter() - start,
         )

@@ -29,6 +29,7 @@ COLUMNS = (
     *CROP_COLUMNS,
     "source",
     "person",
+    "turned",
 )
 #: The columns that are not numbers.
 TEXT_COLUMNS = ("file", "source", "person")
@@ -46,6 +47,7 @@ class Face:
         points: five (x, y), in the order of POINTS.
         source: "detected", or "carried" from past frames (`faces.tracks.carry_over`).
         person: track id ("p1", "p2", ...), "" when not tracked.
+        turned: degrees clockwise by which the frame is turned to make the face upright: 0, 90, 180 or 270. Its crop is.
     """
 
     x: float
@@ -56,6 +58,7 @@ class Face:
     points: tuple[tuple[float, float], ...]
     source: str = DETECTED
     person: str = ""
+    turned: int = 0
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -96,7 +99,7 @@ def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: 
     }
     values.update(zip(POINT_COLUMNS, (c for point in face.points for c in point)))
     values.update(zip(CROP_COLUMNS, crop))
-    return values | {"source": face.source, "person": face.person}
+    return values | {"source": face.source, "person": face.person, "turned": face.turned}
 
 
 def face_of(line) -> Face:
@@ -110,6 +113,7 @@ def face_of(line) -> Face:
         tuple((float(line[f"{p}_x"]), float(line[f"{p}_y"])) for p in POINTS),
         line["source"],
         line["person"] or "",
+        int(line.get("turned", 0)),
     )
 
 
@@ -143,6 +147,8 @@ def read_boxes(path: str | Path):
         ) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
         table = pd.DataFrame()
+    if len(table.columns) and "turned" not in table.columns:
+        table["turned"] = 0  # a table from before faces were looked for turned
     missing = [c for c in COLUMNS if c not in table.columns]
     if missing:
         raise UserError(
@@ -159,4 +165,11 @@ def read_boxes(path: str | Path):
                 file=path,
                 hint="run 01a_crop_faces_mtcnn.py again with --force",
             )
-    return table
+    table["turned"] = table["turned"].fillna(0)
+    if not table["turned"].isin((0, 90, 180, 270)).all():
+        raise UserError(
+            "not a table of faces (column turned holds other numbers than 0, 90, 180, 270)",
+            file=path,
+            hint="run 01a_crop_faces_mtcnn.py again with --force",
+        )
+    return table.astype({"turned": int})

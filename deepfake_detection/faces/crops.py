@@ -11,6 +11,8 @@ import numpy as np
 #: The published margin: the box is widened by this part of its width and height on every side.
 PUBLISHED_MARGIN = 0.30
 
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
 #: In a folder of faces: how stage 01a made them, the margin among it.
 SETTINGS_FILE = "faces.json"
 
@@ -26,7 +28,13 @@ def widen(box, margin: float, frame_width: int, frame_height: int) -> tuple[int,
     Returns:
         (x0, y0, x1, y1), exclusive ends; at least one pixel wide and high.
     """
+    turn = getattr(box, "turned", 0)
     x, y, w, h = getattr(box, "box", box)
+    if turn:  # to the pixel what would be cut of the upright picture
+        sides = (frame_height, frame_width) if turn in (90, 270) else (frame_width, frame_height)
+        u0, v0, u1, v1 = turned_rectangle((x, y, x + w, y + h), turn, frame_width, frame_height)
+        upright = widen((u0, v0, u1 - u0, v1 - v0), margin, *sides)
+        return turned_rectangle(upright, 360 - turn, *sides)
     x0 = min(max(0, math.floor(x - margin * w)), frame_width - 1)
     y0 = min(max(0, math.floor(y - margin * h)), frame_height - 1)
     x1 = max(min(frame_width, math.floor(x + w + margin * w)), x0 + 1)
@@ -38,6 +46,22 @@ def crop_face(frame: np.ndarray, box, margin: float = PUBLISHED_MARGIN) -> np.nd
     """The face's pixels: a view of `frame` (H, W, 3), cut by `widen`."""
     x0, y0, x1, y1 = widen(box, margin, frame.shape[1], frame.shape[0])
     return frame[y0:y1, x0:x1]
+
+
+def turned_by(image: np.ndarray, turn: int) -> np.ndarray:
+    """The picture (H, W, 3) turned clockwise by 0, 90, 180 or 270 degrees."""
+    return cv2.rotate(image, _TURNS[turn]) if turn else image
+
+
+def turned_rectangle(corners: tuple, turn: int, width: int, height: int) -> tuple:
+    """(x0, y0, x1, y1) in a picture of width x height px, in pixels of that picture turned clockwise by `turn`."""
+    x0, y0, x1, y1 = corners
+    return {
+        0: corners,
+        90: (height - y1, x0, height - y0, x1),
+        180: (width - x1, height - y1, width - x0, height - y0),
+        270: (y0, width - x1, y1, width - x0),
+    }[turn % 360]
 
 
 def network_input(crop_rgb: np.ndarray, size: int) -> np.ndarray:

@@ -35,9 +35,9 @@ from ..video.frames import settings_of as frame_settings
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
-from . import boxes, detectors, pictures, tracks
+from . import boxes, detectors, pictures, tracks, turns
 from .boxes import Face
-from .crops import PUBLISHED_MARGIN, SETTINGS_FILE, crop_face, widen
+from .crops import PUBLISHED_MARGIN, SETTINGS_FILE, crop_face, turned_by, widen
 
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
 CHUNK_PIXELS = 4_000_000
@@ -62,7 +62,7 @@ class FrameFaces:
     Attributes:
         frame, index, time_s: NNN, index in the video, seconds.
         faces: by descending confidence; pixels of the resized frame.
-        crops: uint8 (H, W, 3) RGB of each face, margin included.
+        crops: uint8 (H, W, 3) RGB of each face, upright, margin included.
         size: (width, height) of the resized frame.
         looks: `tracks.look` of each detected face; none for carried ones.
     """
@@ -112,8 +112,8 @@ def faces_of_frames(
     carry_over: CarryOver | None = None,
     min_face_px: float | None = None,
 ) -> Iterator[FrameFaces]:
-    """Detects, keeps, tells people apart, carries over and crops. Holds a bounded number of frames at a time, whatever
-    their number.
+    """Detects (turned where people are not upright, `turns`), keeps, tells people apart, carries over and crops. Holds
+    a bounded number of frames at a time, whatever their number.
 
     Args:
         frames: in time order.
@@ -122,21 +122,28 @@ def faces_of_frames(
     """
     if confidence is None:
         confidence = detector.confidence
-    linker = tracks.Linker()
+    linker, turner = tracks.Linker(), turns.Turner(detector, lambda faces: keep(faces, confidence), min_face_px)
     memory = None if carry_over is None else tracks.Memory(carry_over.mean_of, carry_over.most_frames)
     for chunk in _chunks(frames):
-        found = detector.detect([f.image for f in chunk], min_face_px)
-        for frame, faces in zip(chunk, found):
-            faces = keep(faces, confidence)
+        for frame, faces in zip(chunk, turner.detect([f.image for f in chunk])):
             height, width = frame.image.shape[:2]
-            looks = [
-                tracks.look(cv2.cvtColor(crop_face(frame.image, f, LOOK_MARGIN), cv2.COLOR_BGR2RGB)) for f in faces
-            ]
+            looks = [tracks.look(_upright(frame.image, f, LOOK_MARGIN)) for f in faces]
             faces = linker.update(faces, looks)
             if memory is not None:
                 faces = memory.fill(faces)
-            crops = [cv2.cvtColor(crop_face(frame.image, f, margin), cv2.COLOR_BGR2RGB) for f in faces]
+            crops = [_upright(frame.image, f, margin) for f in faces]
             yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks)
+
+
+def _upright(image: np.ndarray, face: Face, margin: float) -> np.ndarray:
+    """The crop of a face, uint8 (H, W, 3) RGB, turned so that the face is upright."""
+    return turned_by(cv2.cvtColor(crop_face(image, face, margin), cv2.COLOR_BGR2RGB), face.turned)
+
+
+def turned_note(turned: Iterable[int]) -> str:
+    """A word about faces that were found turned, by the degrees; "" when none was."""
+    degrees = sorted(set(turned) - {0})
+    return f"read turned by {' and '.join(map(str, degrees))} degrees: its people are not upright" if degrees else ""
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
@@ -247,6 +254,7 @@ class FaceSettings:
             "margin": self.margin,
             "confidence": self.confidence,
             "carry_over": carry,
+            "looked_turned": True,
         }
 
 
@@ -416,6 +424,7 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
         if before is not None:
             made["source"]["video"]["source"] = stamp_after(task.video, before)
         note = reader.note if reader is not None else (read_record(task.folder) or {}).get("note", "")
+        note = "; ".join(filter(None, [note, turned_note(row["turned"] for row in rows)]))
         record = {**made, **counts, "note": note}
         (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record

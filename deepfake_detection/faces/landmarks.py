@@ -19,6 +19,7 @@ from ..video import workers
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from . import boxes, pictures
 from .boxes import Face
+from .crops import turned_by
 from .extract import SETTINGS_FILE
 
 RED_BGR = (0, 0, 255)
@@ -31,18 +32,18 @@ def mark(
     """A copy of the crop with a filled circle on each of the five points; points outside the crop are not drawn.
 
     Args:
-        crop: uint8 (H, W, 3) BGR.
+        crop: uint8 (H, W, 3) BGR, upright.
         face: its points are in pixels of the frame.
         corner: (x0, y0) of the crop in the frame.
         radius: px; None: 1 for every 60 px of the crop's shorter side, at least 1.
     """
-    marked = crop.copy()
-    height, width = crop.shape[:2]
+    marked = turned_by(crop, (360 - face.turned) % 360).copy()  # as it lies in the frame
+    height, width = marked.shape[:2]
     if radius is None:
         radius = max(1, round(min(height, width) / 60))
     for x, y in face.points:
         cv2.circle(marked, (round(x) - corner[0], round(y) - corner[1]), radius, colour, thickness=cv2.FILLED)
-    return marked
+    return turned_by(marked, face.turned)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from .boxes import Face
+from .crops import turned_by
 
 #: Eyes, nose tip and corners of the mouth of a mean face, mm; x right, y down, z towards the camera.
 _MODEL = np.array(
@@ -72,6 +73,7 @@ class Bounds:
     min_inside: float = 0.75
     max_yaw: float = 50.0
     max_pitch: float = 40.0
+    max_roll: float = 60.0
     min_sharpness: float = 0.07
     min_brightness: float = 30.0
     min_contrast: float = 8.0
@@ -97,6 +99,8 @@ class Bounds:
             return "dark"
         if q.blown_out > self.max_blown_out:
             return "blown out"
+        if abs(q.roll) > self.max_roll:
+            return "turned"
         if abs(q.yaw) > self.max_yaw:
             return "side"
         if abs(q.pitch) > self.max_pitch:
@@ -117,6 +121,7 @@ FAULTS = {
     "small": ("too small ({size} px)", "the faces are too small ({size} px)"),
     "dark": ("too dark", "the faces are too dark"),
     "blown out": ("overexposed", "the faces are overexposed"),
+    "turned": ("upside down or on its side", "the faces are upside down or on their side"),
     "side": ("seen from the side", "the faces are seen from the side"),
     "tilted": ("seen from far above or below", "the faces are seen from far above or below"),
     "flat": ("without contrast", "the faces have no contrast"),
@@ -132,11 +137,12 @@ def measure(
 
     Args:
         face: in pixels of the frame it was found in.
-        crop: uint8 RGB (H, W, 3), part of that frame that holds the face's box.
+        crop: uint8 RGB (H, W, 3), part of that frame that holds the face's box; turned upright (`face.turned`).
         crop_origin: (x, y) of the crop's first pixel in the frame.
         frame_size: (width, height) of the frame, px.
         scale: pixels of this frame for one of the source video.
     """
+    crop = turned_by(crop, (360 - face.turned) % 360)  # as it lies in the frame
     x0, y0 = max(0, round(face.x - crop_origin[0])), max(0, round(face.y - crop_origin[1]))
     inner = crop[y0 : max(y0 + 1, y0 + round(face.height)), x0 : max(x0 + 1, x0 + round(face.width))]
     grey = cv2.cvtColor(inner if inner.size else crop, cv2.COLOR_RGB2GRAY)
@@ -146,7 +152,7 @@ def measure(
         inside=share_inside(face.points, frame_size),
         yaw=yaw,
         pitch=pitch,
-        roll=roll,
+        roll=(roll + face.turned + 180) % 360 - 180,
         sharpness=sharpness(grey),
         brightness=float(grey.mean()),
         contrast=float(grey.std()),

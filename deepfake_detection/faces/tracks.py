@@ -284,6 +284,7 @@ class Memory:
         carried = []
         for person, past in self._past.items():
             recent = [f for seen, f in past if self._frame - seen <= self._most_frames]
+            recent = [f for f in recent if f.turned == recent[-1].turned]
             if recent:
                 carried.append(_mean_face(recent, person))
         return carried
@@ -306,4 +307,5 @@ def _mean_face(faces: list[Face], person: str) -> Face:
         points,
         CARRIED,
         person,
+        faces[-1].turned,
     )

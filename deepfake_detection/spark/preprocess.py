@@ -81,6 +81,7 @@ def schema():
             ("face", pa.int16()),
             ("person", pa.string()),
             ("source", pa.string()),
+            ("turned", pa.int16()),
             ("confidence", pa.float32()),
             *((name, pa.float32()) for name in ("x", "y", "width", "height")),
             *((name, pa.float32()) for name in POINT_COLUMNS),
@@ -289,8 +290,10 @@ def video_rows(path: Path, settings: Settings, note: dict) -> Iterator[list[dict
         min_face_source_px=settings.min_face_source_px,
     )
     encoding = (".png", []) if settings.image == "png" else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
+    turned = set()
     for found in frames:
         rows = []
+        turned.update(face.turned for face in found.faces)
         for number, (face, crop) in enumerate(zip(found.faces, found.crops, strict=True)):
             values = boxes.row(
                 face,
@@ -306,7 +309,7 @@ def video_rows(path: Path, settings: Settings, note: dict) -> Iterator[list[dict
                 raise UserError("cannot encode a face", file=path, hint="this is a fault of the OpenCV installation")
             rows.append(values | {"index": found.index, "image": image.tobytes()})
         yield rows
-    note["note"] = reader.note
+    note["note"] = "; ".join(filter(None, [reader.note, extract.turned_note(turned)]))
 
 
 def _isolated(path: Path, settings: Settings, note: dict) -> list[list[dict]]:

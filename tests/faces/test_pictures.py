@@ -89,13 +89,13 @@ def test_no_reader_takes_memory_for_a_bomb(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from deepfake_detection import export
+from deepfake_detection.export import formats
 from deepfake_detection.faces import pictures
 from deepfake_detection.training.input_pipeline import FaceStore, find_faces
 folder = Path({str(tmp_path / "faces")!r})
 store = FaceStore(find_faces(folder), 32, workers=2)
 assert store.unreadable == ["real/bomb-000-00.png"], store.unreadable
-assert len(export.read_faces(folder, 32, 128, 1)) == 6
+assert len(formats.read_faces(folder, 32, 128, 1)) == 6
 from deepfake_detection.blending import faces
 assert faces._cut({{"file": str(folder / "real/bomb-000-00.png"), "window": "wide"}}) == []
 # ru_maxrss would be that of the process that started this one, where it is larger.
