@@ -78,7 +78,7 @@ class Turner:
         roll = pose(face.points)[2] + face.turned
         if abs((roll + 180) % 360 - 180) > _LEANS:
             return 0.0
-        if self._detector.name == "yunet":      # never nearer to 1 than 0.96
+        if self._detector.name == "yunet":  # never nearer to 1 than 0.96
             return max(0.0, (face.confidence - 0.6) * 6.9)
         return min(3.0, -math.log10(max(1 - face.confidence, 1e-3)))
 
@@ -110,7 +110,7 @@ class Turner:
         best, second = sorted(totals, key=totals.get, reverse=True)[:2]
         if totals[best] < max(_GOOD_FACE, totals[second] + _BETTER_FACE):
             return self._turn, False
-        if best != self._turn:                  # whole frames must agree
+        if best != self._turn:  # whole frames must agree
             chosen = chosen[:_FRAMES]
             as_read = sum(self._best(found[i]) for i in chosen)
             if sum(map(self._best, self._at([images[i] for i in chosen], best))) <= as_read:
@@ -145,6 +145,4 @@ def turned_back(face: Face, turn: int, width: int, height: int) -> Face:
 
     x0, y0, x1, y1 = back(face.x, face.y, face.x + face.width, face.y + face.height)
     points = tuple(back(*point, *point)[:2] for point in face.points)
-    return replace(
-        face, x=x0, y=y0, width=x1 - x0, height=y1 - y0, points=points, turned=(face.turned + turn) % 360
-    )
+    return replace(face, x=x0, y=y0, width=x1 - x0, height=y1 - y0, points=points, turned=(face.turned + turn) % 360)

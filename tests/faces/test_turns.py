@@ -63,7 +63,7 @@ def test_turned_people_are_found_as_upright_ones(project_clips, name, detector, 
     upright = found_in(images, detector)
     turned = found_in([crops.turned_by(image, turn) for image in images], detector)
     assert sum(len(f.faces) for f in upright) >= 8
-    for image, a, b in zip(images, upright, turned):
+    for a, b in zip(upright, turned):
         assert [f.turned for f in b.faces] == [BACK[turn]] * len(a.faces)
         assert len(a.crops) == len(b.crops) and all(np.array_equal(c, d) for c, d in zip(a.crops, b.crops))
         for face, other in zip(a.faces, b.faces):
