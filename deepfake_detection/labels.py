@@ -15,11 +15,6 @@ VERDICT_REAL, VERDICT_FAKE, VERDICT_UNSURE, VERDICT_NO_FACE = "REAL", "FAKE", "U
 TIE_THRESHOLD = 0.5
 
 
-def word_of(label: int) -> str:
-    """1 -> "REAL", 0 -> "FAKE"."""
-    return VERDICT_REAL if int(label) == REAL else VERDICT_FAKE
-
-
 def label_of(word: str) -> int:
     """ "REAL"/"real" -> 1, "FAKE"/"fake" -> 0.
 
@@ -30,8 +25,3 @@ def label_of(word: str) -> int:
     if folded not in CLASS_FOLDERS:
         raise ValueError(f"not a label: {word!r}")
     return CLASS_FOLDERS[folded]
-
-
-def verdict_at_half(p_real: float) -> str:
-    """The published two-way verdict: REAL when p_real >= 0.5."""
-    return VERDICT_REAL if p_real >= TIE_THRESHOLD else VERDICT_FAKE

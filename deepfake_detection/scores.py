@@ -14,18 +14,13 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from . import files, labels
 from .errors import UserError
+from .names import FACE_NAME, LABEL_FOLDER, parse_face_name
 
 #: Columns of the table that `read_scores` returns, and of scores.csv.
 COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "person", "time_s", "p_real")
-
-#: `[folder/]<title>-NNN-FF.<ext>`; used on single names and on whole columns (`str.extract`).
-FACE_NAME = r"^(?:.*/)?([^/]+)-([0-9]{1,18})-([0-9]{1,18})\.(?:[pP][nN][gG]|[jJ][pP][eE]?[gG])$"
-#: The folder that a face lies in, when it is `real` or `fake`: its label.
-LABEL_FOLDER = r"^(?:.*/)?([rR][eE][aA][lL]|[fF][aA][kK][eE])/[^/]+$"
 
 _SUFFIXES = (".json", ".csv", ".parquet")
 
@@ -60,29 +55,6 @@ def check_kinds(kinds: dict[str, tuple[str, str]], path: str | Path) -> None:
                 file=path,
                 hint="write names and labels as text, scores as numbers in 0..1",
             )
-
-
-class FaceName(NamedTuple):
-    """What the name of a face file says. `label` is "REAL", "FAKE" or "" (no such folder)."""
-
-    label: str
-    title: str
-    frame: int
-    face: int
-
-
-def parse_face_name(name: str) -> FaceName:
-    """`real/my-clip-004-01.png` -> FaceName("REAL", "my-clip", 4, 1).
-
-    Raises:
-        ValueError: when it is not of that form.
-    """
-    name = name.replace("\\", "/")
-    match = re.match(FACE_NAME, name)
-    if not match:
-        raise ValueError(f"not the name of a face (real/<title>-NNN-FF.png): {name!r}")
-    folder = re.match(LABEL_FOLDER, name)
-    return FaceName(folder.group(1).upper() if folder else "", match.group(1), int(match.group(2)), int(match.group(3)))
 
 
 def read_scores(path: str | Path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from .. import files, labels, stage_report
 from ..cli import stage_reports
 from ..errors import UserError
+from ..names import parts_of_face
 from ..video.sampling import thin
 from . import split_check
 from .split import SETS, allocate, assign_groups
@@ -43,15 +43,15 @@ def faces_of(folder: Path, title: str) -> tuple[list[str], int]:
     Raises:
         FileNotFoundError: when the folder is not there.
     """
-    ours = re.compile(re.escape(title) + r"-(\d+)-(\d+)")
     found, strange = [], 0
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
             if suffix.lower() not in _PICTURES or stem.startswith("."):
                 continue
-            if m := ours.fullmatch(stem):
-                found.append((int(m[1]), int(m[2]), entry.name))
+            whose, frame, face = parts_of_face(entry.name)
+            if whose == title != stem:
+                found.append((frame, face, entry.name))
             else:
                 strange += 1
     return [name for _, _, name in sorted(found)], strange

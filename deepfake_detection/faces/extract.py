@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
+from ..names import face_name, frame_name
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account, write_left_out
 from ..video import workers
 from ..video.containers import MOST_PIXELS
@@ -23,7 +24,6 @@ from ..video.frames import (
     LOCK,
     MARKED_FACES,
     RECORD,
-    frame_name,
     is_same_video,
     must_be_no_link,
     read_frames_table,
@@ -228,11 +228,6 @@ def faces_of_video(
 
 
 # -- stage 01a ---------------------------------------------------------------------------------------------------------
-def face_name(title: str, frame: int, face: int) -> str:
-    """`<title>-NNN-FF.png`."""
-    return f"{title}-{frame:03d}-{face:02d}.png"
-
-
 @dataclass(frozen=True)
 class FaceSettings:
     """What decides the faces of a video, beside its frames. See `faces_of_video`; `min_face_px` in pixels of the

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from .. import cpus, labels
 from ..errors import UserError
+from ..names import title_of
 
 if TYPE_CHECKING:
     import numpy
@@ -39,8 +39,6 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 #: Of stage 01a: `<frames>/<title>/faces/boxes.csv`.
 FACES, BOXES = "faces", "boxes.csv"
-
-_FACE_NAME = re.compile(r"(?P<title>.+)-(?P<frame>\d+)-(?P<face>\d+)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +79,6 @@ class Faces:
             groups=pick(self.groups),
             files=None if self.files is None else pick(self.files),
         )
-
-
-def title_of(name: str) -> str:
-    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; any other name is its own
-    title."""
-    stem = Path(name).stem
-    match = _FACE_NAME.match(stem)
-    return match["title"] if match else stem
 
 
 def titles_below(folder: str | Path) -> dict[str, Path]:

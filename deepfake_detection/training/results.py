@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import files, labels, scores
+from .. import files, labels, names, scores
 from ..metrics import MetricError, auc, bootstrap_groups
 from ..metrics import evaluate as evaluate_metrics
 from ..metrics.bootstrap import MIN_GROUPS
@@ -26,7 +26,7 @@ def published_name(name: str) -> str:
     """The face's name as the published score file has it; a face that is not named `<title>-NNN-FF` becomes face 00 of
     frame 000."""
     try:
-        scores.parse_face_name(name)
+        names.parse_face_name(name)
         return name
     except ValueError:
         path = Path(name)
@@ -212,10 +212,8 @@ def write_account(
 
 def video_of(name: str) -> tuple[str, str]:
     """(title, label) of a face by its name, `real/<title>-NNN-FF.png`; the label is empty where it lies in no class."""
-    from .input_pipeline import title_of
-
     folder = Path(name).parent.name
-    return title_of(name), folder.upper() if folder in labels.CLASS_FOLDERS else ""
+    return names.title_of(name), folder.upper() if folder in labels.CLASS_FOLDERS else ""
 
 
 def in_folds(out: Path) -> bool:

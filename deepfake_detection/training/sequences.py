@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..names import parts_of_face
 from . import features
 from .input_pipeline import WHOLE, Faces, FaceStore, index_batches, parallel_calls
 
 if TYPE_CHECKING:
     import numpy
     import pandas
-
-_NUMBERS = re.compile(r"-(\d+)-(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +49,6 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-def frame_numbers(name: str) -> tuple[int, int]:
-    """(frame, face) from a face's name; (0, 0) for a name of another form."""
-    match = _NUMBERS.search(Path(name).stem)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def box_tables(faces: Faces, frames: Path | None) -> dict[str, pandas.DataFrame]:
@@ -97,7 +89,7 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say
     tracks: dict[tuple, list[tuple[int, int]]] = {}
     untracked, left_out = set(), 0
     for i, (name, title, label) in enumerate(zip(faces.names, faces.titles, faces.y)):
-        frame, face = frame_numbers(name)
+        _, frame, face = parts_of_face(name)
         table = (tables or {}).get(title)
         file = Path(name).name
         person = table.at[file, "person"] if table is not None and file in table.index else ""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, remove_whole, same_source, source_stamp
+from ..names import frame_name, is_frame
 from ..stage_report import ERROR, LEFT_OUT, NO_FRAMES, OK, Account, write_left_out
 from . import workers
 from .decode import FrameReader
@@ -26,11 +26,6 @@ TABLE, RECORD = "frames.csv", "frames.json"
 FACES, MARKED_FACES = "faces", "marked_faces"
 #: Held while a stage writes below the frames folder, so that 00, 01a and 01b of two runs never meet.
 LOCK = "frames"
-
-
-def frame_name(title: str, number: int) -> str:
-    """`<title>-NNN.png`; more digits when there are more than 1000 frames."""
-    return f"{title}-{number:03d}.png"
 
 
 @dataclass(frozen=True)
@@ -257,8 +252,7 @@ def _unreadable(video: Path, error: OSError) -> UserError:
 
 
 def _pictures(folder: Path, title: str) -> list[str]:
-    pattern = re.compile(re.escape(title) + r"-\d{3,}\.png")
-    return sorted(n for n in os.listdir(folder) if pattern.fullmatch(n))
+    return sorted(n for n in os.listdir(folder) if is_frame(n, title))
 
 
 def _same_frames(new: Path, old: Path, title: str) -> bool:

@@ -62,18 +62,6 @@ class Sampling:
         return {"sampling": self.name, "frames": used, "max_seconds": self.max_seconds}
 
 
-@dataclass(frozen=True)
-class Indices:
-    """Frames by their index, where a rule has been followed already: a second, closer look at a part of a video."""
-
-    wanted: tuple[int, ...]
-    name: str = "indices"
-
-    def indices(self, fps: float, frame_count: int) -> list[int]:
-        """As `Sampling.indices`."""
-        return [i for i in sorted(set(self.wanted)) if 0 <= i < frame_count]
-
-
 def thin(items, most: int) -> list:
     """At most `most` of the items, from the middle of equal parts of the sequence, in order; all when there are
     fewer."""

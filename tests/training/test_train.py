@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from deepfake_detection.errors import UserError
+from deepfake_detection.names import title_of
 from deepfake_detection.training import checkpoint, loop, results, scoring, session, stage, start
-from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces, title_of
+from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces
 from deepfake_detection.training.settings import Settings
 from deepfake_detection.training.stores import card_of, part_of
 
