@@ -46,7 +46,7 @@ def test_what_has_no_effect_in_folds_is_said(project, capsys, arguments, said):
 
 def test_no_option_of_a_training_is_forgotten(project):
     """Each option of stage 03 has an effect in folds, is said to have none, or is refused."""
-    used = {"data", "layout", "labels", "out", "workers", "seed", "force", "dataset", "frames_dir", "cache_mb", "model"}
+    used = {"data", "out", "workers", "seed", "force", "dataset", "frames_dir", "cache_mb", "model"}
     used |= {"weights", "image_size", "folds", "batch_size", "plot_model", "seeds", "strategy"}
     options = vars(script(project, "03_train_cnn").parse([]))
     assert set(options) == used | set(cross_validation.WITHOUT_EFFECT)
