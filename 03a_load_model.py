@@ -19,7 +19,7 @@ from deepfake_detection import cli
 def arguments():
     from deepfake_detection.models import registry
 
-    p = cli.parser(__doc__, idle=("--layout", "--labels", "--force"))
+    p = cli.parser(__doc__, idle=("--force",))
     p.add_argument(
         "--model-file",
         type=Path,

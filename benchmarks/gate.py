@@ -32,7 +32,18 @@ from deepfake_detection.faces.quality import Bounds, Quality  # noqa: E402
 #: The measure that each bound is about.
 MEASURES = {f.name: f.name.partition("_")[2] for f in fields(Bounds)}
 #: Bounds that keep nobody out.
-OFF = Bounds(0, 0, 180, 180, 0, 0, 0, 1, 0)
+OFF = Bounds(
+    min_size_px=0,
+    min_inside=0,
+    max_yaw=180,
+    max_pitch=180,
+    max_roll=180,
+    min_sharpness=0,
+    min_brightness=0,
+    min_contrast=0,
+    max_blown_out=1,
+    min_confidence=0,
+)
 #: Shares of the faces that the values which are tried keep out.
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.35)
 #: How often all bounds are gone through.

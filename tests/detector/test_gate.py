@@ -57,7 +57,7 @@ def test_coverage_goes_before_errors(videos):
 
 
 def test_the_bounds_that_are_off_keep_nobody_out():
-    worst = dict.fromkeys(GOOD, 0.0) | {"yaw": -180.0, "pitch": 90.0, "blown_out": 1.0}
+    worst = dict.fromkeys(GOOD, 0.0) | {"yaw": -180.0, "pitch": 90.0, "roll": 180.0, "blown_out": 1.0}
     assert all(f.votes for f in gate.gated(video("x", "REAL", [0.5], **worst).faces, gate.OFF))
     assert set(gate.MEASURES.values()) <= set(GOOD)
 

@@ -168,13 +168,17 @@ def test_it_can_send_signals_to_nobody_else():
     [pytest.param("ns/net", id="network"), pytest.param("environ", id="secrets"), pytest.param("mem", id="memory")],
 )
 def test_root_keeps_no_way_into_other_processes(file):
-    ours = f"/proc/{os.getppid()}/{file}"
-    with open(ours, "rb"):
-        pass
-    with pytest.raises(RuntimeError, match="PermissionError"):
-        run_limited(os.open, ours, os.O_RDONLY)
-    for command in (f"nsenter -t {os.getppid()} -n true", "mount -t tmpfs none /mnt", f"sudo -n cat {ours}"):
-        assert run_limited(subprocess.getstatusoutput, command)[0] != 0
+    with subprocess.Popen(["sleep", "300"]) as other:
+        try:
+            theirs = f"/proc/{other.pid}/{file}"
+            with open(theirs, "rb"):
+                pass
+            with pytest.raises(RuntimeError, match="PermissionError"):
+                run_limited(os.open, theirs, os.O_RDONLY)
+            for command in (f"nsenter -t {other.pid} -n true", "mount -t tmpfs none /mnt", f"sudo -n cat {theirs}"):
+                assert run_limited(subprocess.getstatusoutput, command)[0] != 0
+        finally:
+            other.kill()
 
 
 def test_root_reads_files_of_any_user(tmp_path):
