@@ -120,6 +120,8 @@ class FrameReader:
             key.append(frame.key_frame)
         if pts:  # else: nothing decodes, which the iteration finds too
             self._key = np.array(key, bool)
+            if self._packets.guessed and None not in pts:
+                pts.sort()
             self.info = timed(self.info, len(pts), _times(pts, self._packets.time_base, self.info.fps))
 
     def _choose(self) -> list[int]:
@@ -242,7 +244,16 @@ class FrameReader:
             if skips:
                 # How to turn the picture may stand in the first frame only.
                 plan = np.concatenate([np.maximum(plan[:1], _REFERENCE), plan[1:]])
-            position, fed = -1, False
+            position, fed, fresh = -1, False, False
+
+            def decoded(packet) -> Iterator[av.VideoFrame]:
+                nonlocal fresh
+                for frame in context.decode(packet):
+                    if fresh and not frame.key_frame:
+                        raise _NotHere  # the container calls packets key frames that are none
+                    fresh = False
+                    yield frame
+
             for packet in container.demux(stream):
                 if packet.size == 0:
                     if packet.dts is None:  # the one that PyAV adds at the end
@@ -254,9 +265,10 @@ class FrameReader:
                     action = plan[position] if position < len(plan) else _DROP
                 if action == _DROP:
                     if fed:  # a gap: take out what the decoder still holds, start afresh after it
-                        yield from context.decode(None)
+                        yield from decoded(None)
                         context.flush_buffers()
                         fed = False
+                    fresh = True
                     if not remaining:
                         return
                     continue
@@ -264,11 +276,11 @@ class FrameReader:
                     context.skip_frame = "DEFAULT" if action == _WANTED else "NONREF"
                 remaining -= action == _WANTED
                 fed = True
-                yield from context.decode(packet)
+                yield from decoded(packet)
                 if not remaining:
                     break
             if fed:
-                yield from context.decode(None)
+                yield from decoded(None)
 
     def _use_threads(self, context) -> None:
         context.thread_count = self.threads

@@ -16,8 +16,12 @@ _ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_
 
 #: Containers that state the shape of a pixel for the whole video; in the others the frames do, and it may change.
 _SHAPE_OF_CONTAINER = ("mov", "matroska")
+#: Containers that may say what the colours mean, where the frames do not.
+_COLOURS_OF_CONTAINER = ("mov", "matroska", "mxf")
 #: A pixel more oblong than this is a wrong tag, which players do not follow either.
 _MOST_OBLONG = 16
+#: AVColorTransferCharacteristic, AVColorPrimaries, AVColorSpace and AVColorRange of what says nothing.
+_UNSAID = {"color_trc": 2, "color_primaries": 2, "colorspace": 2, "color_range": 0}
 #: AVColorSpace -> the nearest one that FFmpeg converts: constant luminance and ICtCp to BT.2020.
 _NEAREST_MATRIX = {10: 9, 14: 9}
 _BT601 = 5
@@ -119,6 +123,8 @@ class Pictures:
     def __init__(self, path: Path, stream, demuxer: str):
         self._path, self.shape = path, PixelShape(stream, demuxer)
         self._reformatter = av.video.reformatter.VideoReformatter()
+        context = stream.codec_context
+        self._said = {name: int(getattr(context, name)) for name in _UNSAID} if demuxer in _COLOURS_OF_CONTAINER else {}
         self.turn = (0, False)
 
     def see(self, frame: av.VideoFrame) -> None:
@@ -136,6 +142,7 @@ class Pictures:
         containers.check_size(frame.width, frame.height, self._path)
         width, height = square_size(frame.width, frame.height, self.shape.of(frame))
         containers.check_size(width, height, self._path)
+        self._complete_colours(frame)
         wide = hdr.is_needed(frame.color_trc, frame.color_primaries)
         # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
         how = dict(
@@ -157,6 +164,14 @@ class Pictures:
         if rotation:
             image = cv2.rotate(image, _ROTATE[rotation])
         return cv2.flip(image, 1) if mirrored else image
+
+    def _complete_colours(self, frame: av.VideoFrame) -> None:
+        """What the frame does not say of its colours is what the container said."""
+        for name, said in self._said.items():
+            if frame.format.is_rgb and name in ("colorspace", "color_range"):
+                continue  # of RGB there is one kind
+            if said != _UNSAID[name] == getattr(frame, name):
+                setattr(frame, name, said)
 
 
 def finished(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -76,7 +76,9 @@ class PacketIndex:
         decoders.
         hidden: packets that are decoded but not shown.
         promised: packets that the container's own table names; 0: it has none, or it cannot be compared.
-        one_each: every packet is one picture, as far as can be told without decoding.
+        one_each: every packet is one picture, and none brings what later ones need (a palette, new parameters), as far
+            as can be told without decoding.
+        guessed: FFmpeg's guess of the times, right as a set, wrong for a single packet.
     """
 
     pts: np.ndarray | None
@@ -87,6 +89,7 @@ class PacketIndex:
     hidden: int
     promised: int = 0
     one_each: bool = True
+    guessed: bool = False
 
     @property
     def countable(self) -> bool:
@@ -162,17 +165,19 @@ def _by_preference(container) -> list:
 
 
 def _first_with_pictures(container, tracks) -> int:
-    """Index of the first of the tracks that holds a packet: a default track may be empty."""
-    seen = set()
+    """Index of the first of the tracks that holds a film, else a picture: a default track may be empty, and a cover may
+    come without a word that it is one.
+    """
+    seen = dict.fromkeys((t.index for t in tracks), 0)
     try:
         for packet in container.demux(tracks):
             if packet.size:
-                seen.add(packet.stream_index)
-                if packet.stream_index == tracks[0].index:
+                seen[packet.stream_index] += 1
+                if seen[tracks[0].index] > 1:
                     break
     except (av.FFmpegError, OSError):
         pass
-    return next((t.index for t in tracks if t.index in seen), tracks[0].index)
+    return max(tracks, key=lambda t: min(seen[t.index], 2)).index  # the first of equals
 
 
 def _prepare(stream, path: Path) -> None:
@@ -194,9 +199,8 @@ def read_packets(container, stream) -> PacketIndex:
     """Reads every packet's time without decoding. A file that breaks off gives the packets before the break."""
     pts, dts, key, hidden, starts_with_key, one_each = [], [], [], 0, None, True
     codec = stream.codec_context.name
-    oddly = (
-        _always if demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED else _ODD_PACKETS.get(codec, _never)
-    )
+    guessed = demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED
+    oddly = _always if guessed else _ODD_PACKETS.get(codec, _never)
     try:
         for packet in container.demux(stream):
             if packet.size == 0:  # a repeated frame of AVI, or the flushing packet that PyAV adds at the end
@@ -209,17 +213,18 @@ def read_packets(container, stream) -> PacketIndex:
             pts.append(packet.pts)
             dts.append(packet.dts)
             key.append(packet.is_keyframe)
-            one_each = one_each and not oddly(packet)
+            one_each = one_each and not oddly(packet) and not _changes_the_decoder(packet)
     except (av.FFmpegError, OSError):
         pass
     key, promised = np.array(key, bool), _promised(container, stream, pts)
     if not pts or None in pts or len(set(pts)) != len(pts) or _starts_anew(dts):
-        return PacketIndex(None, key, None, float(stream.time_base or 0), False, hidden, promised, one_each)
+        time_base = float(stream.time_base or 0)
+        return PacketIndex(None, key, None, time_base, False, hidden, promised, one_each, guessed)
     pts = np.array(pts, np.int64)
     order = np.empty(len(pts), np.int64)
     order[np.argsort(pts)] = np.arange(len(pts))
     clean = bool(starts_with_key and (hidden or order[0] == 0))
-    return PacketIndex(pts, key, order, float(stream.time_base), clean, hidden, promised, one_each)
+    return PacketIndex(pts, key, order, float(stream.time_base), clean, hidden, promised, one_each, guessed)
 
 
 def _starts_anew(dts: list) -> bool:
@@ -236,12 +241,17 @@ def _promised(container, stream, pts: list) -> int:
         return (
             min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared
         )  # without what an edit list cuts away
-    rate = stream.guessed_rate
+    # AVI counts in its own units, of which programs write two a frame.
+    rate = 1 / stream.time_base if demuxer_of(container) == "avi" and stream.time_base else stream.guessed_rate
     known = [t for t in pts if t is not None]
     if declared > len(pts) and known and rate and stream.time_base:
         reached = (max(known) - (stream.start_time or 0)) * float(stream.time_base) * float(rate) + 1
         return declared if reached < declared - 1 else len(pts)
     return declared
+
+
+def _changes_the_decoder(packet) -> bool:
+    return any(data.data_type in _KEPT_BY_DECODERS for data in packet.iter_sidedata())
 
 
 def _never(packet) -> bool:
@@ -264,6 +274,8 @@ def _is_unseen(packet) -> bool:
     return not bytes(packet)[0] & 0x10
 
 
+#: What a packet can bring besides its picture that the decoder needs for the packets after it.
+_KEPT_BY_DECODERS = ("palette", "new_extradata", "param_change")
 #: These containers have no times of presentation, and FFmpeg's guess of them is wrong for the B-frames of these codecs.
 _WITHOUT_TIMES, _REORDERED = ("avi", "asf", "mxf"), ("h264", "hevc")
 #: Decoder -> whether a packet may be anything but one picture.

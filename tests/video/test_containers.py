@@ -1,6 +1,7 @@
 """Files that begin in an unusual way, and files whose own count of frames is no count of pictures."""
 
 import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -151,6 +152,28 @@ def test_not_coded_pictures_are_not_missing(tmp_path):
     assert there < 100
     reader = FrameReader(tmp_path / "clip.avi", parse("even", 32))
     assert len(list(reader)) == 32 and reader.note == "" and reader.info.frame_count == there
+
+
+def test_an_avi_with_two_units_a_frame_is_whole(tmp_path):
+    """H.264 that was copied from another container: "cut off: it holds 60 of 120"; the times were twice as long."""
+    whole = write_video(tmp_path / "whole.h264", pattern(60, 320, 240), bf=3, fps=25)
+    with av.open(str(whole)) as before, av.open(str(tmp_path / "clip.avi"), "w") as after:
+        stream = after.add_stream_from_template(before.streams.video[0])
+        stream.time_base = Fraction(1, 50)
+        for number, packet in enumerate(p for p in before.demux(video=0) if p.size):
+            packet.time_base, packet.stream = Fraction(1, 50), stream
+            packet.pts = packet.dts = 2 * number
+            after.mux(packet)
+    data = bytearray((tmp_path / "clip.avi").read_bytes())
+    struct.pack_into("<I", data, data.find(b"strh") + 8 + 32, 120)  # as the ffmpeg program writes it, in units
+    (tmp_path / "clip.avi").write_bytes(data)
+    with av.open(str(tmp_path / "clip.avi")) as container:
+        stream = container.streams.video[0]
+        assert (stream.time_base, stream.frames) == (Fraction(1, 50), 120)
+    reader = FrameReader(tmp_path / "clip.avi", parse("even", 60))
+    frames = list(reader)
+    assert len(frames) == 60 and reader.note == "" and reader.info.duration_s == pytest.approx(2.4, abs=0.1)
+    assert frames[-1].time_s == pytest.approx(59 / 25, abs=0.1)
 
 
 def test_a_cut_avi_is_still_cut(tmp_path):

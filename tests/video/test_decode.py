@@ -174,6 +174,7 @@ _INTERLACED = dict(flags="+ilme+ildct")
         pytest.param("ts", "libx264", dict(start=400), dict(start=0), id="the second begins before the first"),
         pytest.param("ts", "libx264", {}, dict(start=9000), id="the second begins much later"),
         pytest.param("ts", "libx264", {}, dict(size=(160, 120)), id="another size"),
+        pytest.param("flv", "libx264", {}, dict(size=(160, 120)), id="another size, new parameters in a packet (FLV)"),
     ],
 )
 def test_joined_recordings(tmp_path, suffix, codec, first, second):
@@ -193,6 +194,8 @@ def test_joined_recordings(tmp_path, suffix, codec, first, second):
                 **options,
             )
         )
+    if suffix == "flv":  # one header only: the second's parameters come as a packet of the first
+        parts[1].write_bytes(parts[1].read_bytes()[13:])
     path = joined(tmp_path / f"clip.{suffix}", *parts)
     frames = every_frame(path)
     assert len(frames) >= 118
@@ -200,6 +203,44 @@ def test_joined_recordings(tmp_path, suffix, codec, first, second):
     assert (np.diff(reader.info.times_s) > 0).all()
     shown = {f.image.tobytes() for f in FrameReader(path, parse("even", 32))}
     assert len(shown) == 32
+
+
+@pytest.mark.parametrize(
+    "codec, options",
+    [
+        pytest.param("mpeg4", {}, id="mpeg4"),
+        pytest.param("mpeg4", dict(bf=2), id="mpeg4, B-frames"),
+        pytest.param("mpeg2video", {}, id="mpeg2"),
+        pytest.param("libx265", dict(x265_params="log-level=none:bframes=0"), id="hevc"),
+    ],
+)
+def test_key_frames_that_are_none(tmp_path, codec, options):
+    """An MP4 without its table of key frames, an AVI that flags every packet: pictures without the one that they
+    change were grey smears.
+    """
+    data = write_video(tmp_path / "whole.mp4", pattern(60), codec=codec, gop=15, **options).read_bytes()
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data.replace(b"stss", b"free"))
+    with av.open(str(path)) as container:
+        assert all(p.is_keyframe for p in container.demux(video=0) if p.size)
+    assert_true(path)
+
+
+@pytest.mark.parametrize("suffix, codec", [("avi", "rawvideo"), ("mov", "rawvideo"), ("mov", "png")])
+def test_palettes(tmp_path, suffix, codec):
+    """The palette may come with the first packet alone, which was left out: all colours were wrong."""
+    path = tmp_path / f"clip.{suffix}"
+    colours = np.random.default_rng(0).integers(0, 256, (256, 4), np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "pal8"
+        for number, image in enumerate(pattern(40)):
+            index = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            frame = av.VideoFrame.from_ndarray((index, colours), format="pal8")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert_true(path)
 
 
 @pytest.mark.parametrize("cut", [3, 40, 60])

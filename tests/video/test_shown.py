@@ -248,22 +248,21 @@ def test_wide_gamut_becomes_plain():
     assert not hdr.is_needed(1, 1) and not hdr.is_needed(2, 2) and hdr.is_needed(2, 9)
 
 
-def hdr_clip(path, frames, transfer, name):
+def hdr_clip(path, frames, transfer, name, codec="libx264", form="yuv420p10le"):
     """The frames as if a camera had recorded them in HDR: their white at 203 cd/m2, in the primaries of BT.2020, 10
     bit.
     """
     matrix = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
     with av.open(str(path), "w") as out:
-        stream = out.add_stream(
-            "libx264",
-            rate=25,
-            options={"x264-params": f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc", "qp": "8"},
-        )
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p10le"
+        params = {"x264-params": f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc", "qp": "8"}
+        stream = out.add_stream(codec, rate=25, options=params if codec == "libx264" else {})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], form
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, 9, 1
         for i, image in enumerate(frames):
             rgb = coded(((image[..., ::-1] / 255) ** 2.4 @ matrix) * 203, transfer)
             frame = av.VideoFrame.from_ndarray(np.round(65535 * rgb).astype(np.uint16), format="rgb48le")
-            frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
+            frame = frame.reformat(format=form, dst_colorspace=9, dst_color_range=1)
             frame.pts, frame.time_base = i, Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -282,6 +281,25 @@ def test_hdr_clip_looks_like_the_plain_one(tmp_path, transfer, name):
         assert np.abs(frame.image.astype(int) - sources[frame.index]).mean() < 3
     flat = stored(path)[0]
     assert np.abs(flat.astype(int) - sources[0]).mean() > 7, "the clip is one that looks wrong when nothing is done"
+
+
+def test_colours_that_the_container_alone_states(tmp_path):
+    """ProRes of many programs: the frames do not say that they are HDR, and came out flat."""
+    sources = [cv2.convertScaleAbs(f, alpha=0.7) for f in pattern(4, 640, 360)]
+    path = hdr_clip(tmp_path / "clip.mov", sources, hdr.PQ, "smpte2084", codec="prores_ks", form="yuv422p10le")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"icpf")
+    while at >= 0:  # primaries, transfer and matrix in the header of a frame: unspecified
+        data[at + 18 : at + 21] = b"\2\2\2"
+        at = data.find(b"icpf", at + 4)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        said, frame = container.streams.video[0].codec_context.color_trc, next(container.decode(video=0))
+        assert (said, frame.color_trc) == (hdr.PQ, 2)
+    frames = list(FrameReader(path, parse("even", 4)))
+    assert len(frames) == 4
+    for frame in frames:
+        assert np.abs(frame.image.astype(int) - sources[frame.index]).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -362,6 +380,8 @@ def tracks(path, *kinds):
         pytest.param("mkv", [(50, Is.default, 0), (200, 0, 20)], id="the default is empty"),
         pytest.param("mp4", [(50, 0, 20), (200, Is.default, 20)], id="MP4: the first is switched off"),
         pytest.param("ts", [(200, 0, 20), (50, 0, 20)], id="TS: the first"),
+        pytest.param("mp4", [(50, Is.default, 1), (200, Is.default, 20)], id="MP4: a cover that is called a film"),
+        pytest.param("mkv", [(50, Is.default, 1), (200, 0, 20)], id="MKV: a cover that is called a film"),
     ],
 )
 def test_the_track_that_players_show(tmp_path, suffix, kinds):
