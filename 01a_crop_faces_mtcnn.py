@@ -9,46 +9,13 @@ beside them. --direct goes from the videos to the same faces without frames on d
 """
 
 from deepfake_detection import cli
+from deepfake_detection.faces import settings
 
 
 def arguments():
     p = cli.parser(__doc__, idle=("--seed",))
     cli.frames_option(p)
-    cli.option(
-        p,
-        "--face-detector",
-        old=["--detector"],
-        choices=("mtcnn", "mtcnn_fast", "yunet"),
-        default="mtcnn_fast",
-        help="mtcnn: the package itself, on TensorFlow; mtcnn_fast: its networks and weights on ONNX Runtime, the same "
-        "faces; yunet: lighter, other boxes (default: %(default)s)",
-    )
-    p.add_argument(
-        "--margin",
-        type=_not_negative,
-        default=0.30,
-        metavar="PART",
-        help="part of the box added on every side (default: %(default)s)",
-    )
-    p.add_argument(
-        "--confidence",
-        type=cli.fraction,
-        metavar="P",
-        help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)",
-    )
-    p.add_argument(
-        "--min-face",
-        type=cli.positive_float,
-        default=20.0,
-        metavar="PX",
-        help="smallest face looked for, in pixels of the resized frame (default: %(default)s)",
-    )
-    p.add_argument(
-        "--min-face-source",
-        type=cli.positive_float,
-        metavar="PX",
-        help="the same in pixels of the source video, instead",
-    )
+    settings.add_options(p)
     p.add_argument(
         "--carry-over",
         action="store_true",
@@ -111,13 +78,6 @@ def _scale(text):
     return text if text == "published" else cli.positive_float(text)
 
 
-def _not_negative(text):
-    value = float(text)
-    if not 0 <= value < 10:
-        raise ValueError(text)
-    return value
-
-
 def main(argv=None):
     options = arguments().parse_args(argv)
     options.frames_dir = cli.frames_folder(options, begins=options.direct)
@@ -138,7 +98,7 @@ def main(argv=None):
     if manifest.empty:  # more shards than videos
         print("no video in this shard")
         return
-    settings = extract.FaceSettings(
+    wanted = extract.FaceSettings(
         options.face_detector,
         options.min_face,
         options.margin,
@@ -150,7 +110,7 @@ def main(argv=None):
         manifest,
         options.data,
         options.frames_dir,
-        settings,
+        wanted,
         direct=options.direct,
         sampling=sampling.parse(options.sampling, options.frame_count, options.max_seconds),
         scale=options.scale,

@@ -30,6 +30,7 @@ from deepfake_detection import cli
 
 
 def parse(argv=None):
+    from deepfake_detection.faces import settings as face_settings
     from deepfake_detection.spark.preprocess import IMAGES
 
     first, _, rest = __doc__.partition("\n")
@@ -90,41 +91,7 @@ def parse(argv=None):
         metavar="FACTOR",
         help="resize rule (default: %(default)s)",
     )
-    cli.option(
-        what,
-        "--face-detector",
-        old=["--detector"],
-        dest="detector",
-        choices=("mtcnn", "mtcnn_fast", "yunet"),
-        default="mtcnn_fast",
-        help="(default: %(default)s)",
-    )
-    what.add_argument(
-        "--min-face",
-        type=cli.positive_float,
-        default=20.0,
-        metavar="PX",
-        help="smallest face looked for, in pixels of the resized frame (default: %(default)s)",
-    )
-    what.add_argument(
-        "--min-face-source",
-        type=cli.positive_float,
-        metavar="PX",
-        help="the same in pixels of the source video, instead",
-    )
-    what.add_argument(
-        "--margin",
-        type=margin,
-        default=0.30,
-        metavar="PART",
-        help="part of the box added on every side (default: %(default)s)",
-    )
-    what.add_argument(
-        "--confidence",
-        type=cli.fraction,
-        metavar="P",
-        help="keep faces above it, or a frame's only face (default: 0.95 for MTCNN, 0.80 for YuNet)",
-    )
+    face_settings.add_options(what)
     what.add_argument("--image", choices=IMAGES, default="png", help="how faces are stored (default: %(default)s)")
     what.add_argument(
         "--jpeg-quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="1..100 (default: %(default)s)"
@@ -155,14 +122,6 @@ def parse(argv=None):
     return p.parse_args(argv)
 
 
-def margin(text):
-    """argparse type: a number of 0 or more, below 10."""
-    value = float(text)
-    if not 0 <= value < 10:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 10, not {text}")
-    return value
-
-
 def main(argv=None):
     options = parse(argv)
     from deepfake_detection.datasets import scan
@@ -183,7 +142,7 @@ def main(argv=None):
         if note := scan.no_videos(options.data):
             print(f"note: {note}, left out")
         settings = preprocess.Settings(
-            detector=options.detector,
+            detector=options.face_detector,
             min_face_px=options.min_face,
             min_face_source_px=options.min_face_source,
             margin=options.margin,

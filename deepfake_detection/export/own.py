@@ -23,7 +23,8 @@ from .. import files, scores
 from ..aggregation import Calibration, CalibrationError, fit_temperature, video_score
 from ..detector.config import CONFIG
 from ..detector.network import KERAS, ONNX, DetectorModel
-from ..faces.crops import PUBLISHED_MARGIN, SETTINGS_FILE
+from ..faces.crops import SETTINGS_FILE
+from ..faces.settings import PUBLISHED_MARGIN
 from ..labels import FAKE, REAL
 from ..models import registry
 from ..training import stores

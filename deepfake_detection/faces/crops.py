@@ -8,8 +8,7 @@ import math
 import cv2
 import numpy as np
 
-#: The published margin: the box is widened by this part of its width and height on every side.
-PUBLISHED_MARGIN = 0.30
+from .settings import PUBLISHED_MARGIN
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 

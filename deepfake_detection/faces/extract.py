@@ -37,7 +37,8 @@ from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
 from . import boxes, detectors, pictures, tracks, turns
 from .boxes import Face
-from .crops import PUBLISHED_MARGIN, SETTINGS_FILE, crop_face, turned_by, widen
+from .crops import SETTINGS_FILE, crop_face, turned_by, widen
+from .settings import PUBLISHED_CONFIDENCE, PUBLISHED_MARGIN, PUBLISHED_MIN_FACE_PX
 
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
 CHUNK_PIXELS = 4_000_000
@@ -95,7 +96,7 @@ class VideoFaces:
         return sum(bool(f.faces) for f in self.frames)
 
 
-def keep(faces: list[Face], confidence: float = detectors.PUBLISHED_CONFIDENCE) -> list[Face]:
+def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
     """The published rule: the frame's only face, or those with a confidence over the bound. By descending
     confidence."""
     if len(faces) == 1:
@@ -234,7 +235,7 @@ class FaceSettings:
     resized frame, `min_face_source_px` in pixels of the source instead."""
 
     detector: str = "mtcnn"
-    min_face_px: float = detectors.PUBLISHED_MIN_FACE_PX
+    min_face_px: float = PUBLISHED_MIN_FACE_PX
     margin: float = PUBLISHED_MARGIN
     confidence: float | None = None
     carry_over: CarryOver | None = None

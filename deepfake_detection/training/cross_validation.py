@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from .. import files, labels
 from ..errors import UserError
-from ..faces.crops import PUBLISHED_MARGIN
+from ..faces.settings import PUBLISHED_MARGIN
 from ..models import registry
 from . import checkpoint, features, results, score_tables, session, shipped, start, stores
 from .input_pipeline import WHOLE, Faces, FaceStore, find_faces

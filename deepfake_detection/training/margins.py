@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
-from ..faces.crops import PUBLISHED_MARGIN, SETTINGS_FILE
+from ..faces.crops import SETTINGS_FILE
+from ..faces.settings import PUBLISHED_MARGIN
 from .input_pipeline import find_faces
 from .settings import SPLITS
 

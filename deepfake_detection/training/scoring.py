@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import UserError
-from ..faces.crops import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
+from ..faces.settings import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
 from ..models.weights import load_into
 from . import margins, results, sequences, session

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import files, labels
 from ..errors import UserError
-from ..faces.crops import PUBLISHED_MARGIN
+from ..faces.settings import PUBLISHED_MARGIN
 from ..models import model_file, registry
 from ..models.sequence import extractor_and_head
 from . import checkpoint, distributed, loop, results, score_tables, sequences, session, shipped, start, stores

@@ -13,17 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from ..boxes import Face
-
-NAMES = ("mtcnn", "mtcnn_fast", "yunet")
+from ..settings import DETECTORS as NAMES
+from ..settings import PUBLISHED_MIN_FACE_PX
 
 #: Where the shipped weights lie.
 DATA = Path(__file__).with_name("data")
-
-#: The published rule keeps MTCNN's faces over this confidence when there are several.
-PUBLISHED_CONFIDENCE = 0.95
-
-#: The smallest face that the published detector looks for, in pixels of the frame it is given.
-PUBLISHED_MIN_FACE_PX = 20.0
 
 
 class Detector(Protocol):

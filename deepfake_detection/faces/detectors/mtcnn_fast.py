@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from ..boxes import Face
-from . import DATA, PUBLISHED_CONFIDENCE, by_confidence, in_frame
+from ..settings import PUBLISHED_CONFIDENCE
+from . import DATA, by_confidence, in_frame
 from .batching import runs_of_one_size
 from .pyramid import scales
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ..boxes import Face
+from ..settings import YUNET_CONFIDENCE
 from . import DATA, by_confidence, in_frame
 
 MODEL = DATA / "face_detection_yunet_2023mar.onnx"
@@ -21,7 +22,7 @@ class YunetDetector:
     from."""
 
     name = "yunet"
-    confidence = 0.80
+    confidence = YUNET_CONFIDENCE
 
     def __init__(self, *, min_face_px: float, threads: int):
         if not hasattr(cv2, "FaceDetectorYN"):
