@@ -16,7 +16,17 @@ MOST_WORDS = 8000
 
 FOLDERS = sorted(p.name for p in PROJECT.iterdir() if p.is_dir() and not p.name.startswith("."))
 #: Folders of the project where a run, not the repository, puts files.
-MADE_BY_RUNS = ("results", "frames", "reports", "split_dataset", "prepared_dataset", "tmp_checkpoint", "logs", "build")
+MADE_BY_RUNS = (
+    "results",
+    "stage_reports",
+    "frames",
+    "reports",
+    "split_dataset",
+    "prepared_dataset",
+    "tmp_checkpoint",
+    "logs",
+    "build",
+)
 #: Options of Slurm, srun and venv tools that stand alone in the text.
 FOREIGN = {"--mem-per-cpu", "--array", "--environment"}
 
