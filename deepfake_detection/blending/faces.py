@@ -140,7 +140,7 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
         write_csv(work / "left_out.csv", pd.DataFrame(left_out, columns=["file"]))
         write_csv(work / "faces.csv", pd.DataFrame(rows))
         write_json(stamp, settings)
-    made = opened(work)
+    made = _as_cut(work)
     meshes = _meshes(made, work, sha256(stamp))
     _find_twins(made, work, sha256(stamp))
     return Faces(opened(work).table, made.images, meshes)
@@ -150,11 +150,19 @@ def opened(work: Path) -> Faces:
     """The faces that `prepare` left in `work`, without looking at what they were made from."""
     import pandas as pd
 
+    faces = _as_cut(work)
+    if (work / "twins.csv").is_file():
+        faces.table.loc[pd.read_csv(work / "twins.csv").row, "split"] = TWIN
+    return faces
+
+
+def _as_cut(work: Path) -> Faces:
+    """All of them, those that `_find_twins` found with the split of the index."""
+    import pandas as pd
+
     faces = pd.read_csv(work / "faces.csv", dtype={"group": str, "manipulation": str, "original": str})
     for column in ("manipulation", "original"):
         faces[column] = faces[column].fillna("")
-    if (work / "twins.csv").is_file():
-        faces.loc[pd.read_csv(work / "twins.csv").row, "split"] = TWIN
     images = np.memmap(work / "faces.npy", np.uint8, "r", shape=(len(faces), SIDE, SIDE, 3))
     meshes = work / "meshes.npy"
     return Faces(faces, images, np.load(meshes) if meshes.is_file() else np.zeros(0))

@@ -84,8 +84,8 @@ def session(
         # PYSPARK_PYTHON, and that stands.
         if python is not None:
             os.environ["PYSPARK_PYTHON"] = python  # pyspark reads the executors' Python from nowhere else
-        for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
-            os.environ[name] = os.environ.get(name) or sys.executable
+        for variable in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+            os.environ[variable] = os.environ.get(variable) or sys.executable
         if master is not None and not re.match(r"local(\[.+\])?$|spark://|yarn$|k8s://", master):
             raise UserError("not a Spark master", file=master, hint=_MASTER_HINT)
         # pyspark 4 warns of every pandas 3; what we use of it (Arrow and Parquet) is tested.

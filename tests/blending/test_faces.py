@@ -107,3 +107,26 @@ def test_what_stands_is_not_cut_again(cut, monkeypatch):
     monkeypatch.setattr(faces, "ProcessPoolExecutor", None)
     again = faces.prepare(index, folder / "work", YUNET)
     np.testing.assert_array_equal(again.images, made.images)
+
+
+def test_twins_are_looked_for_among_all_faces_under_other_bounds(tmp_path, monkeypatch):
+    """Also among those that were twins under the bounds before."""
+    import cv2
+
+    from deepfake_detection.blending import duplicates
+
+    picture = np.random.default_rng(3).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "one.png"), cv2.resize(picture, (256, 256), interpolation=cv2.INTER_CUBIC))
+    (tmp_path / "two.png").write_bytes((tmp_path / "one.png").read_bytes())
+    index = write(
+        tmp_path / "index.csv",
+        {"file": "one.png", "window": "tight"},
+        {"file": "two.png", "window": "tight", "group": "b", "split": "val"},
+    )
+
+    def splits():
+        return faces.prepare(index, tmp_path / "work", YUNET, workers=1).table.split.tolist()
+
+    assert splits() == [faces.TWIN, "val"]
+    monkeypatch.setattr(duplicates, "ALIKE", 0.99)
+    assert splits() == [faces.TWIN, "val"]

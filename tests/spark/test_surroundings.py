@@ -14,7 +14,7 @@ from deepfake_detection import cli
 from deepfake_detection.spark.session import session
 def main(argv):
     with session("test", "local[1]") as spark:
-        print("counted", spark.range(3).count())
+        print(spark.sparkContext.appName, "counted", spark.range(3).count())
 cli.run(main)
 """
 
@@ -54,7 +54,7 @@ def test_what_leads_nowhere_is_put_right(project, odd):
         PYSPARK_SUBMIT_ARGS="--conf spark.ui.enabled=false",
         PYSPARK_PYTHON="",
     )
-    assert (code, out) == (0, "counted 3\n"), err
+    assert (code, out) == (0, "test counted 3\n"), err
     assert "note: there is no Spark in SPARK_HOME (/there/is/none)" in err and "SPARK_REMOTE" in err
 
 
