@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -130,7 +131,9 @@ def options():
     return p
 
 
-def fetched_videos(urls: list[str], alone: bool, stack: contextlib.ExitStack) -> tuple[list[str], dict[str, str]]:
+def fetched_videos(
+    urls: list[str], alone: bool, time_limit_s: float, stack: contextlib.ExitStack
+) -> tuple[list[str], dict[str, str]]:
     """(paths of the videos of these addresses, why there is none by address).
 
     Raises:
@@ -138,10 +141,10 @@ def fetched_videos(urls: list[str], alone: bool, stack: contextlib.ExitStack) ->
     """
     paths, unread = [], {}
     for url in urls:
-        from deepfake_detection.prediction.fetch import fetched
+        from deepfake_detection.prediction.fetch_apart import fetched
 
         try:
-            paths.append(str(stack.enter_context(fetched(url))))
+            paths.append(str(stack.enter_context(fetched(url, wall_s=time_limit_s))))
         except UserError as e:
             if alone:
                 raise
@@ -163,6 +166,12 @@ def main(argv=None) -> int:
                 f"--{option} cannot go to standard output",
                 hint="name a file or folder; --json - writes to standard output",
             )
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        print(
+            "note: running as root: a video that takes over its decoder could read and change every file (hint: run "
+            "this as an ordinary user)",
+            file=sys.stderr,
+        )
     settings = {
         name: getattr(chosen, name)
         for name in (
@@ -189,7 +198,7 @@ def main(argv=None) -> int:
     say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
         videos = many.find_videos(paths, pictures=chosen.pictures)
-        fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, stack)
+        fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, chosen.time_limit, stack)
         whole = many.predict(
             [*videos, *fetched],
             settings,

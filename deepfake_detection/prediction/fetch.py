@@ -1,32 +1,11 @@
-"""Fetching a video by URL with yt-dlp, an optional extra (`pip install yt-dlp`)."""
+"""Fetching a video by URL with yt-dlp, an optional extra (`pip install yt-dlp`), in a process of `fetch_apart`."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
-
-MAX_BYTES = 1 << 30
-
-
-@contextlib.contextmanager
-def fetched(url: str, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
-    """Downloads one video to a temporary folder and yields its path; the folder is removed afterwards.
-
-    Args:
-        url: http or https address of a video, or of a page that yt-dlp knows how to read.
-        max_bytes: a larger file is refused.
-
-    Raises:
-        UserError: when the address is none, yt-dlp is not installed, or nothing could be downloaded.
-    """
-    must_be_address(url)
-    with tempfile.TemporaryDirectory(prefix="deepfake-url-") as folder:
-        yield download(url, Path(folder), max_bytes)[0]
 
 
 def must_be_address(url: str) -> None:
@@ -47,7 +26,7 @@ def download(url: str, folder: Path, max_bytes: int, **more) -> tuple[Path, str]
         more: further options of yt-dlp.
 
     Raises:
-        UserError: see `fetched`.
+        UserError: yt-dlp is not installed, or nothing could be downloaded.
     """
     try:
         import yt_dlp

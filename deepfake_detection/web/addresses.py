@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -46,14 +45,11 @@ async def receive(
         got = await _in_thread(lambda: fetch_apart.run(url, folder, limit, networks))
         if "file" not in got:
             raise uploads.Refused(got["status"], got["why"])
-        path = folder / Path(got["file"]).name
-        about = path.lstat()
-        if not stat.S_ISREG(about.st_mode):
-            raise uploads.Refused(502, "cannot download (what came is no file)")
+        path = folder / got["file"]
         uploads.check_kind(path)
         await asyncio.to_thread(_sync, path)
         path.rename(target)
-        return about.st_size, name_of(url, got["title"])
+        return target.lstat().st_size, name_of(url, got["title"])
     finally:
         room.done(target)
         shutil.rmtree(folder, ignore_errors=True)

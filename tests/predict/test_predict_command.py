@@ -302,11 +302,18 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
 
 
+def test_root_is_warned(clips, tmp_path):
+    """The walls around a decoder do not keep root's files."""
+    command = [sys.executable, str(PROJECT / "predict.py"), str(clips["broken"]), "--model-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr.count("running as root") == (os.geteuid() == 0)
+
+
 def test_a_missing_model_is_one_line(clips, tmp_path):
     done = predict(clips["real"], "--model-dir", tmp_path)
     assert (
         done.returncode == 2
-        and done.stderr.startswith("error: ")
+        and done.stderr.splitlines()[-1].startswith("error: ")
         and "hint:" in done.stderr
         and "Traceback" not in done.stderr
     )

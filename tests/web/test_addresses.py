@@ -1,13 +1,17 @@
 """Videos by their address: off unless asked for, public hosts only wherever it leads, nothing left of what is
 refused."""
 
+import gzip
 import http.server
 import ipaddress
+import socket
+import tempfile
 import threading
 import urllib.parse
 
 import pytest
 
+from deepfake_detection.errors import UserError
 from deepfake_detection.prediction import fetch_apart
 from deepfake_detection.web import addresses, uploads
 
@@ -73,6 +77,18 @@ def host(clips):
                 self.end_headers()
             elif path == "/fake.mp4":
                 self.give("video/mp4", clips["fake"].read_bytes())
+            elif path == "/drip.mp4":
+                self.send_response(200)
+                self.send_header("Content-Type", "video/mp4")
+                self.end_headers()
+                while not self.server.over.wait(0.1):
+                    self.wfile.write(b"\0")
+            elif path == "/packed.mp4":
+                self.send_response(200)
+                self.send_header("Content-Type", "video/mp4")
+                self.send_header("Content-Encoding", "gzip")
+                self.end_headers()
+                self.wfile.write(gzip.compress(clips["fake"].read_bytes().ljust(40 << 20, b"\0")))
             elif path == "/page":
                 self.give("text/html", b"<html><title>Nothing here</title><p>words</p></html>")
             elif path == "/list.m3u8":
@@ -110,8 +126,10 @@ def host(clips):
                 pass
 
     running = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Answers)
+    running.over = threading.Event()
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}"
+    running.over.set()
     running.shutdown()
 
 
@@ -186,8 +204,6 @@ def test_the_api_page_and_the_schema_say_so(fetching):
 def test_options_are_checked(project, options, words, monkeypatch, capsys):
     import importlib.util
 
-    from deepfake_detection.errors import UserError
-
     spec = importlib.util.spec_from_file_location("serve_script", project / "serve.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -206,3 +222,50 @@ def test_folders_of_a_server_that_was_killed_go(tmp_path):
         store.tidy(lambda busy=busy: busy)
         assert folder.exists() == there
     store.close()
+
+
+# --- predict.py's own, which the person at the keyboard names
+@pytest.mark.parametrize("path", ["/fake.mp4", "/here"])
+def test_predict_fetches_what_it_is_told(host, clips, path, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with fetch_apart.fetched(host + path) as got:
+        assert got.read_bytes() == clips["fake"].read_bytes()
+    with fetch_apart.fetched(host.replace("127.0.0.1", "localhost") + path) as got:
+        assert got.read_bytes() == clips["fake"].read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        pytest.param("/away", "private network", id="a redirect to a private network"),
+        pytest.param("/list.m3u8", "private network", id="a list with parts in a private network"),
+        pytest.param("/large.mp4", "larger than 5 MB", id="too large"),
+        pytest.param("/endless.mp4", "larger than 5 MB", id="too large, and does not say so"),
+        pytest.param("/packed.mp4", "larger than 5 MB", id="too large once unpacked"),
+        pytest.param("/drip.mp4", "took longer than 8 s", id="never ends"),
+    ],
+)
+def test_predict_fetches_no_more_than_it_may(host, path, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError, match=words), fetch_apart.fetched(host + path, max_bytes=5_000_000, wall_s=8):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_stands_for_a_private_address(host, monkeypatch):
+    """Whoever sends a list of addresses chooses the names in it."""
+    port = urllib.parse.urlsplit(host).port
+    with (
+        pytest.raises(UserError, match="private network"),
+        fetch_apart.fetched(f"http://{socket.gethostname()}:{port}/fake.mp4"),
+    ):
+        pass
+
+
+def test_predict_asks_the_proxy_of_its_surroundings(host, clips, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", host)
+    with fetch_apart.fetched("http://video.example/fake.mp4") as got:
+        assert got.read_bytes() == clips["fake"].read_bytes()
