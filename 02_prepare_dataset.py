@@ -56,6 +56,7 @@ def parse(argv=None):
 def main(argv=None):
     options = parse(argv)
     from deepfake_detection.datasets import manifest, prepare, split_check
+    from deepfake_detection.labels import counted
 
     options.frames_dir = cli.frames_folder(options)
     table = manifest.read_manifest(options.data, options.layout, options.labels)
@@ -75,7 +76,8 @@ def main(argv=None):
     for note in result.notes:
         print(f"  note: {note}")
     for name, classes in result.faces.items():
-        print(f"  {name:<6} {classes['real']} real + {classes['fake']} fake faces of {result.videos[name]} videos")
+        of = counted(result.videos[name], "video")
+        print(f"  {name:<6} {classes['real']} real + {classes['fake']} fake faces of {of}")
     if options.split == "groups":
         found = split_check.find(
             options.out / "split_dataset", groups=dict(zip(table["title"], table["group"])), pictures=False

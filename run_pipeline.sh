@@ -87,7 +87,7 @@ stage 01a_crop_faces_mtcnn.py "${read[@]}" ${work[@]+"${work[@]}"}
 stage 02_prepare_dataset.py "${read[@]}" ${seed[@]+"${seed[@]}"}
 stage 03_train_cnn.py "${made[@]}" ${work[@]+"${work[@]}"} ${seed[@]+"${seed[@]}"} ${s03[@]+"${s03[@]}"}
 stage 03a_load_model.py "${made[@]}" ${judge[@]+"${judge[@]}"}
-stage 04_mapreduce_video_preds.py "${where[@]}" ${judge[@]+"${judge[@]}"} ${s04[@]+"${s04[@]}"}
+stage 04_mapreduce_video_preds.py --out "$out" ${judge[@]+"${judge[@]}"} ${s04[@]+"${s04[@]}"}
 
 cat <<END
 

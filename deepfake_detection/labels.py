@@ -15,6 +15,11 @@ VERDICT_REAL, VERDICT_FAKE, VERDICT_UNSURE, VERDICT_NO_FACE = "REAL", "FAKE", "U
 TIE_THRESHOLD = 0.5
 
 
+def counted(number: int, word: str) -> str:
+    """ "1 video", "2 videos": a count that a person reads."""
+    return f"{number:,} {word if number == 1 else word + 's'}"
+
+
 def label_of(word: str) -> int:
     """ "REAL"/"real" -> 1, "FAKE"/"fake" -> 0.
 

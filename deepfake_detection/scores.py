@@ -338,7 +338,7 @@ def _refuse_two_labels(table, path: Path) -> None:
     several = several[several > 1]
     if len(several):
         raise UserError(
-            f"{len(several)} video(s) are both REAL and FAKE, e.g. {several.index[0]!r}",
+            f"both REAL and FAKE: {labels.counted(len(several), 'video')}, e.g. {several.index[0]!r}",
             file=path,
             hint="give every video one label and a title of its own",
         )

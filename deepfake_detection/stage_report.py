@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
+from .labels import counted
 
 OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR = "ok", "no face", "no frames", "skipped", "left out", "error"
 
@@ -103,11 +104,11 @@ class Account:
                 f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]
             )
             sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
-            lines.append(f"  {label or 'unlabelled':<11} {len(part)} videos: {text}; {sums}")
+            lines.append(f"  {label or 'unlabelled':<11} {counted(len(part), 'video')}: {text}; {sums}")
         failed = table[table["status"] == ERROR]
         lines += [f"  error: {r.video or r.title}: {r.detail}" for r in failed.head(10).itertuples()]
         if len(failed) > 10:
-            lines.append(f"  ... and {len(failed) - 10} more errors")
+            lines.append(f"  ... and {counted(len(failed) - 10, 'more error')}")
         return "\n".join(lines)
 
     def require_success(self, report: Path) -> None:
@@ -121,7 +122,7 @@ class Account:
             tried = (r["detail"] for r in self._rows.values() if r["status"] != LEFT_OUT)
             first = next(filter(None, tried), "")
             raise UserError(
-                f"none of {len(states)} videos could be used" + (f"; the first: {first}" if first else ""),
+                f"none of {counted(len(states), 'video')} could be used" + (f"; the first: {first}" if first else ""),
                 file=report,
                 hint="the named table says why for each",
             )

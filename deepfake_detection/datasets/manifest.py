@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..labels import counted
 from . import layouts, scan, titles
 from .groups import identities_of_name, name_groups
 
@@ -141,10 +142,10 @@ def describe(manifest) -> str:
     """One line a person reads: how many videos of which label, in how many groups, and how many cannot be used."""
     counts = manifest["label"].replace("", "unlabelled").value_counts().to_dict()
     bad = int((manifest["error"] != "").sum())
-    text = f"{len(manifest)} videos (" + ", ".join(
+    text = f"{counted(len(manifest), 'video')} (" + ", ".join(
         f"{counts[k]} {k}" for k in ("REAL", "FAKE", "unlabelled") if k in counts
     )
-    text += f") in {manifest['group'].nunique()} groups, {', '.join(sorted(manifest['dataset'].unique()))}"
+    text += f") in {counted(manifest['group'].nunique(), 'group')}, {', '.join(sorted(manifest['dataset'].unique()))}"
     return text + (f"; {bad} cannot be used" if bad else "")
 
 
@@ -161,7 +162,7 @@ def labels_note(manifest) -> str:
         named = ", ".join(without["video"].head(3)) + (", ..." if len(without) > 3 else "")
         text += (
             "; " if text else ""
-        ) + f"{len(without)} of {len(usable)} videos have no label and are left out of training ({named})"
+        ) + f"{len(without)} of {counted(len(usable), 'video')} without a label, left out of training ({named})"
     return text
 
 

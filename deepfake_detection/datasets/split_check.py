@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .. import cli, files
 from ..errors import UserError
+from ..labels import counted
 from ..video import listing
 from .groups import connected, identities_of_name
 from .layouts.folders import SPLITS
@@ -293,7 +294,7 @@ def _identities(titles: list[str], groups: Mapping[str, str]) -> tuple[dict[str,
         from_names += bool(stated)
     by = []
     if from_table:
-        by.append(f"a table of groups ({from_table} of {len(titles)} videos)")
+        by.append(f"a table of groups ({from_table} of {counted(len(titles), 'video')})")
     if from_names:
         by.append(f"names in the manner of FaceForensics++, DFD or Celeb-DF ({from_names})")
     return found, by
@@ -341,7 +342,7 @@ def read_groups(path: Path) -> dict[str, str]:
 def report(found: Leaks) -> str:
     """All that was found, for a person."""
     lines = [
-        f"{sum(found.sets.values())} files of {found.titles} videos: "
+        f"{counted(sum(found.sets.values()), 'file')} of {counted(found.titles, 'video')}: "
         + ", ".join(f"{s} {n}" for s, n in found.sets.items()),
         f"names read {found.reading}",
     ]
@@ -352,15 +353,15 @@ def report(found: Leaks) -> str:
         "told apart"
     )
     for title, sets in found.videos.items():
-        lines.append(f"LEAK video {title}: " + ", ".join(f"{n} files in {s}" for s, n in sets.items()))
+        lines.append(f"LEAK video {title}: " + ", ".join(f"{counted(n, 'file')} in {s}" for s, n in sets.items()))
     for group, sets in found.groups.items():
         lines.append(f"LEAK group {group}: " + "; ".join(f"{s}: {', '.join(titles)}" for s, titles in sets.items()))
     for same in found.pictures:
         lines.append("LEAK picture: the same bytes in " + ", ".join(same))
     if found:
         lines.append(
-            f"{len(found.videos)} videos, {len(found.groups)} groups and {len(found.pictures)} pictures are on two "
-            "sides of the split"
+            f"on two sides of the split: {counted(len(found.videos), 'video')}, "
+            f"{counted(len(found.groups), 'group')}, {counted(len(found.pictures), 'picture')}"
         )
     else:
         lines.append("no leak found")

@@ -25,7 +25,7 @@ from ..detector.config import CONFIG
 from ..detector.network import KERAS, ONNX, DetectorModel
 from ..faces.crops import SETTINGS_FILE
 from ..faces.settings import PUBLISHED_MARGIN
-from ..labels import FAKE, REAL
+from ..labels import FAKE, REAL, counted
 from ..models import registry
 from ..training import stores
 from ..training.input_pipeline import find_faces
@@ -280,8 +280,8 @@ def _lines(folder: Path, config: dict) -> list[str]:
         return [*lines, f"warning: every verdict of it is UNSURE: {on['no_thresholds']} ({on['set']} scores)"]
     lines.append(
         f"  FAKE below p_real {bounds['fake_below']:.3f}, REAL from {bounds['real_above']:.3f}, between them UNSURE: "
-        f"from {on['real_videos']} untouched videos of {on['real_groups']} groups of people and {on['fake_videos']} "
-        f"altered ones of {on['fake_groups']} ({on['set']} scores)"
+        f"from {counted(on['real_videos'], 'untouched video')} of {counted(on['real_groups'], 'group')} of people and "
+        f"{counted(on['fake_videos'], 'altered one')} of {on['fake_groups']} ({on['set']} scores)"
     )
     if min(on["real_groups"], on["fake_groups"]) < FEW:
         lines.append("warning: so few people say little about others, so the range of UNSURE is wide")

@@ -16,7 +16,7 @@ from .. import scores as score_files
 from ..aggregation import RULES, video_score
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_json
-from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, label_of
+from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, counted, label_of
 from ..metrics import METRICS, MetricError, bootstrap_difference, bootstrap_groups, evaluate
 from . import verdicts
 
@@ -296,7 +296,7 @@ def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: i
     odd = both[(both["label"] != "") & (both["label_b"] != "") & (both["label"] != both["label_b"])]
     if len(odd):
         raise UserError(
-            f"the two files disagree about the label of {len(odd)} video(s), e.g. {odd['video'].iloc[0]!r}",
+            f"the two files disagree about the label of {counted(len(odd), 'video')}, e.g. {odd['video'].iloc[0]!r}",
             file=other,
             hint="compare scores of the same videos",
         )
@@ -486,8 +486,8 @@ def text(report: dict) -> str:
     if c:
         lines += [
             heading(f"Paired comparison, rule {c['rule']}: A = {c['a']}, B = {c['b']}"),
-            f"{c['videos']:,} videos that both score, {c['groups']:,} groups; only in A {c['only_in_a']:,}, only in "
-            f"B {c['only_in_b']:,}",
+            f"{counted(c['videos'], 'video')} that both score, {counted(c['groups'], 'group')}; "
+            f"only in A {c['only_in_a']:,}, only in B {c['only_in_b']:,}",
         ]
         body = []
         for name, r in c["metrics"].items():

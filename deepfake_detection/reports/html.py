@@ -243,8 +243,8 @@ def people_of(data: dict, duration: float) -> list[dict]:
         runs = stretches(own, thresholds)
         low, high = min(1 - f["p_real"] for f in own), max(1 - f["p_real"] for f in own)
         label = (
-            f"Fake probability of {name} over time: {len(own)} frames from {clock(own[0]['time_s'])} to "
-            f"{clock(own[-1]['time_s'])}, "
+            f"Fake probability of {name} over time: {labels.counted(len(own), 'frame')} from "
+            f"{clock(own[0]['time_s'])} to {clock(own[-1]['time_s'])}, "
             f"single frames between {percent(low)} and {percent(high)}"
             + ("; suspicious " + ", ".join(f"{clock(a)} to {clock(b)}" for a, b in runs) if runs else "")
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
-from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, label_of
+from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, counted, label_of
 from ..scores import LABEL_WORDS, NAME_COLUMNS, NUMBER, check_kinds
 from . import beside
 
@@ -171,7 +171,7 @@ def video_table(spark, preds: str):
     two = table[(table["real"] > 0) & (table["fake"] > 0)]
     if len(two):
         raise UserError(
-            f"{len(two)} video(s) are both real and fake, e.g. {two['video'].iloc[0]!r}",
+            f"both real and fake: {counted(len(two), 'video')}, e.g. {two['video'].iloc[0]!r}",
             file=preds,
             hint="give every video one label and a title of its own",
         )
@@ -480,7 +480,7 @@ def write(
     write_text(out / RESULT, text)
     files = [out / RESULT, out / PREDICTIONS]
     if len(judged):
-        title = f"Confusion matrix of {len(y):,} videos" + (", out of fold" if beside.folds(others) else "")
+        title = f"Confusion matrix of {counted(len(y), 'video')}" + (", out of fold" if beside.folds(others) else "")
         files.append(plot_confusion(y, p, out / CONFUSION, title=title, threshold=threshold))
     else:
         (out / CONFUSION).unlink(missing_ok=True)

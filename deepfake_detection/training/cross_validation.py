@@ -284,8 +284,8 @@ def run(
     fold = split(faces.y, faces.groups, folds, settings.seed)
     k = int(fold.max()) + 1
     print(
-        f"{len(faces)} faces of {len(set(faces.titles))} videos and {len(set(faces.groups))} groups of people in {k} "
-        "folds: each video is judged "
+        f"{labels.counted(len(faces), 'face')} of {labels.counted(len(set(faces.titles)), 'video')} and "
+        f"{labels.counted(len(set(faces.groups)), 'group')} of people in {k} folds: each video is judged "
         "by a classifier that saw nobody of its group",
         file=sys.stderr,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..faces.crops import SETTINGS_FILE
 from ..faces.settings import PUBLISHED_MARGIN
+from ..labels import counted
 from .input_pipeline import find_faces
 from .settings import SPLITS
 
@@ -36,7 +37,7 @@ def recorded(frames: Path | None, titles: Iterable[str]) -> float | None:
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError("the record of the faces is broken", file=path, hint=_HINT) from None
     if len(found) > 1:
-        said = ", ".join(f"{margin:g}: {count} videos" for margin, count in sorted(found.items()))
+        said = ", ".join(f"{margin:g}: {counted(count, 'video')}" for margin, count in sorted(found.items()))
         raise UserError(f"these faces were cut with several margins ({said})", file=frames, hint=_HINT)
     return next(iter(found), None)
 

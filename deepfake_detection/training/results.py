@@ -142,7 +142,8 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
         if key not in result:
             continue
         block = result[key]
-        lines.append(f"{block['count']} {key} ({block['real']} real, {block['fake']} fake, {block['groups']} groups)")
+        counts = f"{block['real']} real, {block['fake']} fake, {labels.counted(block['groups'], 'group')}"
+        lines.append(f"{labels.counted(block['count'], key.removesuffix('s'))} ({counts})")
         reasons = {
             entry["no_interval"] for entry in block.values() if isinstance(entry, dict) and "no_interval" in entry
         }

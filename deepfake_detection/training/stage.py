@@ -50,7 +50,7 @@ def run(
     for split, faces in sets.items():
         print(
             f"{split:<6} {len(faces):>7} faces  {int((faces.y == 1).sum())} real, {int((faces.y == 0).sum())} fake, "
-            f"{len(set(faces.titles))} videos",
+            f"{labels.counted(len(set(faces.titles)), 'video')}",
             file=sys.stderr,
         )
     distributed.prepare(settings.strategy, settings.replicas)

@@ -12,6 +12,13 @@ from deepfake_detection import cli, labels
 from deepfake_detection.errors import UserError
 
 
+@pytest.mark.parametrize(
+    "number, said", [(0, "0 groups"), (1, "1 group"), (2, "2 groups"), (1234, "1,234 groups")], ids=str
+)
+def test_counts_agree_with_their_word(number, said):
+    assert labels.counted(number, "group") == said
+
+
 def raises(error):
     def main(argv):
         raise error

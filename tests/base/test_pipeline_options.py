@@ -56,6 +56,7 @@ def dry_run(tmp_path):
             env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
         )
         assert done.returncode == 0, done.stderr[-1500:]
+        assert "does nothing here" not in done.stderr
         return {line.split()[1]: line.split()[2:] for line in done.stdout.splitlines() if line.startswith("STAGE ")}
 
     return run

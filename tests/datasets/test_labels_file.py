@@ -114,7 +114,7 @@ def test_all_columns(tmp_path):
     assert found.loc["anna.mp4", "group"] == found.loc["anna_swap.mp4", "group"]
     assert found.loc[["sub/ben.mp4", "sub/carl.mp4", "x/dora.mp4"], "group"].nunique() == 1
     assert found["group"].nunique() == 2 or found.loc["y/dora.mp4", "group"] != found.loc["anna.mp4", "group"]
-    assert "1 of 6 videos have no label" in labels_note(found.reset_index())
+    assert "1 of 6 videos without a label" in labels_note(found.reset_index())
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_same_bytes_whatever_the_partitions_and_the_order(spark, tmp_path):
         ('[["real/a-000-00.png","x"]]', "1 rows are no scores"),
         ('[["real/a-000-00.png",0.5],["real/a-001-00.png",0.98', "cut short"),
         ('[["real/a-000-00.png",0.5],', "cut short"),
-        ('[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.4]]', "1 video(s) are both real and fake, e.g. 'a'"),
+        ('[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.4]]', "both real and fake: 1 video, e.g. 'a'"),
         ("[]", "no scores here"),
         ('{"a": 1}', "1 rows are no scores"),
     ],
