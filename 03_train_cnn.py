@@ -30,11 +30,6 @@ def folds(text):
 
 
 def parser():
-    from deepfake_detection.models import registry
-    from deepfake_detection.training import cross_validation, distributed
-    from deepfake_detection.training import settings as training
-
-    default = training.Settings()
     p = cli.parser(__doc__, idle=("--layout", "--labels"))
     data = p.add_argument_group("data")
     data.add_argument("--dataset", type=Path, metavar="DIR", help="the split faces (default: <out>/split_dataset)")
@@ -45,7 +40,27 @@ def parser():
         metavar="N",
         help="most memory for decoded faces (default: a fifth of the machine's)",
     )
-    model = p.add_argument_group("model")
+    model_options(p.add_argument_group("model"))
+    training = p.add_argument_group("training")
+    loop_options(training)
+    update_options(training)
+    run_options(training)
+    return p
+
+
+def setting(group, name: str, text: str = "", **how) -> None:
+    """An option that is a field of the training's `Settings`, with its default."""
+    from deepfake_detection.training.settings import Settings
+
+    default = getattr(Settings(), name.removeprefix("--").replace("-", "_"))
+    group.add_argument(name, default=default, help=f"{text} (default: %(default)s)".strip(), **how)
+
+
+def model_options(model) -> None:
+    from deepfake_detection.models import registry
+    from deepfake_detection.training.settings import Settings
+
+    default = Settings()
     cli.option(
         model,
         "--architecture",
@@ -64,12 +79,11 @@ def parser():
         "--image-size", type=cli.positive_int, metavar="PX", help="side of a face (default: the model's own)"
     )
     model.add_argument("--dropout", type=cli.fraction, metavar="X", help="(default: the model's own)")
-    model.add_argument(
+    setting(
+        model,
         "--freeze",
-        default=default.freeze,
+        "layers that stay as they start: none, backbone, a layer's name (up to it) or a share",
         metavar="WHICH",
-        help="layers that stay as they start: none, backbone, a layer's name (up to it) or a share (default: "
-        "%(default)s)",
     )
     model.add_argument(
         "--unfreeze-after",
@@ -85,90 +99,49 @@ def parser():
         metavar="NAME",
         help="frame model that inception_v3_gru or efficientnet_b2_gru takes its features from",
     )
-    run = p.add_argument_group("training")
-    run.add_argument(
+
+
+def loop_options(group) -> None:
+    from deepfake_detection.training.cross_validation import FEW_GROUPS
+
+    group.add_argument(
         "--folds",
         type=folds,
         metavar="K",
         help="validate in K grouped folds on the frozen network's features, training its classifier only; 0: train "
-        "the whole network on "
-        f"the split; auto: folds with fewer than {cross_validation.FEW_GROUPS} groups of people (default: auto, and "
-        "0 where "
-        "--model or --weights is given)",
+        f"the whole network on the split; auto: folds with fewer than {FEW_GROUPS} groups of people (default: auto, "
+        "and 0 where --model or --weights is given)",
     )
-    run.add_argument(
-        "--epochs", type=cli.positive_int, default=default.epochs, metavar="N", help="(default: %(default)s)"
-    )
-    run.add_argument(
-        "--batch-size", type=cli.positive_int, default=default.batch_size, metavar="N", help="(default: %(default)s)"
-    )
-    run.add_argument(
-        "--learning-rate",
-        type=cli.positive_float,
-        default=default.learning_rate,
-        metavar="X",
-        help="(default: %(default)s)",
-    )
-    run.add_argument(
-        "--optimizer", choices=training.OPTIMIZERS, default=default.optimizer, help="(default: %(default)s)"
-    )
-    run.add_argument(
-        "--weight-decay",
-        type=float,
-        default=default.weight_decay,
-        metavar="X",
-        help="of adamw and sgd (default: %(default)s)",
-    )
-    run.add_argument(
-        "--schedule",
-        choices=training.SCHEDULES,
-        default=default.schedule,
-        help="of the learning rate (default: %(default)s)",
-    )
-    run.add_argument(
-        "--warmup-epochs",
-        type=float,
-        default=default.warmup_epochs,
-        metavar="X",
-        help="epochs over which the learning rate rises from 0 (default: %(default)s)",
-    )
-    run.add_argument(
-        "--patience",
-        type=cli.positive_int,
-        default=default.patience,
-        metavar="N",
-        help="epochs without a better validation loss before training stops (default: %(default)s)",
-    )
-    run.add_argument(
-        "--augment", choices=("published", "strong", "none"), default=default.augment, help="(default: %(default)s)"
-    )
-    run.add_argument(
-        "--balance",
-        choices=training.BALANCES,
-        default=default.balance,
-        help="sample: as many reals as fakes an epoch; weight: the rarer class counts more (default: %(default)s)",
-    )
-    run.add_argument(
-        "--label-smoothing",
-        type=cli.fraction,
-        default=default.label_smoothing,
-        metavar="X",
-        help="(default: %(default)s)",
-    )
-    run.add_argument(
-        "--ema",
-        type=cli.fraction,
-        default=default.ema,
-        metavar="X",
-        help="decay of a moving average of the weights, e.g. 0.999; 0 for none (default: %(default)s)",
-    )
-    run.add_argument(
-        "--precision", choices=training.PRECISIONS, default=default.precision, help="(default: %(default)s)"
-    )
-    run.add_argument(
+    setting(group, "--epochs", type=cli.positive_int, metavar="N")
+    setting(group, "--batch-size", type=cli.positive_int, metavar="N")
+    group.add_argument(
         "--max-steps", type=cli.positive_int, metavar="N", help="at most so many steps an epoch (default: all)"
     )
-    run.add_argument(
+    text = "epochs without a better validation loss before training stops"
+    setting(group, "--patience", text, type=cli.positive_int, metavar="N")
+    setting(group, "--augment", choices=("published", "strong", "none"))
+
+
+def update_options(group) -> None:
+    from deepfake_detection.training import settings
+
+    setting(group, "--learning-rate", type=cli.positive_float, metavar="X")
+    setting(group, "--optimizer", choices=settings.OPTIMIZERS)
+    setting(group, "--weight-decay", "of adamw and sgd", type=float, metavar="X")
+    setting(group, "--schedule", "of the learning rate", choices=settings.SCHEDULES)
+    setting(group, "--warmup-epochs", "epochs over which the learning rate rises from 0", type=float, metavar="X")
+    text = "sample: as many reals as fakes an epoch; weight: the rarer class counts more"
+    setting(group, "--balance", text, choices=settings.BALANCES)
+    setting(group, "--label-smoothing", type=cli.fraction, metavar="X")
+    text = "decay of a moving average of the weights, e.g. 0.999; 0 for none"
+    setting(group, "--ema", text, type=cli.fraction, metavar="X")
+    setting(group, "--precision", choices=settings.PRECISIONS)
+
+
+def run_options(group) -> None:
+    from deepfake_detection.training.distributed import STRATEGIES
+
+    group.add_argument(
         "--seeds",
         type=cli.positive_int,
         default=1,
@@ -176,21 +149,17 @@ def parser():
         help="repeat with N seeds, each in <out>/seed_<n>, and tabulate mean and spread in seeds.csv (default: "
         "%(default)s)",
     )
-    run.add_argument("--plot-model", action="store_true", help="only draw the architecture into <out>/architecture.png")
-    run.add_argument(
-        "--strategy",
-        choices=distributed.STRATEGIES,
-        default=default.strategy,
-        help="mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm) (default: "
-        "%(default)s)",
+    group.add_argument(
+        "--plot-model", action="store_true", help="only draw the architecture into <out>/architecture.png"
     )
-    run.add_argument(
+    text = "mirrored: all GPUs of this machine; multi_worker: several processes (TF_CONFIG or Slurm)"
+    setting(group, "--strategy", text, choices=STRATEGIES)
+    group.add_argument(
         "--replicas",
         type=cli.positive_int,
         metavar="N",
         help="with --strategy mirrored and no GPU: logical CPU devices",
     )
-    return p
 
 
 def parse(argv=None):

@@ -80,7 +80,7 @@ def known_labels(options, given):
 def main(argv=None):
     options, given = cli.parse_given(arguments(), argv)
     from deepfake_detection.training import results, scoring
-    from deepfake_detection.training.input_pipeline import titles_below
+    from deepfake_detection.training.face_list import titles_below
 
     own = options.model_file is None and options.faces is None
     options.model_file = options.model_file or options.out / "tmp_checkpoint" / "best_model.keras"

@@ -10,14 +10,8 @@ at the brows and the chin), original (the untouched file of a fake), frames. Cut
 calibrates on `val` and `unseen`. A run that was killed goes on when the same command is given again.
 """
 
-import os
-from dataclasses import asdict
-
-# Must be set before TensorFlow is imported: on CPUs without AVX-512 it is off by default, and training takes twice as
-# long.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from deepfake_detection import cli
@@ -36,9 +30,6 @@ def side(text: str) -> int:
 
 
 def parse(argv=None):
-    from deepfake_detection.training.pairs import Settings
-
-    usual = Settings()
     p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
     p.add_argument("--index", type=Path, required=True, metavar="FILE", help="CSV file with a row a picture or video")
     p.add_argument(
@@ -57,62 +48,47 @@ def parse(argv=None):
     p.add_argument(
         "--name", default="main", metavar="NAME", help="name of the run, a folder of --work (default: %(default)s)"
     )
-    p.add_argument("--architecture", default=usual.architecture, metavar="NAME", help="network (default: %(default)s)")
-    p.add_argument(
-        "--size", type=side, default=usual.batches.size, metavar="PX", help="input side (default: %(default)s)"
-    )
-    p.add_argument(
-        "--steps",
-        type=cli.positive_int,
-        default=usual.steps,
-        metavar="N",
-        help="batches of 64 faces (default: %(default)s)",
-    )
-    p.add_argument(
-        "--learning-rate",
-        type=cli.positive_float,
-        default=usual.learning_rate,
-        metavar="X",
-        help="peak (default: %(default)s)",
-    )
-    p.add_argument(
-        "--ranking",
-        type=cli.fraction,
-        default=usual.ranking,
-        metavar="WEIGHT",
-        help="loss that puts a fake below its original (default: %(default)s)",
-    )
-    p.add_argument(
-        "--consistency",
-        type=cli.fraction,
-        default=usual.consistency,
-        metavar="WEIGHT",
-        help="loss that holds a face's score to that of its degraded copy (default: %(default)s)",
-    )
-    p.add_argument(
-        "--freeze",
-        default=usual.freeze,
-        metavar="LAYER",
-        help="this layer and all before it stand still, or none (default: %(default)s)",
-    )
+    run_options(p)
+    batch_options(p)
+    ship_options(p)
+    return p.parse_args(argv)
+
+
+def run_options(p) -> None:
+    """What becomes `training.pairs.Settings`."""
+    from deepfake_detection.training.pairs import Settings
+
+    def setting(name: str, text: str, **how) -> None:
+        default = getattr(Settings(), name.removeprefix("--").replace("-", "_"))
+        p.add_argument(name, default=default, help=f"{text} (default: %(default)s)", **how)
+
+    setting("--architecture", "network", metavar="NAME")
+    setting("--steps", "batches of 64 faces", type=cli.positive_int, metavar="N")
+    setting("--learning-rate", "peak", type=cli.positive_float, metavar="X")
+    weight = dict(type=cli.fraction, metavar="WEIGHT")
+    setting("--ranking", "loss that puts a fake below its original", **weight)
+    setting("--consistency", "loss that holds a face's score to that of its degraded copy", **weight)
+    setting("--centring", "loss that holds the middle of a pair's logits at 0", **weight)
+    setting("--freeze", "this layer and all before it stand still, or none", metavar="LAYER")
     p.add_argument(
         "--learn-norms",
         action="store_true",
         help="batch normalisation goes on learning its statistics, as from random weights it must",
     )
+
+
+def batch_options(p) -> None:
+    """What becomes `blending.sampler.Settings`."""
+    from deepfake_detection.blending.sampler import Settings
+
+    usual = Settings()
+    p.add_argument("--size", type=side, default=usual.size, metavar="PX", help="input side (default: %(default)s)")
     p.add_argument(
         "--wide",
         type=cli.fraction,
-        default=usual.batches.wide,
+        default=usual.wide,
         metavar="PART",
         help="how often the wide window is shown; else a face ends at the brows and the chin (default: %(default)s)",
-    )
-    p.add_argument(
-        "--centring",
-        type=cli.fraction,
-        default=usual.centring,
-        metavar="WEIGHT",
-        help="loss that holds the middle of a pair's logits at 0 (default: %(default)s)",
     )
     p.add_argument("--no-degrade", action="store_true", help="leave pictures as they are")
     p.add_argument("--no-live", action="store_true", help="make no blends like today's swaps")
@@ -123,6 +99,9 @@ def parse(argv=None):
         metavar="SOURCE",
         help="leave a source of the index out (again for more)",
     )
+
+
+def ship_options(p) -> None:
     p.add_argument(
         "--out",
         type=Path,
@@ -140,7 +119,34 @@ def parse(argv=None):
         metavar="PART",
         help="ship this part of the way from --weights to the run's end; 1 is its end (default: %(default)s)",
     )
-    return p.parse_args(argv)
+
+
+def settings_of(options):
+    """The settings of the run."""
+    from deepfake_detection.blending import sampler
+    from deepfake_detection.training import pairs
+
+    batches = sampler.Settings(
+        size=options.size,
+        wide=options.wide,
+        degrade=not options.no_degrade,
+        live=not options.no_live,
+        without=tuple(options.without),
+        seed=options.seed,
+    )
+    return pairs.Settings(
+        architecture=options.architecture,
+        weights=str(options.weights),
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        ranking=options.ranking,
+        consistency=options.consistency,
+        centring=options.centring,
+        freeze=options.freeze,
+        freeze_norms=not options.learn_norms,
+        batches=batches,
+        seed=options.seed,
+    )
 
 
 def main(argv=None) -> int:
@@ -154,54 +160,20 @@ def main(argv=None) -> int:
             hint="--weights takes a .keras file of the same architecture",
         )
 
-    from deepfake_detection.blending import faces, sampler
+    from deepfake_detection.blending import faces
     from deepfake_detection.faces.detectors import DATA
-    from deepfake_detection.training import judge, pairs
+    from deepfake_detection.training import pairs
 
-    batches = sampler.Settings(
-        size=options.size,
-        wide=options.wide,
-        degrade=not options.no_degrade,
-        live=not options.no_live,
-        without=tuple(options.without),
-        seed=options.seed,
-    )
-    settings = pairs.Settings(
-        architecture=options.architecture,
-        weights=str(options.weights),
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        ranking=options.ranking,
-        consistency=options.consistency,
-        centring=options.centring,
-        freeze=options.freeze,
-        freeze_norms=not options.learn_norms,
-        batches=batches,
-        seed=options.seed,
-    )
-    cut = faces.prepare(
-        options.index, options.work, DATA / "face_detection_yunet_2023mar.onnx", workers=options.workers
-    )
-    rows = judge.rows_to_judge(cut, per_clip=4, tight_every=6)
-    feed = pairs.Feed(options.work, batches)
-
-    def looked(network):
-        table = judge.clip_scores(network, cut, rows)
-        table.to_pickle(options.work / options.name / "looked.pkl")
-        return {
-            **judge.numbers(table),
-            "wide": judge.numbers(table, "z_wide"),
-            "tight": judge.numbers(table, "z_tight"),
-        }
-
+    settings, run = settings_of(options), options.work / options.name
+    yunet = DATA / "face_detection_yunet_2023mar.onnx"
+    cut = faces.prepare(options.index, options.work, yunet, workers=options.workers)
+    feed = pairs.Feed(options.work, settings.batches)
     try:
-        model = pairs.run(settings, feed, options.work / options.name, lambda network: looked(network))
+        model = pairs.run(settings, feed, run, look_at(cut, run))
     finally:
         feed.close()
     if options.interpolate < 1:
-        model = pairs.between(
-            Path(options.weights), model, options.interpolate, options.work / options.name / "interpolated.keras"
-        )
+        model = pairs.between(Path(options.weights), model, options.interpolate, run / "interpolated.keras")
     if options.out:
         from deepfake_detection.export import ship
 
@@ -215,6 +187,23 @@ def main(argv=None) -> int:
         )
     print(f"trained: {model}")
     return cli.EXIT_OK
+
+
+def look_at(cut, run: Path):
+    """What judges the network after every epoch; it leaves the scores in `looked.pkl`."""
+    from deepfake_detection.training import judge
+
+    rows = judge.rows_to_judge(cut, per_clip=4, tight_every=6)
+
+    def look(network) -> dict:
+        table = judge.clip_scores(network, cut, rows)
+        table.to_pickle(run / "looked.pkl")
+        row = judge.numbers(table)
+        for view in judge.VIEWS:
+            row |= {f"{view}_{name}": value for name, value in judge.numbers(table, f"z_{view}").items()}
+        return row
+
+    return look
 
 
 if __name__ == "__main__":

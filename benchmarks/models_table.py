@@ -45,12 +45,32 @@ def thin(faces, count: int | None, seed: int):
     return faces.take(np.sort(np.concatenate(picked)))
 
 
+def settings_of(name: str, options):
+    from deepfake_detection.models import registry
+    from deepfake_detection.training.settings import Settings
+
+    return Settings(
+        model=name,
+        weights=options.weights.get(name, "none"),
+        epochs=options.epochs,
+        patience=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        image_size=options.image_size.get(name),
+        seed=options.seed,
+        features=options.features if hasattr(registry.module(name), "FEATURES") else None,
+        augment="published" if registry.module(name).KIND == "frame" else "none",
+        balance="sample",
+    )
+
+
 def measure(name: str, options) -> dict:
     from deepfake_detection.models import registry
     from deepfake_detection.models.sequence import extractor_and_head
     from deepfake_detection.training import (
         checkpoint,
-        input_pipeline,
+        face_list,
+        folders,
         known,
         loop,
         results,
@@ -59,54 +79,31 @@ def measure(name: str, options) -> dict:
         start,
         stores,
     )
-    from deepfake_detection.training.settings import Settings
 
     kind = registry.module(name).KIND
-    weights = options.weights.get(name, "none")
-    settings = Settings(
-        model=name,
-        weights=weights,
-        epochs=options.epochs,
-        patience=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        image_size=options.image_size.get(name),
-        seed=options.seed,
-        features=options.features if hasattr(registry.module(name), "FEATURES") else None,
-        augment="published" if kind == "frame" else "none",
-        balance="sample",
-    )
+    settings = settings_of(name, options)
     session.start(seed=options.seed, workers=options.threads, announce=False)
     model, origin = start.build_model(settings)
     groups = groups_from_index(options.train) or known.groups_of(options.train)
     sets = {}
     for split, folder, count in (("train", options.train, options.crops), ("val", options.val, options.val_crops)):
-        faces = input_pipeline.find_faces(folder, both_classes=True, groups=groups)
+        faces = face_list.find_faces(folder, both_classes=True, groups=groups)
         sets[split] = thin(faces, count, options.seed) if kind == "frame" else faces
     tables = {s: sequences.box_tables(f, options.frames) if kind == "sequence" else None for s, f in sets.items()}
     data = {s: stores.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
     extractor, trained = extractor_and_head(model) if kind == "sequence" else (None, model)
     if extractor is not None:
-        data = {
-            s: sequences.feature_store(store, extractor, options.out / "feature_cache") for s, store in data.items()
-        }
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
+        cache = options.out / "feature_cache"
+        data = {s: sequences.feature_store(store, extractor, cache) for s, store in data.items()}
+    (folder := options.out / name).mkdir(parents=True, exist_ok=True)
     cpu, wall = time.process_time(), time.monotonic()
-    progress = loop.fit(
-        trained,
-        data["train"],
-        data["val"],
-        settings,
-        folder,
-        mark="benchmark",
-        copies=lambda: (trained, checkpoint.saveable(model)),
-        fresh=True,
-    )
+    copies = lambda: (trained, checkpoint.saveable(model))
+    training = folders.FolderTraining(trained, data["train"], data["val"], settings, copies=copies)
+    progress = loop.fit(training, folder, mark="benchmark", fresh=True)
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-    predicting = time.process_time()
-    p = loop.predict(trained, data["val"], 64)
-    predicting = time.process_time() - predicting
+    begun = time.process_time()
+    p = stores.predict(trained, data["val"], 64)
+    predicting = time.process_time() - begun
     unit = "faces" if kind == "frame" else "sequences"
     block = results.metrics_of(data["val"].faces, p, seed=options.seed, unit=unit)[unit]
     row = {

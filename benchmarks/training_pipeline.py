@@ -57,7 +57,7 @@ def published_way(folder, size, batch, count):
     return lambda: [next(flow) for _ in range(-(-count // batch))]
 
 
-def main():
+def parse():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--faces", type=Path, required=True, help="folder with real/ and fake/")
     p.add_argument("--count", type=int, default=1200, help="faces (default: %(default)s)")
@@ -73,12 +73,17 @@ def main():
     )
     p.add_argument("--workers", type=int, default=2)
     p.add_argument("--json", type=Path, help="write the rows here")
-    options = p.parse_args()
+    return p.parse_args()
+
+
+def main():
+    options = parse()
     import numpy as np
 
     from deepfake_detection.models import registry
     from deepfake_detection.training import session
-    from deepfake_detection.training.input_pipeline import FaceStore, find_faces
+    from deepfake_detection.training.face_list import find_faces
+    from deepfake_detection.training.input_pipeline import FaceStore
 
     session.start(seed=1, workers=options.workers)
     import keras
@@ -128,15 +133,19 @@ def main():
         )
     )
 
+    summary(rows, options.augment[0])
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def summary(rows: list[dict], augment: str) -> None:
     by = {r["what"]: r for r in rows}
-    first = by[f"pipeline: later epochs, augmentation {options.augment[0]}"]
+    first = by[f"pipeline: later epochs, augmentation {augment}"]
     for key, unit in (("images_per_s", "wall clock"), ("images_per_cpu_s", "CPU time")):
         print(
             f"by {unit}: pipeline / published way {first[key] / rows[0][key]:.1f}x, pipeline / training step "
             f"{first[key] / rows[-1][key]:.1f}x"
         )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ..faces.settings import PUBLISHED_MARGIN
 from ..labels import FAKE, REAL, counted
 from ..models import registry
 from ..training import stores
-from ..training.input_pipeline import find_faces
+from ..training.face_list import find_faces
 from .ship import ERROR_RATE, FAKE_RATE
 
 FOLDER = "detector"

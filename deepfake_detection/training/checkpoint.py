@@ -38,13 +38,13 @@ class Progress:
     wait: int = 0
     history: list[dict] = dataclasses.field(default_factory=list)
 
-    def finished(self, settings: Settings) -> bool:
-        return self.epoch >= settings.epochs or self.wait >= settings.patience
+    def finished(self, epochs: int, patience: float) -> bool:
+        return self.epoch >= epochs or self.wait >= patience
 
     def count(self, row: dict, better: bool) -> None:
         """Counts a finished epoch: its row of the history, and whether it is the best so far."""
         if better:
-            self.best, self.best_epoch = row["val_loss"], self.epoch
+            self.best, self.best_epoch = row.get("val_loss", math.inf), self.epoch
         self.epoch, self.wait = self.epoch + 1, 0 if better else self.wait + 1
         self.history.append(row)
 
@@ -61,7 +61,12 @@ def fingerprint(settings: Settings, digests: dict[str, str]) -> str:
         del fields["epochs"]
     if Path(settings.weights).is_file():
         fields["weights"] = files.sha256(settings.weights)
-    return hashlib.sha256(json.dumps([fields, digests], sort_keys=True).encode()).hexdigest()[:16]
+    return mark_of([fields, digests])
+
+
+def mark_of(what) -> str:
+    """A short hash of anything that JSON holds."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def save_state(path: Path, progress: Progress, variables: list, write: bool = True) -> None:
@@ -118,10 +123,11 @@ def load_state(path: Path, variables: list) -> None:
             variable.assign(state[f"v{i}"])
 
 
-def resume(path: Path, variables: list, mark: str, settings: Settings, *, fresh: bool = False) -> Progress:
+def resume(path: Path, variables: list, mark: str, ends: tuple[int, float], *, fresh: bool = False) -> Progress:
     """Fills the variables from the state of an earlier training of the same mark; a new training where there is none.
 
     Args:
+        ends: epochs and patience.
         fresh: do not look for one.
 
     Returns:
@@ -134,8 +140,8 @@ def resume(path: Path, variables: list, mark: str, settings: Settings, *, fresh:
     if progress is None:
         return Progress(mark)
     load_state(path, variables)
-    if progress.epoch and not progress.finished(settings):
-        print(f"going on after epoch {progress.epoch} of {settings.epochs}", file=sys.stderr)
+    if progress.epoch and not progress.finished(*ends):
+        print(f"going on after epoch {progress.epoch} of {ends[0]}", file=sys.stderr)
     return progress
 
 

@@ -14,28 +14,21 @@ import json
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import files, labels
 from ..errors import UserError
 from ..faces.settings import PUBLISHED_MARGIN
 from ..models import registry
-from . import checkpoint, features, results, score_tables, session, shipped, start, stores
-from .input_pipeline import WHOLE, Faces, FaceStore, find_faces
+from . import checkpoint, classifier, features, results, score_tables, session, shipped, start, stores
+from .face_list import Faces, find_faces
+from .input_pipeline import WHOLE, FaceStore
 from .known import known_videos
 from .settings import SPLITS, Settings, validate
-
-if TYPE_CHECKING:
-    import numpy
 
 #: With fewer identity groups than this, stage 03 validates in folds unless told otherwise.
 FEW_GROUPS = 40
 #: Folds where there are so many groups; else one for each group.
 FOLDS = 10
-#: Folds by which the strength is chosen, inside each training part.
-INNER_FOLDS = 3
-#: Inverse strengths of the regularisation that are tried (scikit-learn's C, on features of unit variance).
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 #: Options of stage 03 that are about training a network, which folds leave as it is.
 WITHOUT_EFFECT = (
     *("epochs", "patience", "max_steps", "learning_rate", "schedule", "warmup_epochs", "optimizer", "weight_decay"),
@@ -90,163 +83,6 @@ def published(faces: Faces) -> Faces:
     return dataclasses.replace(faces, names=tuple(name.split("/", 1)[1] for name in faces.names))
 
 
-def split(y, groups, k: int, seed: int):
-    """Fold of each row, int64 (N,) 0..k-1: no group in two folds, both classes spread over them.
-
-    Raises:
-        UserError: fewer than two groups, or a fold that leaves a class without a row to train on.
-    """
-    import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    y, groups = np.asarray(y), np.asarray(groups)
-    k = min(k, len(set(groups)))
-    hint = "add videos of other people, or train on the split with --folds 0"
-    if k < 2:
-        raise UserError("cross-validation needs videos of two groups of people or more", hint=hint)
-    k = min(k, *np.bincount(y, minlength=2))  # scikit-learn wants a row of each class for each fold
-    fold = np.zeros(len(y), np.int64)
-    if k >= 2:
-        for number, (_, held) in enumerate(
-            StratifiedGroupKFold(k, shuffle=True, random_state=seed & 0xFFFFFFFF).split(y, y, groups)
-        ):
-            fold[held] = number
-    if k < 2 or any(len(set(y[fold != f])) < 2 for f in set(fold)):
-        raise UserError("too few groups of people: a fold has real or fake faces only to learn from", hint=hint)
-    return fold
-
-
-def video_weights(y, titles):
-    """Weights (N,) with mean 1: both classes count alike, and in a class every video."""
-    import numpy as np
-
-    _, which, count = np.unique(np.asarray(titles), return_inverse=True, return_counts=True)
-    weight = 1.0 / count[which]
-    for label in (labels.REAL, labels.FAKE):
-        weight[y == label] *= 0.5 / weight[y == label].sum()
-    return weight * len(y)
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """What a classifier is fitted on: views float64 (V, N, F) of the same faces, y (N,), titles and groups (N,)."""
-
-    views: numpy.ndarray
-    y: numpy.ndarray
-    titles: numpy.ndarray
-    groups: numpy.ndarray
-
-    def take(self, keep) -> Rows:
-        return Rows(self.views[:, keep], self.y[keep], self.titles[keep], self.groups[keep])
-
-    @property
-    def weights(self):
-        return video_weights(self.y, self.titles)
-
-
-def fit(rows: Rows, strength: float):
-    """The classifier: weights (F,) and bias of a logistic regression on the mean of the views."""
-    from sklearn.linear_model import LogisticRegression
-
-    x = rows.views.mean(axis=0)
-    centre = x.mean(axis=0)
-    model = LogisticRegression(C=strength, max_iter=1000).fit(x - centre, rows.y, sample_weight=rows.weights)
-    return model.coef_[0], float(model.intercept_[0] - model.coef_[0] @ centre)
-
-
-def score(classifier, views):
-    """P(real) (N,) of views (V, N, F): the mean over the views, as the detector looks at a face and its mirror
-    image."""
-    from scipy.special import expit
-
-    weights, bias = classifier
-    return expit(views @ weights + bias).mean(axis=0)
-
-
-def choose_strength(rows: Rows, seed: int) -> tuple[float, list[dict]]:
-    """The strength with the least validation loss in grouped folds of `rows`, and a history row for each that was
-    tried."""
-    import numpy as np
-
-    from ..metrics import log_loss
-
-    try:
-        fold = split(rows.y, rows.groups, INNER_FOLDS, seed)
-    except UserError:  # two groups of people: nothing to choose by
-        return STRENGTHS[len(STRENGTHS) // 2], []
-    history: list[dict] = []
-    for strength in STRENGTHS:
-        held, seen = np.zeros(len(rows.y)), []
-        for number in sorted(set(fold)):
-            part = rows.take(fold != number)
-            classifier = fit(part, strength)
-            held[fold == number] = score(classifier, rows.views[:, fold == number])
-            seen.append((part, score(classifier, part.views)))
-        weighted = lambda part, p: float(
-            np.average(
-                -np.where(part.y == labels.REAL, np.log(np.clip(p, 1e-7, 1)), np.log(np.clip(1 - p, 1e-7, 1))),
-                weights=part.weights,
-            )
-        )
-        accuracy = lambda y, p: float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL)))
-        history.append(
-            {
-                "strength": strength,
-                "loss": np.mean([log_loss(part.y, p) for part, p in seen]),
-                "accuracy": np.mean([accuracy(part.y, p) for part, p in seen]),
-                "val_loss": log_loss(rows.y, held),
-                "val_accuracy": accuracy(rows.y, held),
-                "chosen_by": weighted(rows, held),
-            }
-        )
-    best = min(history, key=lambda row: row["chosen_by"])
-    return best["strength"], history
-
-
-def cross_validate(rows: Rows, fold, seed: int):
-    """(P(real) of every face by the classifier of its fold (N,), the classifier fitted on all, history of the latter's
-    choice)."""
-    import numpy as np
-    from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
-
-    # A rotation into the faces' own span: at most N numbers a face instead of F, and exactly the same regression.
-    scale = np.sqrt(((rows.views - rows.views.mean(axis=(0, 1))) ** 2).mean()) or 1.0
-    _, _, axes = np.linalg.svd(rows.views.mean(axis=0) / scale, full_matrices=False)
-    turned = dataclasses.replace(rows, views=rows.views / scale @ axes.T)
-    p = np.zeros(len(rows.y))
-    # One thread: the matrices are small, and threads that wait for each other would take most of the time.
-    with threadpool_limits(1):
-        for number in tqdm(sorted(set(fold)), desc="folds", unit="fold", disable=None):
-            part = turned.take(fold != number)
-            strength, _ = choose_strength(part, seed)
-            p[fold == number] = score(fit(part, strength), turned.views[:, fold == number])
-        strength, history = choose_strength(turned, seed)
-        weights, bias = fit(turned, strength)
-    return p, (weights @ axes / scale, bias), history
-
-
-def with_classifier(model, classifier):
-    """`model` with its classifier replaced by one Dense layer of these weights; its own, where that is one Dense
-    layer."""
-    import keras
-    import numpy as np
-
-    weights, bias = classifier
-    values = [np.asarray(weights, np.float32)[:, None], np.array([bias], np.float32)]
-    own = [layer for layer in registry.classifier_layers(model) if layer.weights]
-    if len(own) == 1 and own[0].units == 1:
-        own[0].set_weights(values)
-        return model
-    dense = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")
-    made = keras.Model(model.inputs, dense(registry.feature_tensor(model)), name=model.name)
-    dense.set_weights(values)
-    return made
-
-
-# ---- the stage -------------------------------------------------------------------------------------------------------
-
-
 def run(
     dataset: Path,
     out: Path,
@@ -281,28 +117,14 @@ def run(
             f"{settings.model} is a sequence model, and folds are for models of single faces", hint="--folds 0"
         )
     faces = all_faces(dataset)
-    fold = split(faces.y, faces.groups, folds, settings.seed)
-    k = int(fold.max()) + 1
+    fold = classifier.split(faces.y, faces.groups, folds, settings.seed)
     print(
         f"{labels.counted(len(faces), 'face')} of {labels.counted(len(set(faces.titles)), 'video')} and "
-        f"{labels.counted(len(set(faces.groups)), 'group')} of people in {k} folds: each video is judged "
+        f"{labels.counted(len(set(faces.groups)), 'group')} of people in {fold.max() + 1} folds: each video is judged "
         "by a classifier that saw nobody of its group",
         file=sys.stderr,
     )
-    used = [
-        settings.model,
-        settings.weights,
-        settings.image_size,
-        settings.seed,
-        k,
-        faces_margin,
-        faces.groups,
-        STRENGTHS,
-        INNER_FOLDS,
-    ]
-    if Path(settings.weights).is_file():
-        used.append(files.sha256(settings.weights))
-    mark = hashlib.sha256(json.dumps([*used, results.faces_digest(faces)]).encode()).hexdigest()[:16]
+    mark = _mark(settings, int(fold.max()) + 1, faces_margin, faces)
     with files.folder_lock(out, "03_train_cnn"):
         standing = None if force else results.standing(out, mark)
         if standing is not None:
@@ -310,33 +132,36 @@ def run(
             return standing
         (out / "tmp_checkpoint").mkdir(parents=True, exist_ok=True)
         files.remove_partials(out / "tmp_checkpoint")
-        return _run(
-            faces,
-            fold,
-            dataset,
-            out,
-            settings,
-            mark,
-            frames=frames,
-            workers=workers,
-            cache_mb=cache_mb,
-            faces_margin=faces_margin,
-        )
+        made = _features(faces, out, settings, workers, cache_mb, faces_margin)
+        return _fit(made, faces, fold, dataset, out, settings, mark, frames)
 
 
-def _run(
-    faces: Faces,
-    fold,
-    dataset: Path,
-    out: Path,
-    settings: Settings,
-    mark: str,
-    *,
-    frames,
-    workers,
-    cache_mb,
-    faces_margin,
-) -> dict:
+def _fit(made: tuple, faces: Faces, fold, dataset: Path, out: Path, settings: Settings, mark: str, frames) -> dict:
+    """Fits and keeps the classifier, and writes the results; `made` is of `_features`."""
+    import numpy as np
+
+    store, views, baseline, model, card = made
+    rows = classifier.Rows(views, store.y, np.array(store.faces.titles), np.array(store.faces.groups))
+    fold = fold[np.isin(faces.names, store.faces.names)]
+    p_real, fitted, history = classifier.cross_validate(rows, fold, settings.seed)
+    model = classifier.with_classifier(model, fitted)
+    checkpoint.save_model(checkpoint.saveable(model), out / "tmp_checkpoint")
+    checkpoint.write_card(out, card)
+    scored = (published(store.faces), fold, p_real, baseline, store.unreadable)
+    return _write(out, dataset, *scored, history, model, settings, mark, frames)
+
+
+def _mark(settings: Settings, k: int, faces_margin: float, faces: Faces) -> str:
+    """What tells whether results are of these settings and faces."""
+    used = [settings.model, settings.weights, settings.image_size, settings.seed, k, faces_margin, faces.groups]
+    used += [classifier.STRENGTHS, classifier.INNER_FOLDS]
+    if Path(settings.weights).is_file():
+        used.append(files.sha256(settings.weights))
+    return hashlib.sha256(json.dumps([*used, results.faces_digest(faces)]).encode()).hexdigest()[:16]
+
+
+def _features(faces: Faces, out: Path, settings: Settings, workers: int, cache_mb: int | None, faces_margin: float):
+    """The network's features of the faces: (store, views (V, N, F), the shipped detector's scores, network, card)."""
     import numpy as np
 
     session.start(seed=settings.seed, workers=workers)
@@ -355,16 +180,13 @@ def _run(
         part=part,
         progress="reading faces",
     )
-    keep = np.isin(faces.names, store.faces.names)
-    network, everything = registry.features(model), np.arange(len(store))
-    views = []
+    network, views = registry.features(model), []
     for flipped in (False, True)[: 2 if card.get("flip") else 1]:
-        get = (lambda i: store.get(i)[:, :, ::-1]) if flipped else store.get
         views.append(
             features.face_features(
-                get,
+                (lambda i: store.get(i)[:, :, ::-1]) if flipped else store.get,
                 store.faces,
-                everything,
+                np.arange(len(store)),
                 network,
                 out / "feature_cache",
                 batch_size=settings.batch_size,
@@ -373,31 +195,11 @@ def _run(
             )
         )
     views = np.stack(views).astype(np.float64)
-    baseline = (
-        shipped.from_features(model, views, card)
-        if shipped.is_shipped(path)
-        else shipped.scores(store.faces, faces_margin, workers)
-    )
-    rows = Rows(views, store.y, np.array(store.faces.titles), np.array(store.faces.groups))
-    p_real, classifier, history = cross_validate(rows, fold[keep], settings.seed)
-    model = with_classifier(model, classifier)
-    checkpoint.save_model(checkpoint.saveable(model), out / "tmp_checkpoint")
-    checkpoint.write_card(out, card)
-    unreadable = {"all": store.unreadable}
-    return _write(
-        out,
-        dataset,
-        published(store.faces),
-        fold[keep],
-        p_real,
-        history,
-        baseline,
-        model,
-        settings,
-        mark,
-        frames,
-        unreadable,
-    )
+    if shipped.is_shipped(path):
+        baseline = shipped.from_features(model, views, card)
+    else:
+        baseline = shipped.scores(store.faces, faces_margin, workers)
+    return store, views, baseline, model, card
 
 
 def _variant(part: tuple, flipped: bool) -> str:
@@ -406,7 +208,7 @@ def _variant(part: tuple, flipped: bool) -> str:
 
 
 def _write(
-    out: Path, dataset: Path, faces: Faces, fold, p_real, history, baseline, model, settings, mark, frames, unreadable
+    out: Path, dataset: Path, faces: Faces, fold, p_real, baseline, unreadable, history, model, settings, mark, frames
 ) -> dict:
     import pandas as pd
 
@@ -418,7 +220,7 @@ def _write(
     score_tables.write_faces(
         out / "tmp_checkpoint" / score_tables.FACES, table
     )  # what calibration and thresholds are fitted on
-    without = [*score_tables.videos_without_face(out), *map(results.video_of, unreadable["all"])]
+    without = [*score_tables.videos_without_face(out), *map(results.video_of, unreadable)]
     videos = score_tables.video_table(
         table,
         thresholds=video_rules.thresholds_without,
@@ -432,7 +234,7 @@ def _write(
     files.write_csv(out / "history.csv", pd.DataFrame(history))
     if history:
         figures.plot_history(pd.DataFrame(history), out, x="strength")
-    results.write_account(out, "03_train_cnn", {"out of fold": faces}, {"out of fold": unreadable["all"]})
+    results.write_account(out, "03_train_cnn", {"out of fold": faces}, {"out of fold": unreadable})
     extra = {
         "stage": "03_train_cnn",
         "set": "out of fold",

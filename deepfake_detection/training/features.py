@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import files
-from .input_pipeline import Faces
+from .face_list import Faces
 
 #: Faces of one file of features: what a run that is interrupted loses at most.
 FEATURE_BLOCK = 512

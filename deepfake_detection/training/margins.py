@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..faces.crops import SETTINGS_FILE
 from ..faces.settings import PUBLISHED_MARGIN
 from ..labels import counted
-from .input_pipeline import find_faces
+from .face_list import find_faces
 from .settings import SPLITS
 
 _HINT = "run 01a_crop_faces_mtcnn.py again, for all videos with one --margin, and then stage 02"
@@ -63,6 +63,6 @@ def of_split(dataset: Path, frames: Path | None) -> float:
     """`of` for train, val and test together.
 
     Raises:
-        UserError: see `recorded` and `input_pipeline.find_faces`.
+        UserError: see `recorded` and `face_list.find_faces`.
     """
     return of((t for s in SPLITS for t in find_faces(dataset / s, both_classes=True).titles), frames)

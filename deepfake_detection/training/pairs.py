@@ -2,14 +2,13 @@
 
     python train_detector.py --index index.csv --weights models/detector.keras --name main
 
-Reads top to bottom: input, model, loss, update, loop. Batches are a function of (seed, step), Keras' own
-`BackupAndRestore` keeps weights and optimizer, so a run that was killed goes on from its last epoch with the batches
-that it would have had.
+Reads top to bottom: input, model, loss, run; the loop is that of every training (`loop`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,9 @@ from ..blending.sampler import Sampler
 from ..blending.sampler import Settings as Batches
 from ..errors import UserError
 from ..files import atomic_path, write_json
+from . import loop, session
+from .checkpoint import mark_of
+from .start import freeze
 
 #: Steps between two looks at the validation; what a killed run loses at most.
 EPOCH = 250
@@ -85,15 +87,15 @@ class Feed:
         self._pool = multiprocessing.get_context("spawn").Pool(workers, initializer=_start, initargs=(work, settings))
         self.pairs, self.copies = self._pool.apply(_layout)
         self.shape = (2 * self.pairs + self.copies, settings.size, settings.size, 3)
+        self._waiting: dict = {}
 
-    def batches(self, start: int):
-        """Endless batches from step `start` on."""
-        waiting = [self._pool.apply_async(_batch, (start + i,)) for i in range(self.AHEAD)]
-        step = start + self.AHEAD
-        while True:
-            yield waiting.pop(0).get()
-            waiting.append(self._pool.apply_async(_batch, (step,)))
-            step += 1
+    def batches(self, start: int, count: int):
+        """The batches of `count` steps from `start` on; those that follow are already being made."""
+        for step in range(start, start + count):
+            for ahead in range(step, step + self.AHEAD):
+                if ahead not in self._waiting:
+                    self._waiting[ahead] = self._pool.apply_async(_batch, (ahead,))
+            yield self._waiting.pop(step).get()
 
     def close(self) -> None:
         self._pool.terminate()
@@ -122,20 +124,14 @@ def _batch(step: int) -> np.ndarray:
 
 
 def build(settings: Settings, pairs: int):
-    """The network with logits for its output and the loss of the pairs, compiled; `model.network` is the network
-    itself."""
+    """The network with logits for its output and the loss of the pairs; `model.network` is the network itself."""
     import keras
     from keras import ops
 
     from ..models import registry
-    from .start import freeze
 
     size = settings.batches.size
     network = registry.build(settings.architecture, input_size=size, weights=settings.weights, dropout=settings.dropout)
-    freeze(network, settings.freeze)
-    for layer in network.layers:
-        if settings.freeze_norms and isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
     network.layers[-1].activation = keras.activations.linear
     labels = ops.convert_to_tensor(_labels(pairs, settings.batches.copies), "float32")
     smooth = labels * (1 - settings.smoothing) + settings.smoothing / 2
@@ -160,17 +156,6 @@ def build(settings: Settings, pairs: int):
 
     model = Pairs(name="pairs")
     model.network = network
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        settings.steps - round(settings.warmup * settings.steps),
-        warmup_target=settings.learning_rate,
-        warmup_steps=round(settings.warmup * settings.steps),
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=settings.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=settings.averaging
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    model.compile(optimizer, jit_compile=False)
     model.build((None, size, size, 3))
     return model
 
@@ -185,50 +170,57 @@ def _copied(copies: int) -> list[int]:
     return [2 * i + i % 2 for i in range(copies)]
 
 
-# ---- loop ------------------------------------------------------------------------------------------------------------
-
-
-def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
-    """Trains, or goes on with a killed run, and returns the averaged network, `<out>/model.keras`.
+class PairTraining(loop.Training):
+    """The training of a network on the batches of a feed.
 
     Args:
-        look: called as look(network) with the averaged weights after every epoch; gives the numbers of the log's row.
-
-    Raises:
-        UserError: when a run with other settings was begun in `out`.
+        feed: a `Feed`.
+        look: called as look(network) with the averaged weights after every epoch; gives the numbers of its row.
     """
-    import keras
-    import tensorflow as tf
 
-    keras.utils.set_random_seed(settings.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    made_with = json.loads(json.dumps(asdict(settings)))
-    if (out / "settings.json").is_file() and json.loads((out / "settings.json").read_text()) != made_with:
-        raise UserError(
-            "a run with other settings was begun here",
-            file=out,
-            hint="give this one another --name, or remove that folder",
+    def __init__(self, settings: Settings, feed, look=None):
+        import keras
+
+        self.settings, self.feed, self.look = settings, feed, look
+        epochs = math.ceil(settings.steps / EPOCH)
+        optimizer = keras.optimizers.AdamW(
+            loop.cosine(settings.learning_rate, settings.steps, round(settings.warmup * settings.steps)),
+            weight_decay=settings.weight_decay,
+            global_clipnorm=1.0,
         )
-    if (out / "result.json").is_file():
-        return out / "model.keras"
-    write_json(out / "settings.json", made_with)
-    model = build(settings, feed.pairs)
-    done = _epochs_done(out / "backup")
-    signature = tf.TensorSpec(feed.shape, tf.uint8)
-    data = tf.data.Dataset.from_generator(lambda: feed.batches(done * EPOCH), output_signature=signature)
-    data = data.map(lambda faces: (tf.cast(faces, tf.float32), tf.zeros((feed.shape[0], 1)))).prefetch(2)
-    looks = [
-        keras.callbacks.BackupAndRestore(str(out / "backup"), save_freq="epoch", delete_checkpoint=False),
-        keras.callbacks.CSVLogger(str(out / "loss.csv"), append=done > 0),
-    ]
-    if look:
-        looks.insert(0, _Look(model, look, out / "log.jsonl"))
-    model.fit(data, epochs=-(-settings.steps // EPOCH), steps_per_epoch=EPOCH, callbacks=looks, verbose=2)
-    model.network.layers[-1].activation = keras.activations.sigmoid
-    with atomic_path(out / "model.keras") as partial:
-        plain(model.network).save(partial)
-    write_json(out / "result.json", {"settings": made_with, "steps": -(-settings.steps // EPOCH) * EPOCH})
-    return out / "model.keras"
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        super().__init__(build(settings, feed.pairs), optimizer, steps=EPOCH, epochs=epochs)
+        self.average = loop.WeightAverage(self.model.trainable_variables, settings.averaging, warm=False)
+
+    def batches(self, epoch: int):
+        import tensorflow as tf
+
+        faces = tf.data.Dataset.from_generator(
+            lambda: self.feed.batches(epoch * EPOCH, EPOCH), output_signature=tf.TensorSpec(self.feed.shape, tf.uint8)
+        )
+        return faces.map(lambda x: (tf.cast(x, tf.float32), tf.zeros((self.feed.shape[0], 1)))).prefetch(2)
+
+    def frozen_in(self, epoch: int) -> str:
+        return self.settings.freeze
+
+    def compile(self, frozen: str) -> None:
+        import keras
+
+        freeze(self.model.network, frozen)
+        for layer in self.model.network.layers:
+            if self.settings.freeze_norms and isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+        self.model.compile(self.optimizer, jit_compile=False)
+
+    def judge(self) -> dict:
+        return self.look(self.model.network) if self.look else {}
+
+    def better(self, row: dict, progress) -> bool:
+        return True  # the last epoch's network is kept: nothing is chosen by what it is judged on
+
+    def save(self, folder: Path) -> None:
+        with atomic_path(folder / "model.keras") as partial:
+            plain(self.model.network).save(partial)
 
 
 def plain(network):
@@ -243,36 +235,33 @@ def plain(network):
     return copy
 
 
-def _epochs_done(backup: Path) -> int:
-    """Of `BackupAndRestore`: the epoch that it goes on from."""
-    try:
-        return int(json.loads((backup / "training_metadata.json").read_text())["epoch"])
-    except (OSError, ValueError, KeyError):
-        return 0
+# ---- run -------------------------------------------------------------------------------------------------------------
 
 
-def _Look(model, look, log: Path):
-    import keras
+def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
+    """Trains, or goes on with a killed run, and returns the averaged network, `<out>/model.keras`; `history.csv` has a
+    row an epoch.
 
-    class Look(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            swap = model.optimizer
-            kept = [v.numpy() for v in model.trainable_variables]
-            for variable, average in zip(model.trainable_variables, swap._model_variables_moving_average):
-                variable.assign(average)
-            row = {
-                "step": (epoch + 1) * EPOCH,
-                "loss": round(float((logs or {}).get("loss", "nan")), 4),
-                **look(model.network),
-            }
-            plain(model.network).save(log.parent / "averaged.keras")
-            for variable, value in zip(model.trainable_variables, kept):
-                variable.assign(value)
-            print(json.dumps(row), flush=True)
-            with open(log, "a") as f:
-                f.write(json.dumps(row) + "\n")
+    Args:
+        look: see `PairTraining`.
 
-    return Look()
+    Raises:
+        UserError: when a run with other settings was begun in `out`.
+    """
+    made_with = json.loads(json.dumps(asdict(settings)))
+    if (out / "settings.json").is_file() and json.loads((out / "settings.json").read_text()) != made_with:
+        raise UserError(
+            "a run with other settings was begun here",
+            file=out,
+            hint="give this one another --name, or remove that folder",
+        )
+    if not (out / "result.json").is_file():
+        write_json(out / "settings.json", made_with)
+        session.start(seed=settings.seed)
+        training = PairTraining(settings, feed, look)
+        loop.fit(training, out, mark=mark_of(made_with), history=out / "history.csv")
+        write_json(out / "result.json", {"settings": made_with, "steps": training.epochs * EPOCH})
+    return out / "model.keras"
 
 
 def between(start: Path, end: Path, part: float, out: Path) -> Path:

@@ -39,7 +39,7 @@ def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
     groups.
 
     Args:
-        faces: `input_pipeline.Faces` or anything with `y`, `titles`, `groups`; rows with y = -1 are left out.
+        faces: `face_list.Faces` or anything with `y`, `titles`, `groups`; rows with y = -1 are left out.
         p_real: (N,) P(real).
         unit: what a row is.
 

@@ -17,7 +17,7 @@ def face_table(faces, p_real, known, *, frames: Path | None = None, sets=None):
     """A DataFrame with the columns of `scores.COLUMNS` and `file`, `set`.
 
     Args:
-        faces: `input_pipeline.Faces` or sequences: names, y, titles, groups.
+        faces: `face_list.Faces` or sequences: names, y, titles, groups.
         p_real: (N,) P(real).
         known: of `known.known_videos`.
         frames: folder of stage 01a's results, for times and people.

@@ -11,10 +11,10 @@ from ..faces.settings import PUBLISHED_MARGIN  # stage 01a's, and so that of the
 from ..models import model_file, registry
 from ..models.weights import load_into
 from . import margins, results, sequences, session
-from .input_pipeline import WHOLE, find_faces, titles_below
+from .face_list import find_faces, titles_below
+from .input_pipeline import WHOLE
 from .known import groups_of
-from .loop import predict
-from .stores import card_of, part_of, prediction_batch, store_for
+from .stores import card_of, part_of, predict, prediction_batch, store_for
 
 
 def load(path: str | Path, *, model: str | None = None, image_size: int | None = None):
@@ -121,28 +121,9 @@ def run(
     if faces_margin is None:
         faces_margin = margins.of(faces.titles, frames)
     session.start(seed=seed, workers=workers)
-    loaded = load(model_file, model=model, image_size=image_size)
-    if tuple(loaded.output_shape[1:]) != (1,):
-        raise UserError(
-            f"this model does not give one P(real) (its output is {loaded.output_shape})",
-            file=model_file,
-            hint="stage 03a needs a model whose output is (N, 1)",
-        )
+    loaded = _of_one_probability(load(model_file, model=model, image_size=image_size), model_file)
     card = card_of(model_file)
-    wanted = card.get("margin", PUBLISHED_MARGIN)
-    part = part_of(faces_margin, wanted, card.get("trim")) if card else WHOLE
-    if part != WHOLE:
-        print(
-            f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: it sees the part "
-            f"{part[0]:.2f}..{part[2]:.2f} x {part[1]:.2f}..{part[3]:.2f} of each",
-            file=sys.stderr,
-        )
-    if wanted > faces_margin + 1e-6:
-        print(
-            f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will "
-            "be worse than they could be",
-            file=sys.stderr,
-        )
+    part = _part(card, faces_margin)
     with files.folder_lock(out, "03a_load_model"):
         sequence = len(loaded.inputs) > 1
         store = store_for(
@@ -155,37 +136,59 @@ def run(
             progress="reading faces",
         )
         unit = "sequences" if sequence else "faces"
-        p_real = predict(
-            loaded, store, prediction_batch(loaded, batch_size), unit, flip=card.get("flip", False) and not sequence
+        p_real = _scores(loaded, store, batch_size, unit, card, model_file)
+        entry = results.model_entry(loaded, model_file, str(model_file))
+        extra = {"stage": "03a_load_model", "set": str(faces_folder), "model": entry}
+        name = faces_folder.name
+        empty = [(t, known.get(t, (-1, ""))[0]) for t in titles_below(faces_folder) if t not in faces.titles]
+        results.write_account(out, "03a_load_model", {name: faces}, {name: store.unreadable}, without_face=empty)
+        return results.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{name} set")
+
+
+def _part(card: dict, faces_margin: float) -> tuple:
+    """The part of a face's crop that a model with this card sees; said where it is not all, or more than there is."""
+    wanted = card.get("margin", PUBLISHED_MARGIN)
+    part = part_of(faces_margin, wanted, card["trim"]) if card else WHOLE
+    if part != WHOLE:
+        print(
+            f"the model wants faces with a margin of {wanted:g}, these have {faces_margin:g}: it sees the part "
+            f"{part[0]:.2f}..{part[2]:.2f} x {part[1]:.2f}..{part[3]:.2f} of each",
+            file=sys.stderr,
         )
-        if not ((p_real >= 0) & (p_real <= 1)).all():  # NaN as well
-            raise UserError(
-                "this model's output is no probability (it leaves 0..1)",
-                file=model_file,
-                hint="its last layer should be a sigmoid",
-            )
-        if card.get("calibration"):
-            p_real = calibrated(p_real, card["calibration"])
-        extra = {
-            "stage": "03a_load_model",
-            "set": str(faces_folder),
-            "model": {
-                "name": loaded.name,
-                "parameters": int(loaded.count_params()),
-                "file": str(model_file),
-                "sha256": files.sha256(model_file),
-            },
-        }
-        results.write_account(
-            out,
-            "03a_load_model",
-            {faces_folder.name: faces},
-            {faces_folder.name: store.unreadable},
-            without_face=[(t, known.get(t, (-1, ""))[0]) for t in titles_below(faces_folder) if t not in faces.titles],
+    if wanted > faces_margin + 1e-6:
+        print(
+            f"note: the model wants faces with a margin of {wanted:g}, these have only {faces_margin:g}; scores will "
+            "be worse than they could be",
+            file=sys.stderr,
         )
-        return results.write_results(
-            out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set"
+    return part
+
+
+def _of_one_probability(model, file: Path):
+    if tuple(model.output_shape[1:]) != (1,):
+        raise UserError(
+            f"this model does not give one P(real) (its output is {model.output_shape})",
+            file=file,
+            hint="stage 03a needs a model whose output is (N, 1)",
         )
+    return model
+
+
+def _scores(model, store, batch_size: int, unit: str, card: dict, file: Path):
+    """P(real) (N,) of a store, calibrated where the model's card says how.
+
+    Raises:
+        UserError: scores outside 0..1.
+    """
+    flip = card.get("flip", False) and unit == "faces"
+    p_real = predict(model, store, prediction_batch(model, batch_size), unit, flip=flip)
+    if not ((p_real >= 0) & (p_real <= 1)).all():  # NaN as well
+        raise UserError(
+            "this model's output is no probability (it leaves 0..1)",
+            file=file,
+            hint="its last layer should be a sigmoid",
+        )
+    return calibrated(p_real, card["calibration"]) if card.get("calibration") else p_real
 
 
 def calibrated(p_real, values: dict):

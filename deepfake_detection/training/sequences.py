@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..names import parts_of_face
 from . import features
-from .input_pipeline import WHOLE, Faces, FaceStore, index_batches, parallel_calls
+from .face_list import Faces
+from .input_pipeline import WHOLE, FaceStore, index_batches, parallel_calls
 
 if TYPE_CHECKING:
     import numpy

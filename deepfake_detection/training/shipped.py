@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..aggregation import Calibration, Thresholds
 from ..models import model_file
-from . import loop, start, stores
+from . import start, stores
 from .input_pipeline import FaceStore
 
 
@@ -56,5 +56,5 @@ def scores(faces, faces_margin: float, workers: int = 1):
     model = model_file.load(start.SHIPPED_DETECTOR)
     part = stores.part_of(faces_margin, card["margin"], card["trim"])
     store = FaceStore(faces, stores.face_size(model), workers=workers, part=part)
-    raw = loop.predict(model, store, 32, "shipped detector", flip=card["flip"])
+    raw = stores.predict(model, store, 32, "shipped detector", flip=card["flip"])
     return Calibration.from_dict(card["calibration"]).apply(raw)

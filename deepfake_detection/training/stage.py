@@ -14,7 +14,9 @@ from ..faces.settings import PUBLISHED_MARGIN
 from ..models import model_file, registry
 from ..models.sequence import extractor_and_head
 from . import checkpoint, distributed, loop, results, score_tables, sequences, session, shipped, start, stores
-from .input_pipeline import WHOLE, find_faces
+from .face_list import find_faces
+from .folders import FolderTraining
+from .input_pipeline import WHOLE
 from .known import groups_of, known_videos
 from .settings import SPLITS, Settings, validate
 
@@ -81,7 +83,7 @@ class _Stage:
     def run(self, force: bool) -> dict:
         progress = None if force else checkpoint.read_progress(self.folder / checkpoint.STATE)
         ours = progress is not None and progress.fingerprint == self.mark
-        done = ours and progress.finished(self.settings) and self.best.is_file()
+        done = ours and progress.finished(self.settings.epochs, self.settings.patience) and self.best.is_file()
         if done:
             print(
                 f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); "
@@ -183,18 +185,9 @@ class _Stage:
             copies = checkpoint.Twin(self.model, self.settings)
         if distributed.is_chief():
             checkpoint.write_card(self.out, self.card and {**self.card, "flip": False})
-        return loop.fit(
-            trained,
-            train,
-            val,
-            self.settings,
-            self.folder,
-            mark=self.mark,
-            logs=self.out / "logs",
-            copies=copies,
-            strategy=self.strategy,
-            fresh=fresh,
-        )
+        training = FolderTraining(trained, train, val, self.settings, copies=copies, strategy=self.strategy)
+        history, logs = self.out / "history.csv", self.out / "logs"
+        return loop.fit(training, self.folder, mark=self.mark, history=history, logs=logs, fresh=fresh)
 
     # ---- judge
 
@@ -234,7 +227,9 @@ class _Stage:
         return results.write_results(self.out, test.faces, p_real, seed=self.settings.seed, extra=extra, unit=self.unit)
 
     def _predict(self, store, progress: str):
-        return loop.predict(self.model, store, stores.prediction_batch(self.model, self.settings.batch_size), progress)
+        return stores.predict(
+            self.model, store, stores.prediction_batch(self.model, self.settings.batch_size), progress
+        )
 
     def _threshold(self) -> float:
         """Of the videos of val, whose scores are written beside the model: calibration and thresholds are fitted on

@@ -11,6 +11,7 @@ from .. import labels
 from ..errors import UserError
 from . import sequences
 from .input_pipeline import WHOLE, FaceStore
+from .monitor import Bar
 
 
 def store_for(
@@ -115,3 +116,19 @@ def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) 
     edge = (1 - share) / 2
     left, top, right, bottom = ((trim or {}).get(k, 0.0) * share for k in ("left", "top", "right", "bottom"))
     return edge + left, edge + top, 1 - edge - right, 1 - edge - bottom
+
+
+def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
+    """P(real) of every row of a store, float32 (N,), in its order; with `flip` the mean of each face and its mirror
+    image."""
+    import numpy as np
+    import tensorflow as tf
+
+    def views(x, *_):
+        # Each face beside its mirror image, so that the faces are read once.
+        return (tf.reshape(tf.stack([x, x[:, :, ::-1]], 1), (-1, *x.shape[1:])) if flip else x,)
+
+    steps = -(-len(store.y) // batch_size)
+    data = store.batches(np.arange(len(store.y)), batch_size)
+    p = model.predict(data.map(views), verbose=0, callbacks=[Bar(progress, steps, "predict")] if progress else None)
+    return np.asarray(p, np.float32).reshape(len(store.y), -1).mean(axis=1)

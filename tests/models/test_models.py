@@ -241,7 +241,8 @@ def test_resnet_sees_bgr_minus_the_mean():
 def test_published_mesonet_weights_give_p_real(shared, name, file):
     """Measured: .732, .704, .676, .706. Below .5 polarity, colour order or scaling would be wrong."""
     from deepfake_detection.metrics import auc
-    from deepfake_detection.training.input_pipeline import FaceStore, find_faces
+    from deepfake_detection.training.face_list import find_faces
+    from deepfake_detection.training.input_pipeline import FaceStore
 
     model = registry.build(name, weights=shared / "weights" / "mesonet" / f"{file}.h5")
     store = FaceStore(find_faces(shared / "data" / "ffpp_faces"), 256)

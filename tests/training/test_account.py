@@ -10,7 +10,7 @@ import pytest
 from deepfake_detection import labels
 from deepfake_detection.names import title_of
 from deepfake_detection.training import results, scoring, stage, start
-from deepfake_detection.training.input_pipeline import Faces
+from deepfake_detection.training.face_list import Faces
 from deepfake_detection.training.settings import Settings
 
 TINY = Settings(model="compact_cnn", weights="none", image_size=16, batch_size=4, epochs=1, augment="none")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.training import cross_validation, results
+from deepfake_detection.training import classifier, cross_validation, results
 from deepfake_detection.training.settings import Settings
 
 
@@ -22,7 +22,7 @@ def rows(groups=8, videos=3, faces=2, features=12, seed=0, noise=1.0):
                 x[0] = (1.5 if v % 2 else -1.5) + rng.normal(0, noise)
                 made.append((x, v % 2, f"g{g}v{v}", f"g{g}"))
     x, y, titles, group = zip(*made)
-    return cross_validation.Rows(np.stack(x)[None], np.array(y), np.array(titles), np.array(group))
+    return classifier.Rows(np.stack(x)[None], np.array(y), np.array(titles), np.array(group))
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def rows(groups=8, videos=3, faces=2, features=12, seed=0, noise=1.0):
 )
 def test_no_group_is_in_two_folds_and_every_fold_can_be_learnt_from(groups, k, folds):
     made = rows(groups)
-    fold = cross_validation.split(made.y, made.groups, k, seed=1)
+    fold = classifier.split(made.y, made.groups, k, seed=1)
     assert len(set(fold)) == folds
     assert all(len(set(fold[made.groups == g])) == 1 for g in set(made.groups))
     assert all(set(made.y[fold != f]) == {0, 1} for f in set(fold))
-    np.testing.assert_array_equal(fold, cross_validation.split(made.y, made.groups, k, seed=1))
+    np.testing.assert_array_equal(fold, classifier.split(made.y, made.groups, k, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_no_group_is_in_two_folds_and_every_fold_can_be_learnt_from(groups, k, f
 )
 def test_what_cannot_be_folded_is_refused(y, groups):
     with pytest.raises(UserError) as refused:
-        cross_validation.split(np.array(y), np.array(groups), 5, seed=1)
+        classifier.split(np.array(y), np.array(groups), 5, seed=1)
     assert refused.value.hint
 
 
@@ -61,10 +61,10 @@ def test_every_face_is_judged_by_a_classifier_that_saw_nobody_of_its_group():
     y = np.array([int(g[1:]) % 2 for g in made.groups])
     views = made.views.copy()
     views[..., 0] = 0  # nothing but the person is left
-    made = cross_validation.Rows(views, y, made.titles, made.groups)
-    fold = cross_validation.split(made.y, made.groups, 10, seed=1)
-    p, classifier, _ = cross_validation.cross_validate(made, fold, seed=1)
-    assert np.mean((cross_validation.score(classifier, views) >= 0.5) == (y == 1)) > 0.85
+    made = classifier.Rows(views, y, made.titles, made.groups)
+    fold = classifier.split(made.y, made.groups, 10, seed=1)
+    p, fitted, _ = classifier.cross_validate(made, fold, seed=1)
+    assert np.mean((classifier.score(fitted, views) >= 0.5) == (y == 1)) > 0.85
     assert np.mean((p >= 0.5) == (y == 1)) < 0.8
 
 
@@ -72,15 +72,15 @@ def test_a_sign_that_all_people_share_is_found_and_the_result_repeats_itself():
     from deepfake_detection.metrics import auc
 
     made = rows()
-    fold = cross_validation.split(made.y, made.groups, 8, seed=1)
-    p, _, history = cross_validation.cross_validate(made, fold, seed=1)
-    assert auc(made.y, p) > 0.9 and [row["strength"] for row in history] == list(cross_validation.STRENGTHS)
-    np.testing.assert_array_equal(p, cross_validation.cross_validate(made, fold, seed=1)[0])
+    fold = classifier.split(made.y, made.groups, 8, seed=1)
+    p, _, history = classifier.cross_validate(made, fold, seed=1)
+    assert auc(made.y, p) > 0.9 and [row["strength"] for row in history] == list(classifier.STRENGTHS)
+    np.testing.assert_array_equal(p, classifier.cross_validate(made, fold, seed=1)[0])
 
 
 def test_both_classes_and_all_videos_weigh_alike():
     y, titles = np.array([1, 1, 1, 0]), ["a", "a", "b", "c"]
-    w = cross_validation.video_weights(y, titles)
+    w = classifier.video_weights(y, titles)
     assert w.mean() == pytest.approx(1) and w[3] == pytest.approx(w[:3].sum()) and w[0] + w[1] == pytest.approx(w[2])
 
 

@@ -18,7 +18,9 @@ WORK = """
 import json, os, sys
 from pathlib import Path
 from deepfake_detection.training import checkpoint, distributed, loop, session, start
-from deepfake_detection.training.input_pipeline import FaceStore, find_faces
+from deepfake_detection.training.folders import FolderTraining
+from deepfake_detection.training.face_list import find_faces
+from deepfake_detection.training.input_pipeline import FaceStore
 from deepfake_detection.training.settings import Settings
 faces, out = Path(sys.argv[1]), Path(sys.argv[2])
 base = Settings(model="compact_cnn", weights="none", image_size=16, epochs=int(sys.argv[4]), batch_size=8,
@@ -34,7 +36,8 @@ for name in strategies:
     stores = [FaceStore(find_faces(faces / s), 16) for s in ("train", "val")]
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    progress = loop.fit(model, *stores, base, folder, mark="m", strategy=strategy, copies=checkpoint.Twin(model, base))
+    training = FolderTraining(model, *stores, base, strategy=strategy, copies=checkpoint.Twin(model, base))
+    progress = loop.fit(training, folder, mark="m")
     if distributed.is_chief():
         history = [{k: r[k] for k in ("loss", "accuracy", "val_loss", "val_auc")} for r in progress.history]
         (folder / "history.json").write_text(json.dumps(history))

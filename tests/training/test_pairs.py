@@ -1,11 +1,11 @@
 """The detector's training: its losses, that a killed run goes on, and what it leaves."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from deepfake_detection.blending.sampler import Sampler
@@ -31,12 +31,10 @@ class Made:
         self.sampler, self.pairs, self.copies = sampler, sampler.pairs, sampler.settings.copies
         self.shape, self.asked = (2 * self.pairs + self.copies, 32, 32, 3), []
 
-    def batches(self, start):
-        step = start
-        while True:
+    def batches(self, start, count):
+        for step in range(start, start + count):
             self.asked.append(step)
             yield self.sampler(step)
-            step += 1
 
 
 @pytest.fixture(scope="module")
@@ -59,27 +57,29 @@ def test_a_run_leaves_model_log_and_settings_and_is_not_made_again(feed, tmp_pat
     path = pairs.run(TINY, feed, tmp_path, lambda network: judge.numbers(judge.clip_scores(network, cut_faces, rows)))
     model = keras.models.load_model(path, compile=False)
     assert model.input_shape == (None, 32, 32, 3) and model.layers[-1].activation.__name__ == "sigmoid"
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in log] == [2, 4] and all(
-        0 <= row["live_auc"] <= 1 and 0 <= row["dfdc_auc"] <= 1 for row in log
-    )
+    log = pd.read_csv(tmp_path / "history.csv")
+    assert log.epoch.tolist() == [0, 1] and log[["live_auc", "dfdc_auc"]].apply(lambda v: v.between(0, 1)).all(None)
     before = path.stat().st_mtime_ns
     assert pairs.run(TINY, None, tmp_path) == path and path.stat().st_mtime_ns == before
 
 
-def test_a_killed_run_goes_on_with_the_batches_it_would_have_had(feed, tmp_path):
+def test_a_killed_run_ends_in_the_weights_of_one_that_was_not(feed, tmp_path):
+    """With dropout and the averaged weights; it goes on with the batches it would have had."""
+    import keras
+
     def killed(network):
-        if (tmp_path / "backup" / "training_metadata.json").is_file():
+        if (tmp_path / "parts" / "training_state.npz").is_file():
             raise KeyboardInterrupt
         return {}
 
+    whole = pairs.run(TINY, feed, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        pairs.run(TINY, feed, tmp_path, killed)
-    done = pairs._epochs_done(tmp_path / "backup")
-    assert done == 1
+        pairs.run(TINY, feed, tmp_path / "parts", killed)
     feed.asked.clear()
-    pairs.run(TINY, feed, tmp_path)
-    assert feed.asked[0] == 2
+    parts = pairs.run(TINY, feed, tmp_path / "parts")
+    assert feed.asked == [2, 3]
+    one, other = (keras.models.load_model(path, compile=False).get_weights() for path in (whole, parts))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_a_run_does_not_go_on_from_another_ones(feed, tmp_path):
@@ -122,11 +122,12 @@ def test_frozen_layers_and_norms_stand_still(feed):
     import keras
 
     settings = replace(TINY, freeze="conv2d_2", freeze_norms=True)
-    model = pairs.build(settings, feed.pairs)
+    training = pairs.PairTraining(settings, feed)
+    model = training.model
     names = [layer.name for layer in model.network.layers]
     before = {layer.name: layer.get_weights() for layer in model.network.layers if layer.weights}
-    batch = next(feed.batches(0)).astype(np.float32)
-    model.fit(batch, np.zeros((len(batch), 1)), batch_size=len(batch), epochs=3, verbose=0, shuffle=False)
+    for epoch in (0, 1):
+        training.train_epoch(epoch)
     for layer in model.network.layers:
         if layer.weights:
             same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name]))
@@ -144,7 +145,10 @@ def test_batches_of_another_process_are_those_of_this_one(tmp_path, cut_faces):
     np.save(tmp_path / "meshes.npy", cut_faces.meshes)
     feed = pairs.Feed(tmp_path, TINY.batches)
     try:
-        np.testing.assert_array_equal(next(feed.batches(5)), Sampler(faces.opened(tmp_path), TINY.batches)(5))
+        sampler = Sampler(faces.opened(tmp_path), TINY.batches)
+        made = [*feed.batches(5, 2), *feed.batches(7, 1), *feed.batches(0, 1)]
+        for step, batch in zip((5, 6, 7, 0), made, strict=True):
+            np.testing.assert_array_equal(batch, sampler(step))
     finally:
         feed.close()
 
@@ -169,8 +173,6 @@ def test_a_model_between_two(tmp_path):
 
 
 def scored(live, untouched):
-    import pandas as pd
-
     rows = [
         {
             "file": f"x/{n}_{label}.mp4",

@@ -7,7 +7,7 @@ from deepfake_detection.errors import UserError
 from deepfake_detection.faces import boxes
 from deepfake_detection.names import title_of
 from deepfake_detection.training import features, sequences
-from deepfake_detection.training.input_pipeline import Faces, find_faces
+from deepfake_detection.training.face_list import Faces, find_faces
 
 
 def faces_of(names, root=None):

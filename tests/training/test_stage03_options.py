@@ -65,7 +65,7 @@ def test_given_options_are_told_from_defaults_and_former_names_are_said_once(pro
         pytest.param({}, None, id="none"),
         pytest.param({"z": 0.1}, None, id="of another video"),
         pytest.param({"a": 0.0}, 0.0, id="no margin at all"),
-        pytest.param({"a": 0.1, "b": 0.3}, "several margins (0.1: 1 videos, 0.3: 1 videos)", id="several"),
+        pytest.param({"a": 0.1, "b": 0.3}, "several margins (0.1: 1 video, 0.3: 1 video)", id="several"),
         pytest.param({"a": "{"}, "record of the faces is broken", id="broken"),
         pytest.param({"a": '{"settings": {}}'}, "record of the faces is broken", id="without one"),
     ],

@@ -10,7 +10,9 @@ import pytest
 from deepfake_detection.errors import UserError
 from deepfake_detection.names import title_of
 from deepfake_detection.training import checkpoint, loop, results, scoring, session, stage, start
-from deepfake_detection.training.input_pipeline import FaceStore, epoch_order, find_faces
+from deepfake_detection.training.face_list import find_faces
+from deepfake_detection.training.folders import FolderTraining
+from deepfake_detection.training.input_pipeline import FaceStore, epoch_order
 from deepfake_detection.training.settings import Settings
 from deepfake_detection.training.stores import card_of, part_of
 
@@ -34,7 +36,8 @@ def trained(folder, settings, stores, **options):
     folder.mkdir(parents=True, exist_ok=True)
     session.start(seed=settings.seed, precision=settings.precision, announce=False)
     model, _ = start.build_model(settings)
-    progress = loop.fit(model, stores["train"], stores["val"], settings, folder, mark="m", **options)
+    training = FolderTraining(model, stores["train"], stores["val"], settings)
+    progress = loop.fit(training, folder, mark="m", **options)
     with np.load(folder / "training_state.npz") as state:
         arrays = {k: state[k] for k in state.files if k != "progress"}
     return progress, arrays
@@ -89,6 +92,40 @@ def test_what_keras_backup_alone_restores(tmp_path, dropout, same):
     assert all(np.array_equal(a, b) for a, b in zip(weights(4), weights(2, 4), strict=True)) is same
 
 
+def test_what_an_average_of_keras_leaves_after_a_fit():
+    """Why `loop.WeightAverage` is not Keras' `use_ema`: after an epoch the weights would be their average."""
+    import keras
+
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+
+    def weights(**options):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, activation="sigmoid")])
+        model.compile(keras.optimizers.SGD(0.1, **options), "binary_crossentropy")
+        model.fit(x, x[:, :1] > 0, batch_size=8, shuffle=False, verbose=0)
+        return model.get_weights()[0]
+
+    assert not np.allclose(weights(), weights(use_ema=True, ema_momentum=0.9), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "warm, expected",
+    [pytest.param(False, [1.0, 1.1, 1.29], id="plain"), pytest.param(True, [0.9, 1.8, 2.7], id="warm")],
+)
+def test_averages_of_a_weight(warm, expected):
+    """Of the weight 1, 2, 3, which was 0 before: plain from the first step's on, as Keras averages."""
+    import keras
+
+    weight = keras.Variable(0.0)
+    average = loop.WeightAverage([weight], 0.9, warm=warm)
+    for value, wanted in zip((1.0, 2.0, 3.0), expected):
+        weight.assign(value)
+        average.update()
+        with average:
+            assert float(weight) == pytest.approx(wanted)
+        assert float(weight) == value
+
+
 def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, stores, monkeypatch):
     _, expected = trained(tmp_path / "whole", TINY, stores)
     calls = iter(range(10**6))
@@ -113,9 +150,8 @@ def test_a_training_of_other_settings_or_a_broken_state_starts_anew(tmp_path, st
     trained(tmp_path, TINY, stores, stop_after=2)
     session.start(seed=1, announce=False)
     model, _ = start.build_model(TINY)
-    progress = loop.fit(
-        model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1), tmp_path, mark="other"
-    )
+    training = FolderTraining(model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1))
+    progress = loop.fit(training, tmp_path, mark="other")
     assert progress.epoch == 1 and "starting anew" in capsys.readouterr().err
     (tmp_path / "training_state.npz").write_bytes(b"PK broken")
     assert checkpoint.read_progress(tmp_path / "training_state.npz") is None
