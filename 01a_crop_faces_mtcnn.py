@@ -83,7 +83,8 @@ def main(argv=None):
     options.frames_dir = cli.frames_folder(options, begins=options.direct)
     from deepfake_detection.datasets import scan
     from deepfake_detection.datasets.manifest import read_manifest
-    from deepfake_detection.faces import extract
+    from deepfake_detection.faces import crop_stage
+    from deepfake_detection.faces.extract import CarryOver
     from deepfake_detection.video import sampling
 
     manifest = read_manifest(options.data, options.layout, options.labels)
@@ -98,15 +99,15 @@ def main(argv=None):
     if manifest.empty:  # more shards than videos
         print("no video in this shard")
         return
-    wanted = extract.FaceSettings(
+    wanted = crop_stage.FaceSettings(
         options.face_detector,
         options.min_face,
         options.margin,
         options.confidence,
-        extract.CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None,
+        CarryOver(options.carry_mean, options.carry_frames) if options.carry_over else None,
         options.min_face_source,
     )
-    account = extract.crop_faces(
+    account = crop_stage.crop_faces(
         manifest,
         options.data,
         options.frames_dir,
@@ -116,7 +117,7 @@ def main(argv=None):
         scale=options.scale,
         worker_count=options.workers,
         force=options.force,
-        lock=f"{extract.LOCK}-{stage}" if options.shard else extract.LOCK,
+        lock=f"{crop_stage.LOCK}-{stage}" if options.shard else crop_stage.LOCK,
     )
     report = cli.stage_reports(options.out) / f"{stage}_videos.csv"
     account.write(report)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +24,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
 import pandas as pd
+from changes import VIDEO_CHANGES, picture_changes, reencoded  # beside this file
+from detector_tables_text import as_text
 from tqdm import tqdm
 
 from deepfake_detection import cli, metrics
@@ -33,22 +34,6 @@ from deepfake_detection.files import write_json, write_text
 from deepfake_detection.labels import CLASS_FOLDERS
 
 PARTS = ("validation", "robustness", "leave-one-out", "peers")
-SHOWN = ("auc", "average_precision", "eer", "log_loss", "brier", "ece", "balanced_accuracy", "tpr_at_fpr")
-
-#: What happens to a video: ffmpeg filters and the CRF of the x264 encoding after them. CRF 18 is nearly without loss.
-VIDEO_CHANGES = {
-    "clean": None,
-    "x264 CRF 23": ("", 23),
-    "x264 CRF 28": ("", 28),
-    "x264 CRF 35": ("", 35),
-    "x264 CRF 40": ("", 40),
-    "scaled to 0.5": ("scale=trunc(iw/4)*2:trunc(ih/4)*2", 18),
-    "scaled to 0.25": ("scale=trunc(iw/8)*2:trunc(ih/8)*2", 18),
-    "half the frames": ("fps=source_fps/2", 18),
-    "blur, sigma 2 px": ("gblur=sigma=2", 18),
-    "noise, sigma 10": ("noise=alls=17:allf=t", 18),
-    "darker, x 0.4": ("lutyuv=y='(val-16)*0.4+16'", 18),
-}
 
 #: FaceForensics++ groups that no training saw (recipes/index_2_0.py).
 VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
@@ -65,7 +50,7 @@ MESONETS = {
 }
 
 
-def main(argv=None) -> int:
+def parse(argv=None):
     p = cli.parser(__doc__, data=False, out=False)
     p.add_argument(
         "--data",
@@ -98,7 +83,11 @@ def main(argv=None) -> int:
     p.add_argument(
         "--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)"
     )
-    options = p.parse_args(argv)
+    return p.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    options = parse(argv)
     cli.announce("detector_tables", options)
     parts = options.parts.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -177,44 +166,11 @@ def numbers(y, p, groups) -> dict:
 def validation(options) -> dict:
     """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by
     side."""
-    from deepfake_detection.aggregation import RULES, video_score
-    from deepfake_detection.detector.network import DetectorModel
-
-    table, judge = {}, detector(options)
-    crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
-    scores = np.concatenate(
-        [
-            model.predict([read_rgb(f) for f in crops.path[i : i + 64]], trimmed=True)
-            for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")
-        ]
-    )
+    judge = detector(options)
+    crops, scores = _crops(options)
     y = crops.label.map(CLASS_FOLDERS).to_numpy()
-    table["DFDC val, one face a video"] = numbers(y, scores, crops.group)
-
-    clips = val_clips(options.data)
-    rows, by_rule, no_face = [], [], 0
-    for clip in tqdm(list(clips.itertuples()), desc="FF++ clips", unit="clip"):
-        found = judge.predict(options.data / clip.file)
-        if found.p_real is None:
-            no_face += 1
-            continue
-        rows.append(
-            {
-                "file": clip.file,
-                "label": CLASS_FOLDERS[clip.label],
-                "dataset": clip.dataset,
-                "manipulation": clip.manipulation,
-                "group": clip.group,
-                "p_real": found.p_real,
-                "verdict": found.verdict,
-            }
-        )
-        people: dict[str, list] = {}
-        for face in found.faces:
-            people.setdefault(face.person, []).append(face.p_real)
-        people = {name: np.array(p) for name, p in people.items()}
-        by_rule.append({rule: video_score(people, rule) for rule in RULES})
-    rows, by_rule = pd.DataFrame(rows), pd.DataFrame(by_rule)
+    rows, by_rule, no_face = _clips(options, judge)
+    table = {"DFDC val, one face a video": numbers(y, scores, crops.group)}
     own = rows[rows.dataset == "ffpp"]
     rules, by_clip = {}, {}
     for quality in ("c23", "c40"):
@@ -227,28 +183,12 @@ def validation(options) -> dict:
         for name in sorted(m for m in some.manipulation.unique() if "/" in m):
             part = pd.concat([reals, some[some.manipulation == name]])
             table[f"FF++ {name} against real {quality}"] = numbers(part.label, part.p_real, part.group)
-        for rule in RULES:
+        for rule in by_rule.columns:
             p = by_rule.loc[some.index, rule].to_numpy()
             rules.setdefault(rule, {})[f"FF++ {quality}"] = {
                 "auc": metrics.auc(some.label.to_numpy(), p),
                 "log_loss": metrics.log_loss(some.label.to_numpy(), p),
             }
-    rules_wrong = pd.concat(
-        [
-            rows.assign(wrong=np.where(rows.label == 1, 1 - rows.p_real, rows.p_real)),
-            pd.DataFrame(
-                {
-                    "file": crops.label + "/" + crops.video,
-                    "label": y,
-                    "dataset": "dfdc",
-                    "manipulation": "dfdc",
-                    "p_real": scores,
-                    "wrong": np.where(y == 1, 1 - scores, scores),
-                }
-            ),
-        ]
-    )
-    worst = rules_wrong.sort_values("wrong", ascending=False).head(10)[["file", "label", "p_real"]]
     verdicts = {}
     for name, labels, p in (("DFDC val", y, scores), ("FF++ val", rows.label.to_numpy(), rows.p_real.to_numpy())):
         words = np.array([judge.thresholds.verdict(float(v)) for v in p])
@@ -256,6 +196,7 @@ def validation(options) -> dict:
             who: {w: round(float(np.mean(words[labels == code] == w)), 3) for w in ("REAL", "UNSURE", "FAKE")}
             for who, code in (("real videos", 1), ("fake videos", 0))
         }
+    crops = pd.DataFrame({"file": crops.label + "/" + crops.video, "label": y, "p_real": scores})
     return {
         "detector": judge.model,
         "rows": table,
@@ -263,9 +204,48 @@ def validation(options) -> dict:
         "verdicts": verdicts,
         "clips_without_face": no_face,
         "by_clip": by_clip,
-        "worst": worst.assign(p_real=worst.p_real.round(4)).to_dict("records"),
+        "worst": worst(pd.concat([rows, crops])),
         "frames": options.frames,
     }
+
+
+def _crops(options) -> tuple[pd.DataFrame, np.ndarray]:
+    """The DFDC crops and their scores."""
+    from deepfake_detection.detector.network import DetectorModel
+
+    crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
+    scores = [
+        model.predict([read_rgb(f) for f in crops.path[i : i + 64]], trimmed=True)
+        for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")
+    ]
+    return crops, np.concatenate(scores)
+
+
+def _clips(options, judge) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """The clips with a face and their scores, the score of each by every rule, and how many have no face."""
+    from deepfake_detection.aggregation import RULES, video_score
+
+    rows, by_rule = [], []
+    clips = list(val_clips(options.data).itertuples())
+    for clip in tqdm(clips, desc="FF++ clips", unit="clip"):
+        found = judge.predict(options.data / clip.file)
+        if found.p_real is None:
+            continue
+        row = {k: getattr(clip, k) for k in ("file", "dataset", "manipulation", "group")}
+        rows.append({**row, "label": CLASS_FOLDERS[clip.label], "p_real": found.p_real})
+        people: dict[str, list] = {}
+        for face in found.faces:
+            people.setdefault(face.person, []).append(face.p_real)
+        people = {name: np.array(p) for name, p in people.items()}
+        by_rule.append({rule: video_score(people, rule) for rule in RULES})
+    return pd.DataFrame(rows), pd.DataFrame(by_rule), len(clips) - len(rows)
+
+
+def worst(rows: pd.DataFrame) -> list[dict]:
+    """The ten that are most wrong."""
+    rows = rows.assign(wrong=np.where(rows.label == 1, 1 - rows.p_real, rows.p_real))
+    rows = rows.sort_values("wrong", ascending=False).head(10)[["file", "label", "p_real"]]
+    return rows.assign(p_real=rows.p_real.round(4)).to_dict("records")
 
 
 def robustness(options) -> dict:
@@ -284,7 +264,7 @@ def robustness(options) -> dict:
             scores, kept = [], []
             for clip in clips.itertuples():
                 source = options.data / clip.file
-                video = source if change is None else _reencoded(source, Path(folder) / "changed.mp4", *change)
+                video = source if change is None else reencoded(source, Path(folder) / "changed.mp4", *change)
                 p = judge.predict(video).p_real
                 if p is not None:
                     scores.append(p)
@@ -300,59 +280,6 @@ def robustness(options) -> dict:
     for name, change in tqdm(picture_changes(options.seed).items(), desc="changed crops", unit="change"):
         faces[name] = numbers(y, model.predict([change(x) for x in pictures], trimmed=True), crops.group)
     return {"videos": rows, "crops": faces, "frames": frames}
-
-
-def picture_changes(seed: int) -> dict:
-    """Name -> change of a uint8 RGB picture, for crops that have no video."""
-    import cv2
-
-    rng = np.random.default_rng(seed)
-
-    def jpeg(quality):
-        return lambda x: cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-
-    def scaled(factor):
-        return lambda x: cv2.resize(x, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-
-    return {
-        "clean": lambda x: x,
-        "JPEG 50": jpeg(50),
-        "JPEG 25": jpeg(25),
-        "scaled to 0.5": scaled(0.5),
-        "scaled to 0.25": scaled(0.25),
-        "blur, sigma 2 px": lambda x: cv2.GaussianBlur(x, (0, 0), 2.0),
-        "noise, sigma 10": lambda x: np.clip(x + rng.normal(0, 10, x.shape), 0, 255).astype(np.uint8),
-        "darker, x 0.4": lambda x: (x * 0.4).astype(np.uint8),
-    }
-
-
-def _reencoded(source: Path, target: Path, filters: str, crf: int) -> Path:
-    """`source` through ffmpeg's filters and x264; `target` is overwritten."""
-    import imageio_ffmpeg
-
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-y",
-        "-i",
-        str(source),
-        *(["-vf", filters] if filters else []),
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-crf",
-        str(crf),
-        "-pix_fmt",
-        "yuv420p",
-        "-an",
-        "-threads",
-        "1",
-        str(target),
-    ]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return target
 
 
 def _scores_of_runs(options, predictors: dict) -> dict:
@@ -411,7 +338,7 @@ def leave_one_out(options) -> dict:
         raise UserError(
             "no leave-one-out run",
             file=options.runs,
-            hint="train_detector.py --no-export --without ffpp --name without-ffpp --minutes 8, and so on",
+            hint="train_detector.py --without ffpp --name without-ffpp --steps 800, and so on",
         )
     rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in there.items()})
     return {
@@ -437,88 +364,6 @@ def peers(options) -> dict:
             f"{made['best_epoch']})"
         ] = keras_predictor(recipe / "model.keras", cut=TRIM)
     return {"rows": _scores_of_runs(options, predictors)}
-
-
-# ---- text ------------------------------------------------------------------------------------------------------------
-
-
-def cell(value: dict | None, sign: str = "") -> str:
-    """A metric of `metrics.evaluate` as text: value [low, high]; `sign` "+" for a difference."""
-    if value is None:
-        return ""
-    if "refused" in value:
-        return "-"
-    text = f"{value['value']:{sign}.3f}"
-    return text + (f" [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]" if "low" in value else "")
-
-
-def table_text(header: list[str], lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]) + "\n"
-
-
-def as_text(results: dict) -> str:
-    """All tables as Markdown."""
-    out = [
-        "# Tables of the detector\n",
-        "Made by `python benchmarks/detector_tables.py`. Brackets: 95 % intervals, resampling groups; none where there "
-        "are too few groups for one. Positive class of AP and TPR: fake.\n",
-    ]
-    if r := results.get("validation"):
-        out += [
-            f"## Validation ({r['detector']}, {r['frames']} frames a video)\n",
-            table_text(
-                ["what", "real", "fake", *SHOWN],
-                [[k, str(v["real"]), str(v["fake"]), *(cell(v.get(m)) for m in SHOWN)] for k, v in r["rows"].items()],
-            ),
-            f"Clips without a face: {r['clips_without_face']}.\n",
-            "AUC, resampling single clips: "
-            + ", ".join(f"{k} {cell(v)}" for k, v in r["by_clip"].items())
-            + ". Clips of one group are alike, so the truth is wider.\n",
-            "### Aggregation rules (AUC / log loss)\n",
-            table_text(
-                ["rule", *next(iter(r["rules"].values()))],
-                [[k, *(f"{x['auc']:.3f} / {x['log_loss']:.3f}" for x in v.values())] for k, v in r["rules"].items()],
-            ),
-            "### Verdicts (share of videos)\n",
-            table_text(
-                ["material", "who", "REAL", "UNSURE", "FAKE"],
-                [[k, who, *(f"{x:.3f}" for x in w.values())] for k, v in r["verdicts"].items() for who, w in v.items()],
-            ),
-        ]
-    if r := results.get("robustness"):
-        out += [
-            f"## Robustness: FF++ c23 validation clips, {r['frames']} frames a video\n",
-            table_text(
-                ["change", "AUC", "log loss", "without face"],
-                [[k, cell(v["auc"]), cell(v["log_loss"]), str(v["without face"])] for k, v in r["videos"].items()],
-            ),
-            "### The same for DFDC validation crops (every third)\n",
-            table_text(
-                ["change", "AUC", "log loss"], [[k, cell(v["auc"]), cell(v["log_loss"])] for k, v in r["crops"].items()]
-            ),
-        ]
-    for part, title in (
-        ("leave-one-out", "Leave one data set out (short runs, equal budgets)"),
-        ("peers", "Peers on the same faces (8 a clip, mean)"),
-    ):
-        if r := results.get(part):
-            columns = list(next(iter(r["rows"].values())))
-            out += [
-                f"## {title}\n",
-                table_text(
-                    ["model", *(f"{c} AUC" for c in columns)],
-                    [[k, *(cell(v[c]["auc"]) for c in columns)] for k, v in r["rows"].items()],
-                ),
-            ]
-            if part == "leave-one-out":
-                out += [
-                    "Budgets: "
-                    + "; ".join(
-                        f"{k}: {v['step']} steps of 64 faces, {v['minutes']} minutes" for k, v in r["runs"].items()
-                    )
-                    + ".\n"
-                ]
-    return "\n".join(out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ it is.
     python benchmarks/explain.py --clips 4 --methods occlusion noise
 
 A map is confirmed when blurring the fifth of the face that it marks moves the score by LEAST_CHANGE or more and further
-than the same shape in each of eight other places (`detector.explain.check`). Noise shows what chance gives. Writes
+than the same shape in each of eight other places (`detector.maps.check`). Noise shows what chance gives. Writes
 benchmarks/results/explain.txt.
 """
 
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 
-def main() -> None:
+def parse():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,13 +46,17 @@ def main() -> None:
         metavar="FILE",
         help="(default: %(default)s)",
     )
-    chosen = p.parse_args()
+    return p.parse_args()
+
+
+def main() -> None:
+    chosen = parse()
     import cv2
     import numpy as np
     from tqdm import tqdm
 
     from deepfake_detection import Detector
-    from deepfake_detection.detector import explain
+    from deepfake_detection.detector import maps
     from deepfake_detection.faces.crops import network_input
     from deepfake_detection.prediction import many
 
@@ -66,7 +70,7 @@ def main() -> None:
     def score(faces):
         return detector.score(faces, trimmed=True)
 
-    methods = {name: noise if name == "noise" else explain.explainer(name, detector)[1] for name in chosen.methods}
+    methods = {name: noise if name == "noise" else maps.explainer(name, detector)[1] for name in chosen.methods}
     videos = many.find_videos([chosen.data])
     videos = videos[:: max(1, len(videos) // chosen.clips)][: chosen.clips]
     found = {name: [] for name in methods}
@@ -79,7 +83,7 @@ def main() -> None:
                 start = time.process_time()
                 values = method(square, score)
                 seconds[name] += time.process_time() - start
-                found[name].append(explain.check(square, values, score))
+                found[name].append(maps.check(square, values, score))
     lines = [
         f"benchmarks/explain.py  {time.strftime('%Y-%m-%d')}  model {detector.model}, {len(videos)} clips, "
         f"{len(next(iter(found.values())))} faces",

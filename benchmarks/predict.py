@@ -101,7 +101,7 @@ def published(paths: list[Path]) -> None:
         )
 
 
-def main() -> None:
+def parse():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -119,7 +119,11 @@ def main() -> None:
     p.add_argument("--no-published", action="store_true", help="leave out the published way")
     p.add_argument("--as", dest="role", choices=("decode", "published"), help=argparse.SUPPRESS)
     p.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="(default: %(default)s)")
-    chosen = p.parse_args()
+    return p.parse_args()
+
+
+def main() -> None:
+    chosen = parse()
     if chosen.role:
         {
             "decode": lambda: [decode(c) for c in clips_of(chosen.clips, chosen.most)],

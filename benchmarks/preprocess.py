@@ -117,18 +117,18 @@ def published_predict(work):
 
 
 def _staged(work, detector):
-    from deepfake_detection.faces import extract
+    from deepfake_detection.faces import crop_stage
     from deepfake_detection.video import frames
     from deepfake_detection.video.sampling import parse
 
-    settings = extract.FaceSettings(detector)
-    lazy = extract._Lazy(settings)
+    settings = crop_stage.FaceSettings(detector)
+    lazy = crop_stage._Lazy(settings)
     _ = lazy.detector  # loaded before the clock starts
 
     def run(clip):
         folder = Path(tempfile.mkdtemp(dir=work)) / "clip"
         made = frames._convert_one(frames._Task("clip", Path(clip), folder, parse("per-second"), "published", False))
-        found = extract._crop_one(lazy, extract._Task("clip", folder, None, None, "published", False))
+        found = crop_stage._crop_one(lazy, crop_stage._Task("clip", folder, None, None, "published", False))
         return {"frames": made["frames"], "faces": found["faces"]}
 
     return run
@@ -304,6 +304,27 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def measure_ways(clips: list, options, work: str, say) -> dict:
+    """Way -> what `measure` gives for one process and for two; says a line each."""
+    measured = {}
+    for name in WAYS:
+        slow = name.startswith("published")
+        if slow and options.skip_published:
+            continue
+        mine = clips[: max(2, options.published_clips)] if slow else clips
+        one = measure(name, mine, 1, work)
+        # The variant with a network call differs by one process' worth of calls only; two of it would cost minutes
+        # for nothing.
+        two = None if name.endswith("predict a crop") else measure(name, mine, 2, work)
+        measured[name] = one, two
+        both = f"{two[1]:8.2f} {one[1] / two[1]:8.2f}x" if two else f"{'-':>8} {'-':>9}"
+        say(
+            f"{name:<32} {one[0]:8.2f} {one[1]:8.2f} {both} {max(one[3], two[3] if two else 0):5.2f} "
+            f"{one[2]['frames'] / len(mine):7.1f} {one[2]['faces'] / len(mine):6.1f}"
+        )
+    return measured
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     p.add_argument("--clips", type=Path, metavar="DIR", help="folder of .mp4 clips (default: generated ones)")
@@ -335,22 +356,7 @@ def main() -> None:
             f"{'a clip':<32} {'CPU s':>8} {'wall s':>8} {'2 procs':>8} {'speed-up':>9} {'GiB':>5} {'frames':>7} "
             f"{'faces':>6}"
         )
-        measured = {}
-        for name in WAYS:
-            slow = name.startswith("published")
-            if slow and options.skip_published:
-                continue
-            mine = clips[: max(2, options.published_clips)] if slow else clips
-            one = measure(name, mine, 1, work)
-            # The variant with a network call differs by one process' worth of calls only; two of it would cost minutes
-            # for nothing.
-            two = None if name.endswith("predict a crop") else measure(name, mine, 2, work)
-            measured[name] = one, two
-            both = f"{two[1]:8.2f} {one[1] / two[1]:8.2f}x" if two else f"{'-':>8} {'-':>9}"
-            say(
-                f"{name:<32} {one[0]:8.2f} {one[1]:8.2f} {both} {max(one[3], two[3] if two else 0):5.2f} "
-                f"{one[2]['frames'] / len(mine):7.1f} {one[2]['faces'] / len(mine):6.1f}"
-            )
+        measured = measure_ways(clips, options, work, say)
         say()
         say("CPU seconds of the fused path, a clip")
         say(profile(clips))

@@ -24,7 +24,7 @@ sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 import numpy as np
 import pandas as pd
-from detector_tables import table_text
+from detector_tables_text import table_text
 from tqdm import tqdm
 
 from deepfake_detection import cli, metrics

@@ -23,19 +23,37 @@ CLIP_FRAMES = {"train": 40, "val": 32, "unseen": 32}
 
 
 def rows_of_data(data: Path):
-    for r in csv.DictReader(open(data / "dfdc_faces" / "index.csv")):
+    yield from dfdc_rows(data / "dfdc_faces")
+    yield from ffpp_rows(data)
+    for path in sorted((data / "real_stills").glob("*.jpg")):
         yield {
-            "file": data / "dfdc_faces" / r["split"] / r["label"] / f"{Path(r['video']).stem}.jpg",
+            "file": path,
+            "label": "real",
+            "source": "stills",
+            "manipulation": "",
+            "group": f"still_{path.stem}",
+            "split": "train",
+            "window": "wide",
+        }
+
+
+def dfdc_rows(folder: Path):
+    for r in csv.DictReader(open(folder / "index.csv")):
+        original = folder / r["split"] / "real" / f"{Path(r['original']).stem}.jpg"
+        yield {
+            "file": folder / r["split"] / r["label"] / f"{Path(r['video']).stem}.jpg",
             "label": r["label"],
             "source": "dfdc",
             "manipulation": "dfdc",
             "group": Path(r["original"]).stem,
             "split": r["split"],
             "window": "tight",
-            "original": data / "dfdc_faces" / r["split"] / "real" / f"{Path(r['original']).stem}.jpg"
-            if r["label"] == "fake"
-            else "",
+            "original": original if r["label"] == "fake" else "",
         }
+
+
+def ffpp_rows(data: Path):
+    """Clips of FaceForensics++ and its actors, and crops of other clips, in groups over both."""
     clips = [r for r in csv.DictReader(open(data / "clips.csv")) if r["dataset"] in ("ffpp", "dfd")]
     crops = list(csv.DictReader(open(data / "ffpp_faces" / "index.csv")))
     stems = [*(Path(r["file"]).stem for r in clips if r["dataset"] == "ffpp"), *(r["identity"] for r in crops)]
@@ -76,16 +94,6 @@ def rows_of_data(data: Path):
             "group": this,
             "split": split,
             "window": "tight",
-        }
-    for path in sorted((data / "real_stills").glob("*.jpg")):
-        yield {
-            "file": path,
-            "label": "real",
-            "source": "stills",
-            "manipulation": "",
-            "group": f"still_{path.stem}",
-            "split": "train",
-            "window": "wide",
         }
 
 

@@ -143,85 +143,25 @@ def encode(clip, real: RealClip, fake: FakeClip | None, path: Path) -> None:
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     rate = {NTSC: "30000/1001", FILM: "24000/1001"}.get(real.fps, f"{real.fps:g}")
     width, height = real.size
-    common = [
-        "-c:v",
-        "libx264",
-        "-pix_fmt",
-        "yuv420p",
-        "-threads",
-        "1",
-        "-fflags",
-        "+bitexact",
-        "-flags:v",
-        "+bitexact",
-        "-map_metadata",
-        "-1",
-    ]
+    exact = "-c:v libx264 -pix_fmt yuv420p -threads 1 -fflags +bitexact -flags:v +bitexact -map_metadata -1".split()
     first = path.with_name(path.stem + "-camera.mp4")
     quiet = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y"]
     try:
-        pipe = subprocess.Popen(
-            [
-                *quiet,
-                "-f",
-                "rawvideo",
-                "-pix_fmt",
-                "bgr24",
-                "-s",
-                f"{width}x{height}",
-                "-r",
-                rate,
-                "-i",
-                "-",
-                *common,
-                "-crf",
-                "19",
-                "-preset",
-                "ultrafast",
-                str(first),
-            ],
-            stdin=subprocess.PIPE,
-        )
+        raw = f"-f rawvideo -pix_fmt bgr24 -s {width}x{height} -r {rate} -i -".split()
+        camera = [*quiet, *raw, *exact, *"-crf 19 -preset ultrafast".split(), str(first)]
+        pipe = subprocess.Popen(camera, stdin=subprocess.PIPE)
         for frame in clip:
             pipe.stdin.write(np.ascontiguousarray(frame).tobytes())
         pipe.stdin.close()
         if pipe.wait():
             raise RuntimeError(f"ffmpeg ended with {pipe.returncode} on {path}")
-        # Room tone, so that readers meet clips with a sound track too.
-        tone = (
-            [
-                "-f",
-                "lavfi",
-                "-i",
-                f"anoisesrc=color=brown:amplitude=0.02:seed={zlib.crc32(path.name.encode()) % 10000}:r=44100",
-            ]
-            if real.audio
-            else []
-        )
-        sound = (
-            ["-c:a", "aac", "-b:a", "24k", "-ac", "1", "-flags:a", "+bitexact", "-shortest"] if real.audio else ["-an"]
-        )
-        crf = (fake and fake.crf) or real.crf
-        subprocess.run(
-            [
-                *quiet,
-                "-i",
-                str(first),
-                *tone,
-                *common,
-                "-crf",
-                str(crf),
-                "-preset",
-                "medium",
-                "-profile:v",
-                "high",
-                *sound,
-                "-movflags",
-                "+faststart",
-                str(path),
-            ],
-            check=True,
-        )
+        tone, sound = [], ["-an"]
+        if real.audio:  # room tone, so that readers meet clips with a sound track too
+            noise = f"anoisesrc=color=brown:amplitude=0.02:seed={zlib.crc32(path.name.encode()) % 10000}:r=44100"
+            tone, sound = ["-f", "lavfi", "-i", noise], "-c:a aac -b:a 24k -ac 1 -flags:a +bitexact -shortest".split()
+        quality = f"-crf {(fake and fake.crf) or real.crf} -preset medium -profile:v high".split()
+        platform = [*quiet, "-i", str(first), *tone, *exact, *quality, *sound, "-movflags", "+faststart", str(path)]
+        subprocess.run(platform, check=True)
     finally:
         first.unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: See docs/design.md, "Manifest". All are text; empty means unknown or not so.
 COLUMNS = ["title", "video", "label", "dataset", "manipulation", "compression", "original", "group", "split", "error"]
 
-LAYOUTS = ("auto", "labels", "dfdc", "ffpp", "celebdf", "timit", "folders", "unlabelled")
+LAYOUTS = ("auto", *layouts.modules())
 
 
 def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = None) -> pandas.DataFrame:
@@ -43,21 +43,7 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
     import pandas as pd
 
     data = Path(data)
-    if layout not in LAYOUTS:
-        raise UserError("unknown layout", file=layout, hint=f"one of {', '.join(LAYOUTS)}")
-    if not data.exists():
-        raise UserError("there is no such folder", file=data, hint="name the folder of your videos with --data DIR")
-    if not data.is_dir():
-        raise UserError("this is a file, not a folder", file=data, hint="give the folder that the videos are in")
-    if labels is not None and layout not in ("auto", "labels"):
-        raise UserError("--labels and --layout do not go together", file=labels, hint="leave --layout out")
-    chosen = (
-        layouts.modules()["labels"]
-        if labels
-        else layouts.recognise(data)
-        if layout == "auto"
-        else layouts.modules()[layout]
-    )
+    chosen = _layout(data, layout, labels)
     rows = chosen.rows(data, Path(labels)) if labels else chosen.rows(data)
     rows = sorted([*rows, *_beside(data, rows, chosen.NAME)], key=lambda r: (r.video, r.name))
     if not rows:
@@ -93,6 +79,21 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
         columns=COLUMNS,
         dtype="str",
     )
+
+
+def _layout(data: Path, layout: str, labels: Path | None):
+    """The module of the layout that is meant."""
+    if layout not in LAYOUTS:
+        raise UserError("unknown layout", file=layout, hint=f"one of {', '.join(LAYOUTS)}")
+    if not data.exists():
+        raise UserError("there is no such folder", file=data, hint="name the folder of your videos with --data DIR")
+    if not data.is_dir():
+        raise UserError("this is a file, not a folder", file=data, hint="give the folder that the videos are in")
+    if labels is not None and layout not in ("auto", "labels"):
+        raise UserError("--labels and --layout do not go together", file=labels, hint="leave --layout out")
+    if labels:
+        return layouts.modules()["labels"]
+    return layouts.recognise(data) if layout == "auto" else layouts.modules()[layout]
 
 
 def _beside(data: Path, rows: list[layouts.Row], layout: str) -> list[layouts.Row]:

@@ -88,22 +88,49 @@ def prepare(
     Raises:
         UserError: no faces, a class missing, too few groups, no official split.
     """
-    import pandas as pd
-
     report = stage_report.Account(manifest, ("faces", "used"))
-    usable = manifest[manifest["error"] == ""]
+    notes: list[str] = []
+    found = _find(manifest, frames, faces, report, notes)
+    report_path = stage_reports(out) / f"{STAGE}_videos.csv"
+    report.write(report_path)  # stands also when no split can be made
+    by_title = manifest[manifest["error"] == ""].set_index("title")
+    total = {label: sum(len(found[t]) for t in found if by_title.at[t, "label"] == label) for label in ("REAL", "FAKE")}
+    if not all(total.values()):
+        raise _lacking(manifest, frames, total, report_path)
+
+    used = _balanced(found, by_title, total, seed, notes) if balance == "delete" else found
+    where = _places(by_title, {t: len(n) for t, n in used.items() if n}, split, ratio, seed, notes)
+
+    lines = _make(used, where, by_title, frames, faces, out)
+    for title, names in used.items():
+        detail = where.get(title) or ("in no set of the official split" if names else "down-sampled to none")
+        status = stage_report.OK if title in where else stage_report.SKIPPED
+        count = len(names) if title in where else 0
+        report.add(title, status, faces=len(found[title]), used=count, detail=detail)
+    report.write(report_path)
+    if split == "official":
+        shared = split_check.find(out / "split_dataset", groups=by_title["group"].to_dict(), pictures=False).groups
+        if shared:
+            notes.append(
+                f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too"
+            )
+    classes = [(line[0], line[1].lower()) for line in lines]
+    counts = {s: {c: classes.count((s, c)) for c in labels.CLASS_FOLDERS} for s in SETS}
+    return Result(counts, {s: [*where.values()].count(s) for s in SETS}, notes, report.summary())
+
+
+def _find(manifest, frames: Path, faces: str, report, notes: list[str]) -> dict[str, list[str]]:
+    """Title -> names of the faces that are there, of the videos with a label; the others get their row in the
+    report."""
     found: dict[str, list[str]] = {}
-    notes = []
     left_out = report.leave_out(frames)
-    for row in tqdm(
-        list(usable[~usable["title"].isin(left_out)].itertuples()), desc="faces", unit="video", disable=None
-    ):
+    usable = manifest[(manifest["error"] == "") & ~manifest["title"].isin(left_out)]
+    for row in tqdm(list(usable.itertuples()), desc="faces", unit="video", disable=None):
         if not row.label:
             report.add(row.title, stage_report.SKIPPED, detail="no label: it can be predicted, not trained on")
             continue
-        folder = frames / row.title / faces
         try:
-            names, strange = faces_of(folder, row.title)
+            names, strange = faces_of(frames / row.title / faces, row.title)
         except (FileNotFoundError, NotADirectoryError):
             before = {"faces": "01a", "marked_faces": "01b"}.get(faces, "01a")
             report.add(
@@ -118,85 +145,73 @@ def prepare(
         found[row.title] = names
     for title, names in found.items():
         report.add(title, stage_report.OK, faces=len(names))
-    report_path = stage_reports(out) / f"{STAGE}_videos.csv"
-    report.write(report_path)  # stands also when no split can be made
-    by_title = usable.set_index("title")
-    total = {label: sum(len(found[t]) for t in found if by_title.at[t, "label"] == label) for label in ("REAL", "FAKE")}
-    if not all(total.values()):
-        if not any(manifest["label"] != ""):
-            raise UserError(
-                "none of these videos has a label",
-                file=frames,
-                hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which "
-                "needs none",
-            )
-        none = " and ".join(label.lower() for label, n in total.items() if not n)
-        raise UserError(
-            f"no {none} faces to train on",
+    return found
+
+
+def _lacking(manifest, frames: Path, total: dict[str, int], report_path: Path) -> UserError:
+    """Why there is no split: a class is missing."""
+    if not any(manifest["label"] != ""):
+        return UserError(
+            "none of these videos has a label",
             file=frames,
-            hint=f"see {report_path} for each video; run stages 00 and 01a before, with the same --data",
+            hint="use a layout with labels (metadata.json, or real/ and fake/ folders), or predict.py, which "
+            "needs none",
         )
+    none = " and ".join(label.lower() for label, n in total.items() if not n)
+    return UserError(
+        f"no {none} faces to train on",
+        file=frames,
+        hint=f"see {report_path} for each video; run stages 00 and 01a before, with the same --data",
+    )
 
-    # Balance.
-    used = dict(found)
-    if balance == "delete":
-        fakes = {t: len(names) for t, names in found.items() if by_title.at[t, "label"] == "FAKE"}
-        for title, count in allocate(fakes, total["REAL"], seed).items():
-            used[title] = thin(found[title], count)
-        if total["FAKE"] < total["REAL"]:
-            notes.append(
-                f"fewer fake faces ({total['FAKE']}) than real ones ({total['REAL']}): nothing was down-sampled"
-            )
-    where = _places(by_title, {t: len(n) for t, n in used.items() if n}, split, ratio, seed, notes)
 
-    lines = []
-    counts = {s: {c: 0 for c in labels.CLASS_FOLDERS} for s in SETS}
-    videos = dict.fromkeys(SETS, 0)
+def _make(used, where: dict[str, str], by_title, frames: Path, faces: str, out: Path) -> list[tuple]:
+    """Makes both folders and split_manifest.csv, whose lines it returns."""
+    import pandas as pd
+
     prepared, divided = out / "prepared_dataset", out / "split_dataset"
-    _check_target(frames, prepared, divided)
+    _check_target(prepared, divided)
     with files.folder_lock(out, STAGE):
         for target in (prepared, divided):  # what a killed run left of just these two
             for rest in target.parent.glob(files.partial_name(target).name.rsplit("-", 1)[0] + "-*"):
                 shutil.rmtree(rest, ignore_errors=True)
         with files.atomic_dir(prepared) as whole, files.atomic_dir(divided) as parts:
-            for word in labels.CLASS_FOLDERS:
-                (whole / word).mkdir()
-                for s in SETS:
-                    (parts / s / word).mkdir(parents=True)
-            for title in tqdm(sorted(used), desc="linking", unit="video", disable=None):
-                names, word = used[title], by_title.at[title, "label"].lower()
-                s = where.get(title)
-                detail = "" if s else ("down-sampled to none" if not names else "in no set of the official split")
-                report.add(
-                    title,
-                    stage_report.OK if s else stage_report.SKIPPED,
-                    faces=len(found[title]),
-                    used=len(names) if s else 0,
-                    detail=s or detail,
-                )
-                if not s:
-                    continue
-                videos[s] += 1
-                for name in names:
-                    source = (frames / title / faces / name).resolve()  # a link to a link would dangle when it moves
-                    files.link_or_copy(source, whole / word / name)
-                    files.link_or_copy(source, parts / s / word / name)
-                    counts[s][word] += 1
-                    lines.append((s, *(by_title.at[title, c] for c in KEPT), title, f"{s}/{word}/{name}"))
+            lines = _link(used, where, by_title, frames, faces, whole, parts)
         table = pd.DataFrame(lines, columns=["set", *KEPT, "title", "file"])
         table["set"] = pd.Categorical(table["set"], SETS)
         files.write_csv(out / "split_manifest.csv", table.sort_values(["set", "label", "title", "file"], kind="stable"))
-        report.write(report_path)
-    if split == "official":
-        shared = split_check.find(divided, groups=by_title["group"].to_dict(), pictures=False).groups
-        if shared:
-            notes.append(
-                f"the official split has {len(shared)} identity groups on two sides; results measure seen people, too"
-            )
-    return Result(counts, videos, notes, report.summary())
+    return lines
 
 
-def _check_target(frames: Path, *targets: Path) -> None:
+def _link(used, where: dict[str, str], by_title, frames: Path, faces: str, whole: Path, parts: Path) -> list[tuple]:
+    """Links the faces into both folders."""
+    lines = []
+    for word in labels.CLASS_FOLDERS:
+        (whole / word).mkdir()
+        for s in SETS:
+            (parts / s / word).mkdir(parents=True)
+    for title in tqdm(sorted(where), desc="linking", unit="video", disable=None):
+        s, word = where[title], by_title.at[title, "label"].lower()
+        for name in used[title]:
+            source = (frames / title / faces / name).resolve()  # a link to a link would dangle when it moves
+            files.link_or_copy(source, whole / word / name)
+            files.link_or_copy(source, parts / s / word / name)
+            lines.append((s, *(by_title.at[title, c] for c in KEPT), title, f"{s}/{word}/{name}"))
+    return lines
+
+
+def _balanced(found: dict[str, list[str]], by_title, total: dict[str, int], seed: int, notes) -> dict[str, list[str]]:
+    """The faces that are used: of the fakes as many as there are real ones."""
+    if total["FAKE"] < total["REAL"]:
+        notes.append(f"fewer fake faces ({total['FAKE']}) than real ones ({total['REAL']}): nothing was down-sampled")
+    used = dict(found)
+    fakes = {t: len(names) for t, names in found.items() if by_title.at[t, "label"] == "FAKE"}
+    for title, count in allocate(fakes, total["REAL"], seed).items():
+        used[title] = thin(found[title], count)
+    return used
+
+
+def _check_target(*targets: Path) -> None:
     for target in targets:
         if target.exists() and not target.is_dir():
             raise UserError("a file is in the way", file=target, hint="move it, or choose another folder with --out")

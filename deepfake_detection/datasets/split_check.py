@@ -1,11 +1,4 @@
-"""Finds videos, identity groups and pictures that are on two sides of a split. Works on any split, not only on ours.
-
-    python -m deepfake_detection.leaks split_dataset                  the split of stage 02
-    python -m deepfake_detection.leaks DIR --data dfdc_train_part_0   another tool's split, originals of DFDC's metadata
-    python -m deepfake_detection.leaks DIR --manifest table.csv       ... with a table of title and group
-
-Exit code: 0 without leaks, 1 with leaks (each is listed), 2 when the folder is no split.
-"""
+"""Finds videos, identity groups and pictures that are on two sides of a split. Works on any split, not only on ours."""
 
 from __future__ import annotations
 
@@ -18,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from .. import cli, files
+from .. import files
 from ..errors import UserError
 from ..labels import counted
 from ..video import listing
@@ -139,24 +132,7 @@ def read_titles(items: list[Item], known: Set[str] = frozenset(), pattern: str |
         the items, and how names were read.
     """
     if pattern is not None:
-        try:
-            wanted = re.compile(pattern)
-        except re.error as e:
-            raise UserError(
-                f"not a regular expression ({e})", file=pattern, hint="e.g. '(?P<title>.+)_[0-9]+'"
-            ) from None
-        if "title" not in wanted.groupindex:
-            raise UserError("the pattern has no group called title", file=pattern, hint="e.g. '(?P<title>.+)_[0-9]+'")
-        unread = [i for i in items if not wanted.fullmatch(i.path.stem)]
-        if unread:
-            raise UserError(
-                f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.",
-                file=unread[0].path,
-                hint="correct --pattern",
-            )
-        return [
-            Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items
-        ], f"by the pattern {pattern}"
+        return _by_pattern(items, pattern), f"by the pattern {pattern}"
 
     def parent_of(item):
         """The folder that may be named as the video; empty when it is a class or a set."""
@@ -189,6 +165,24 @@ def read_titles(items: list[Item], known: Set[str] = frozenset(), pattern: str |
         return m["title"] if m else stem
 
     return [Item(i.set, i.label, i.path, title(i)) for i in items], reading
+
+
+def _by_pattern(items: list[Item], pattern: str) -> list[Item]:
+    hint = "e.g. '(?P<title>.+)_[0-9]+'"
+    try:
+        wanted = re.compile(pattern)
+    except re.error as e:
+        raise UserError(f"not a regular expression ({e})", file=pattern, hint=hint) from None
+    if "title" not in wanted.groupindex:
+        raise UserError("the pattern has no group called title", file=pattern, hint=hint)
+    unread = [i for i in items if not wanted.fullmatch(i.path.stem)]
+    if unread:
+        raise UserError(
+            f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.",
+            file=unread[0].path,
+            hint="correct --pattern",
+        )
+    return [Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items]
 
 
 def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
@@ -366,47 +360,3 @@ def report(found: Leaks) -> str:
     else:
         lines.append("no leak found")
     return "\n".join(lines)
-
-
-def main(argv=None) -> int:
-    """The command line; returns the exit code."""
-    import argparse
-
-    first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument(
-        "folder", type=Path, metavar="DIR", help="the split: holds train, val and test (or folders of other names)"
-    )
-    p.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="the videos that the split was made of: their manifest gives the groups",
-    )
-    p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
-    cli.labels_option(p)
-    p.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="FILE",
-        help="a CSV with the columns title and group (default: DIR/../split_manifest.csv if there)",
-    )
-    p.add_argument("--pattern", metavar="REGEX", help="how file names are read, e.g. '(?P<title>.+)_[0-9]+'")
-    options = p.parse_args(argv)
-    groups: dict[str, str] = {}
-    if options.manifest is None and options.data is None:
-        beside = options.folder.resolve().parent / "split_manifest.csv"
-        options.manifest = beside if beside.is_file() else None
-    if options.manifest is not None:
-        groups |= read_groups(options.manifest)
-        print(f"groups from {options.manifest}")
-    if options.data is not None:
-        from .manifest import read_manifest
-
-        manifest = read_manifest(options.data, options.layout, options.labels)
-        groups |= dict(zip(manifest["title"], manifest["group"]))
-    found = find(options.folder, groups=groups, pattern=options.pattern)
-    print(report(found))
-    return cli.EXIT_SOME_FAILED if found else cli.EXIT_OK

@@ -98,7 +98,6 @@ def write_annotated(
     import av
 
     from ..video.decode import FrameReader
-    from ..video.resize import scale_for, scaled_size
 
     path = Path(path)
     if prediction.file.get("still"):
@@ -114,7 +113,6 @@ def write_annotated(
         for p in prediction.people
         if (own := [f for f in prediction.faces if f.person == p.id])
     ]
-    total = max(len(reader.wanted), 1)
     with files.atomic_path(path) as partial:
         try:
             with av.open(
@@ -124,32 +122,37 @@ def write_annotated(
                 options={} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"},
             ) as out:
                 out.metadata["comment"] = "annotated by deepfake_detection; not the original video"
-                stream, last = None, -1
-                for frame in reader:
-                    if stream is None:
-                        source = frame.image.shape[1], frame.image.shape[0]
-                        judged = scaled_size(*source, scale_for(detector.resolved["scale"], source[0]))
-                        size = _size(*source)
-                        stream = _stream(out, size, reader.info.fps, detector.settings.threads)
-                    image = (
-                        cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-                        if size != source
-                        else frame.image.copy()
-                    )
-                    draw(image, tracks, frame.time_s, (size[0] / judged[0], size[1] / judged[1]), prediction)
-                    picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-                    last = max(last + 1, round(frame.time_s * TICKS))
-                    picture.pts, picture.time_base = last, Fraction(1, TICKS)
-                    out.mux(stream.encode(picture))
-                    if progress:
-                        progress(frame.number / total, "drawing the boxes")
-                if stream is None:
-                    raise UserError("no frame of this video can be decoded", file=prediction.video, hint="is it whole?")
-                out.mux(stream.encode(None))
+                _encode(out, reader, tracks, prediction, detector, progress)
         except av.FFmpegError as e:
             raise UserError(
                 f"the annotated video cannot be written ({e.strerror})", file=path, hint="is there room on the disk?"
             ) from None
+
+
+def _encode(out, reader, tracks: list[Track], prediction, detector, progress) -> None:
+    """Draws on every frame and writes it into the container."""
+    import av
+
+    from ..video.resize import scale_for, scaled_size
+
+    stream, last = None, -1
+    for frame in reader:
+        if stream is None:
+            source = frame.image.shape[1], frame.image.shape[0]
+            judged = scaled_size(*source, scale_for(detector.resolved["scale"], source[0]))
+            size = _size(*source)
+            stream = _stream(out, size, reader.info.fps, detector.settings.threads)
+        image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) if size != source else frame.image.copy()
+        draw(image, tracks, frame.time_s, (size[0] / judged[0], size[1] / judged[1]), prediction)
+        picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+        last = max(last + 1, round(frame.time_s * TICKS))
+        picture.pts, picture.time_base = last, Fraction(1, TICKS)
+        out.mux(stream.encode(picture))
+        if progress:
+            progress(frame.number / max(len(reader.wanted), 1), "drawing the boxes")
+    if stream is None:
+        raise UserError("no frame of this video can be decoded", file=prediction.video, hint="is it whole?")
+    out.mux(stream.encode(None))
 
 
 def _size(width: int, height: int) -> tuple[int, int]:
@@ -198,8 +201,6 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
 def frame_picture(prediction, detector) -> dict | None:
     """The frame that shows the people best, with their boxes and names: {"picture": data URI, "time_s", "index",
     "people": names}; None without a face, or where it cannot be decoded a second time."""
-    from ..video.decode import FrameReader
-    from . import stills
     from .explain import data_uri
 
     if not prediction.faces:
@@ -218,34 +219,14 @@ def frame_picture(prediction, detector) -> dict | None:
             -min((f.p_real for f in faces if f.person == first), default=1.0),
         ),
     )
-    try:
-        if prediction.file.get("still"):
-            frame = next(iter(stills.read(prediction.video, detector.resolved["scale"])))
-        else:
-            with contextlib.closing(
-                FrameReader(
-                    Path(prediction.video),
-                    _At(EVEN, index=best[0].index),
-                    scale=detector.resolved["scale"],
-                    threads=detector.settings.threads,
-                )
-            ) as reader:
-                frame = next(reader, None)
-    except UserError:
-        return None
+    frame = _frame_again(prediction, detector, best[0].index)
     if frame is None:
         return None
-    factor = (
-        min(1.0, FRAME_SIDE / max(frame.image.shape[:2]))
-        if max(frame.image.shape[:2]) > FRAME_SIDE
-        else max(1.0, FRAME_SIDE / 2 / max(frame.image.shape[:2]))
-    )
+    longest = max(frame.image.shape[:2])
+    factor = FRAME_SIDE / longest if longest > FRAME_SIDE else max(1.0, FRAME_SIDE / 2 / longest)
+    kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     image = (
-        cv2.resize(
-            frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        )
-        if factor != 1
-        else frame.image.copy()
+        cv2.resize(frame.image, None, fx=factor, fy=factor, interpolation=kind) if factor != 1 else frame.image.copy()
     )
     unit = max(0.7, max(image.shape[:2]) / 850)
     for face in best:
@@ -253,19 +234,32 @@ def frame_picture(prediction, detector) -> dict | None:
         colour = COLOURS.get(person.verdict if person.well_seen else "", GREY)
         x, y, w, h = (round(v * factor) for v in face.box)
         cv2.rectangle(image, (x, y), (x + w, y + h), colour, max(2, round(2.5 * unit)), cv2.LINE_AA)
-        label(
-            image,
-            f"{person_name(person.id)}: {person.verdict if person.well_seen else 'not judged'}",
-            (x, y),
-            unit,
-            colour,
-        )
+        text = f"{person_name(person.id)}: {person.verdict if person.well_seen else 'not judged'}"
+        label(image, text, (x, y), unit, colour)
     return {
         "picture": data_uri(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)),
         "time_s": frame.time_s,
         "index": frame.index,
         "people": [person_name(f.person) for f in best],
     }
+
+
+def _frame_again(prediction, detector, index: int):
+    """A judged frame, decoded a second time; None where it cannot be."""
+    from ..video.decode import FrameReader
+    from . import stills
+
+    scale = detector.resolved["scale"]
+    try:
+        if prediction.file.get("still"):
+            return next(iter(stills.read(prediction.video, scale)))
+        reader = FrameReader(
+            Path(prediction.video), _At(EVEN, index=index), scale=scale, threads=detector.settings.threads
+        )
+        with contextlib.closing(reader):
+            return next(reader, None)
+    except UserError:
+        return None
 
 
 @dataclass(frozen=True)

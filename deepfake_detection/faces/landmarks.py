@@ -19,8 +19,7 @@ from ..video import workers
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from . import boxes, pictures
 from .boxes import Face
-from .crops import turned_by
-from .extract import SETTINGS_FILE
+from .crops import SETTINGS_FILE, turned_by
 
 RED_BGR = (0, 0, 255)
 RECORD = "marked.json"

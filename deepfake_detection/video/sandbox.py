@@ -101,16 +101,8 @@ def run_limited(
     import math
 
     limits = {"cpu_s": math.ceil(cpu_s) if cpu_s else None, "memory_bytes": memory_bytes, "file_bytes": file_bytes}
-    task = json.dumps(
-        {
-            "module": function.__module__,
-            "name": function.__qualname__,
-            "args": args,
-            "limits": limits,
-            "network": network,
-        },
-        allow_nan=False,
-    )
+    task = {"module": function.__module__, "name": function.__qualname__, "args": args}
+    text = json.dumps({**task, "limits": limits, "network": network}, allow_nan=False)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "deepfake_detection.video.sandbox"],
         stdin=subprocess.PIPE,
@@ -120,7 +112,7 @@ def run_limited(
         start_new_session=True,
     )
     try:
-        output, _ = child.communicate(task.encode(), timeout=wall_s)
+        output, _ = child.communicate(text.encode(), timeout=wall_s)
     except subprocess.TimeoutExpired:
         raise LimitExceeded("wall", f"took longer than {wall_s:g} s") from None
     finally:

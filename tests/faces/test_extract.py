@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.faces import boxes, detectors, extract, landmarks
-from deepfake_detection.faces.extract import CarryOver, FaceSettings, crop_faces, faces_of_video
+from deepfake_detection.faces import boxes, crop_stage, detectors, extract, landmarks
+from deepfake_detection.faces.crop_stage import FaceSettings, crop_faces
+from deepfake_detection.faces.extract import CarryOver, faces_of_video
 from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.sampling import parse
 from tests.clips import dfdc_folder, moving_face, pattern, scene, write_video
@@ -73,7 +74,7 @@ def test_faces_and_account(staged):
             frame = cv2.imread(str(out / title / f"{title}-{line['frame']:03d}.png"))
             cut = frame[line["crop_y0"] : line["crop_y1"], line["crop_x0"] : line["crop_x1"]]
             assert np.array_equal(cut, cv2.imread(str(out / title / "faces" / line["file"])))
-            assert line["source"] == "detected" and line["file"] == extract.face_name(
+            assert line["source"] == "detected" and line["file"] == crop_stage.face_name(
                 title, line["frame"], line["face"]
             )
     assert set(boxes.read_boxes(out / "two-people" / "faces" / "boxes.csv")["person"]) == {"p1", "p2"}
@@ -262,9 +263,9 @@ BROKEN = ["", "[]", "3", "{}", "[" * 100000, '{"settings": 1}', '{"settings": {}
 
 def test_a_record_that_is_none_of_ours_is_none(tmp_path):
     for text in BROKEN:
-        for name in (frames_stage.RECORD, extract.SETTINGS_FILE):
+        for name in (frames_stage.RECORD, crop_stage.SETTINGS_FILE):
             (tmp_path / name).write_text(text)
-        assert frames_stage.read_record(tmp_path) is None and extract._read_record(tmp_path) is None
+        assert frames_stage.read_record(tmp_path) is None and crop_stage._read_record(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ import sys
 from pathlib import Path
 from deepfake_detection.export import formats
 from deepfake_detection.faces import pictures
-from deepfake_detection.training.input_pipeline import FaceStore, find_faces
+from deepfake_detection.training.face_list import find_faces
+from deepfake_detection.training.input_pipeline import FaceStore
 folder = Path({str(tmp_path / "faces")!r})
 store = FaceStore(find_faces(folder), 32, workers=2)
 assert store.unreadable == ["real/bomb-000-00.png"], store.unreadable
@@ -109,7 +110,7 @@ print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if
 def test_a_bomb_among_stored_frames_is_one_error_row(tmp_path):
     import pandas as pd
 
-    from deepfake_detection.faces import extract
+    from deepfake_detection.faces import crop_stage
 
     folder = tmp_path / "one"
     folder.mkdir()
@@ -117,5 +118,5 @@ def test_a_bomb_among_stored_frames_is_one_error_row(tmp_path):
     pd.DataFrame({"frame": [0], "index": [0], "time_s": [0.0]}).to_csv(folder / "frames.csv", index=False)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match="cannot read a frame"):
-        list(extract._stored_frames(folder, "one"))
+        list(crop_stage._stored_frames(folder, "one"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.faces import boxes, crops, detectors, extract, landmarks, quality, turns
+from deepfake_detection.faces import boxes, crop_stage, crops, detectors, extract, landmarks, quality, turns
 from deepfake_detection.faces.boxes import Face
 from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.decode import Frame, FrameReader
@@ -146,11 +146,11 @@ def test_every_path_reads_it_turned(upside_down, tmp_path):
     """Stages 00 and 01a, 01a --direct, 01b and the fused path: one mechanism."""
     columns = ["title", "video", "label", "dataset", "manipulation", "original", "group", "split", "error"]
     table = pd.DataFrame([{c: "" for c in columns} | {"title": "v", "video": "v.mp4"}], columns=columns)
-    settings, rule = extract.FaceSettings("yunet"), parse("per-second")
+    settings, rule = crop_stage.FaceSettings("yunet"), parse("per-second")
     frames_stage.convert(table, upside_down, tmp_path / "a", sampling=rule)
-    account = extract.crop_faces(table, upside_down, tmp_path / "a", settings).table()
+    account = crop_stage.crop_faces(table, upside_down, tmp_path / "a", settings).table()
     assert account["status"].item() == "ok" and "turned by 180 degrees" in account["detail"].item()
-    extract.crop_faces(table, upside_down, tmp_path / "b", settings, direct=True, sampling=rule)
+    crop_stage.crop_faces(table, upside_down, tmp_path / "b", settings, direct=True, sampling=rule)
     rows = boxes.read_boxes(tmp_path / "a/v/faces/boxes.csv")
     assert rows.equals(boxes.read_boxes(tmp_path / "b/v/faces/boxes.csv")) and set(rows["turned"]) == {180}
     fused = extract.faces_of_video(upside_down / "v.mp4", sampling=rule, detector="yunet")

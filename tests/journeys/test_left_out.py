@@ -7,7 +7,7 @@ import pytest
 
 from deepfake_detection.datasets.prepare import prepare
 from deepfake_detection.errors import UserError
-from deepfake_detection.faces.extract import FaceSettings, crop_faces
+from deepfake_detection.faces.crop_stage import FaceSettings, crop_faces
 from deepfake_detection.faces.landmarks import mark_faces
 from deepfake_detection.stage_report import LEFT_OUT_FILE, read_left_out
 from deepfake_detection.video import frames as frames_stage

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from deepfake_detection.detector import explain
+from deepfake_detection.detector import explain, maps
 from deepfake_detection.errors import UserError
 from deepfake_detection.reports import html
 
@@ -30,19 +30,19 @@ def face_with_patch(top, left, side=18):
 @pytest.mark.parametrize("top, left", [(4, 4), (40, 8), (22, 40)])
 def test_occlusion_marks_what_the_score_depends_on(top, left):
     face, score = face_with_patch(top, left)
-    values = explain.occlusion(face, score)
+    values = maps.occlusion(face, score)
     y, x = np.unravel_index(values.argmax(), values.shape)
     assert top <= y < top + 18 and left <= x < left + 18 and values.max() == 1.0
-    found = explain.check(face, values, score)
+    found = maps.check(face, values, score)
     assert found.confirmed and found.marked < found.p_fake - 0.3 and found.elsewhere > found.marked + 0.2
 
 
 def test_what_speaks_for_real_is_negative_and_confirmed_too():
     face, score = face_with_patch(22, 22)
     real = lambda faces: score(faces, sign=-1)
-    values = explain.occlusion(face, real)
+    values = maps.occlusion(face, real)
     assert values.min() == -1.0 and values[30, 30] < -0.5
-    assert explain.check(face, values, real).confirmed
+    assert maps.check(face, values, real).confirmed
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -50,17 +50,17 @@ def test_a_map_that_marks_something_else_is_not_confirmed(seed):
     face, score = face_with_patch(4, 4)
     wrong = np.zeros((SIZE, SIZE), np.float32)
     wrong[40:60, 30:60] = np.random.default_rng(seed).uniform(0.5, 1, (20, 30))
-    assert not explain.check(face, wrong, score).confirmed
+    assert not maps.check(face, wrong, score).confirmed
     flat = lambda faces: np.full(len(faces), 0.2)
-    assert explain.check(face, explain.occlusion(face, flat), flat).word == explain.NOTHING
+    assert maps.check(face, maps.occlusion(face, flat), flat).word == maps.NOTHING
 
 
 @pytest.mark.parametrize("sign, word", [(1, "nothing"), (-1, "confirmed")])
 def test_a_map_that_has_nothing_of_the_sign_marks_no_place(sign, word):
     """A face judged FAKE whose map holds only what speaks for REAL: nothing of it may be drawn, or called confirmed."""
     face, score = face_with_patch(22, 22)
-    values = -sign * np.abs(explain.occlusion(face, score))
-    found = explain.check(face, values, score)
+    values = -sign * np.abs(maps.occlusion(face, score))
+    found = maps.check(face, values, score)
     assert (found.sign, found.word) == ("FAKE", word) and (found.marked == found.p_fake) == (word == "nothing")
     drawn = explain.overlay(face, values, found.sign).astype(int)
     assert (np.ptp(drawn, axis=2).max() > 40) == (word == "confirmed")
@@ -133,7 +133,7 @@ def test_lime_agrees():
     face[8:32:2, 40:60] = face[9:32:4, 40:60] = 140  # fine stripes, which a superpixel's mean colour wipes out
     score = lambda faces: np.array([1 / (1 + np.exp(f[8:32, 40:60].std() - 5)) for f in faces])
     assert score([face])[0] < 0.1
-    values = explain.lime(face, score, samples=200)
+    values = maps.lime(face, score, samples=200)
     assert values[12:28, 44:56].mean() > 3 * abs(values[:, :28].mean())
 
 
@@ -152,15 +152,15 @@ def test_gradcam_of_a_keras_model(tmp_path, detector):
     model.save(tmp_path / "detector.keras")
     face = np.full((SIZE, SIZE, 3), 40, np.uint8)
     face[8:24, 36:56] = (0, 0, 255)
-    values = explain.GradCam(tmp_path / "detector.keras")(face)
+    values = maps.GradCam(tmp_path / "detector.keras")(face)
     assert values.shape == (SIZE, SIZE) and values[12:20, 40:52].mean() > 0.8 and values[40:, :30].mean() < 0.3
     with pytest.raises(UserError, match="Keras model"):
-        explain.GradCam(tmp_path / "none.keras")
+        maps.GradCam(tmp_path / "none.keras")
 
 
 def test_unknown_method(detector):
     with pytest.raises(UserError, match="unknown explanation"):
-        explain.explainer("magic", detector)
+        maps.explainer("magic", detector)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Face detectors behind one interface.
+"""Face detectors behind one interface: `DETECTOR` of the module that bears its name.
 
 - mtcnn: the `mtcnn` package (TensorFlow), batched: the reference.
 - mtcnn_fast: the same networks and weights on ONNX Runtime: the same faces, a small part of the time, no TensorFlow.
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Protocol
 
@@ -56,20 +57,8 @@ def create(name: str, *, min_face_px: float = PUBLISHED_MIN_FACE_PX, threads: in
         raise ValueError(f"unknown detector {name!r}: choose one of {', '.join(NAMES)}")
     if not min_face_px > 0:
         raise ValueError(f"min_face_px must be above 0, not {min_face_px}")
-    kind: type[Detector]
-    if name == "mtcnn":
-        from .mtcnn import MtcnnDetector
-
-        kind = MtcnnDetector
-    elif name == "mtcnn_fast":
-        from .mtcnn_fast import MtcnnFastDetector
-
-        kind = MtcnnFastDetector
-    else:
-        from .yunet import YunetDetector
-
-        kind = YunetDetector
-    return kind(min_face_px=min_face_px, threads=threads)
+    module = importlib.import_module(f"{__name__}.{name}")  # here, because mtcnn's takes TensorFlow with it
+    return module.DETECTOR(min_face_px=min_face_px, threads=threads)
 
 
 def in_frame(

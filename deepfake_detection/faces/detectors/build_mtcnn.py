@@ -128,13 +128,8 @@ def build(net: str):
         return g.add("PRelu", x, slope.reshape(-1, 1, 1) if slope.ndim == 3 else slope)
 
     def pool(x, size, stride, same):
-        return g.add(
-            "MaxPool",
-            x,
-            kernel_shape=[size, size],
-            strides=[stride, stride],
-            auto_pad="SAME_UPPER" if same else "VALID",
-        )
+        pad = "SAME_UPPER" if same else "VALID"
+        return g.add("MaxPool", x, kernel_shape=[size, size], strides=[stride, stride], auto_pad=pad)
 
     def dense(x):
         kernel, bias = next(w), next(w)

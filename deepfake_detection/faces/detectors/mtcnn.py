@@ -89,3 +89,6 @@ def _guarded_pnet():
             return resize_to_square(boxes)
 
     return GuardedPNet
+
+
+DETECTOR = MtcnnDetector

@@ -207,3 +207,6 @@ def _patches(frames: list[np.ndarray], boxes: np.ndarray, size: int) -> np.ndarr
                 borderValue=(OUTSIDE,) * 3,
             ).reshape(*shape, 3)
     return patches
+
+
+DETECTOR = MtcnnFastDetector

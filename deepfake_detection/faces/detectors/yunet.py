@@ -55,3 +55,6 @@ class YunetDetector:
             if face is not None:
                 faces.append(face)
         return by_confidence(faces)
+
+
+DETECTOR = YunetDetector
