@@ -77,9 +77,11 @@ make_environment() {
   flock -u 9 2>/dev/null; exec 9>&-
 }
 
-java_is_right() { # Spark 4 runs on Java 17 and later
-  local version
-  version="$("$1" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)"
+java_is_right() { # Spark 4 runs on Java 17 and later. Leaves JAVA_SAID: what the first one that does not start says
+  local text version
+  text="$("$1" -version 2>&1 | grep -v '^Picked up ')"
+  version="$(printf '%s\n' "$text" | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)"
+  [ -n "$version" ] || JAVA_SAID="${JAVA_SAID:-$1: $(printf '%s\n' "$text" | grep -m 1 . || echo says nothing)}"
   [ -n "$version" ] && [ "$version" -ge 17 ]
 }
 
@@ -93,8 +95,17 @@ find_java() {
 }
 
 need_java() {
-  find_java && return
+  local name set="" given="${JAVA_HOME:-}"
+  JAVA_SAID=""
+  if find_java; then
+    [ -z "$given" ] || [ "$given" = "${JAVA_HOME:-}" ] || say "note: JAVA_HOME=$given holds no Java 17 or later; using ${JAVA_HOME:-java of the PATH}"
+    return
+  fi
+  for name in JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS; do
+    [ -z "${!name:-}" ] || set="$set $name=${!name}"
+  done
+  [ -z "$set" ] || [ -z "$JAVA_SAID" ] || die "Java does not start ($JAVA_SAID)" "correct or unset:$set"
   say "setup: installing Java 17 (for Spark)"
   apt_install_one_of openjdk-17-jre-headless openjdk-21-jre-headless
-  find_java || die "Java 17 or later is missing; Spark needs it" "install it (Debian and Ubuntu: apt-get install openjdk-17-jre-headless; no root: unpack a JDK 17 and set JAVA_HOME)"
+  find_java || die "Java 17 or later is missing; Spark needs it${JAVA_SAID:+ ($JAVA_SAID)}${given:+; JAVA_HOME=$given holds none}" "install it (Debian and Ubuntu: apt-get install openjdk-17-jre-headless; no root: unpack a JDK 17 and set JAVA_HOME)"
 }

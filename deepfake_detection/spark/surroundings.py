@@ -83,10 +83,13 @@ def find_java() -> Path:
         candidates.append(Path(os.environ["JAVA_HOME"]))
     if shutil.which("java"):
         candidates.append(Path(shutil.which("java")).resolve().parent.parent)
-    for home in candidates:
-        if (java_version(home / "bin" / "java") or 0) >= JAVA_AT_LEAST:
-            return home
     installed, broken = [], []
+    for home in candidates:
+        version, why = _asked(home / "bin" / "java")
+        if (version or 0) >= JAVA_AT_LEAST:
+            return home
+        if version is None and (home / "bin" / "java").is_file():
+            broken.append((home, why))
     for java in sorted(Path("/usr/lib/jvm").glob("*/bin/java")):
         version, why = _asked(java)
         if (version or 0) >= JAVA_AT_LEAST:

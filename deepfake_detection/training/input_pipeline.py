@@ -79,7 +79,7 @@ class FaceStore:
         Args:
             size: side of the network's input in px.
             workers: reader threads (OpenCV decodes outside Python's lock).
-            cache_bytes: most memory for decoded faces; a fifth of the machine's if None.
+            cache_bytes: most memory for decoded faces; a fifth of what this process may use if None.
             part: see `read_face`.
             progress: label of the progress bar; none if None.
 
@@ -90,7 +90,7 @@ class FaceStore:
 
         self.size, self.part = size, part
         if cache_bytes is None:
-            cache_bytes = int(CACHE_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+            cache_bytes = int(CACHE_SHARE_OF_MEMORY * cpus.memory_bytes())
         cached = len(faces) * size * size * 3 <= cache_bytes
         pixels = np.empty((len(faces), size, size, 3), np.uint8) if cached else None
         good = self._read_all(faces.paths(), pixels, workers, progress)

@@ -1,6 +1,7 @@
-"""The number of processors is what this process may use: affinity, quotas of cgroups, Slurm."""
+"""Processors and memory are what this process may use: affinity, quotas of cgroups, Slurm, limits."""
 
 import os
+import resource
 
 import pytest
 
@@ -70,3 +71,59 @@ def test_affinity_and_a_system_without_it(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpus.count(tmp_path) == 1
+
+
+MACHINE, G = 64 << 30, 1 << 30
+ALL = ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """64 GiB, and no limit."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": MACHINE // 4096}.get)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    for name in ALL:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        pytest.param({}, MACHINE, id="none"),
+        pytest.param(V2 | {"sys/fs/cgroup/job/task/memory.max": f"{8 * G}\n"}, 8 * G, id="v2"),
+        pytest.param(V2 | {"sys/fs/cgroup/job/task/memory.max": "max\n"}, MACHINE, id="v2-no-bound"),
+        pytest.param(V2 | {"sys/fs/cgroup/job/memory.max": f"{4 * G}\n"}, 4 * G, id="v2-of-a-group-above"),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{2 * G}"}, 2 * G, id="v2-container"),
+        pytest.param(V2 | {"sys/fs/cgroup/memory.max": "nonsense"}, MACHINE, id="v2-nonsense"),
+        pytest.param(V1 | {"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": f"{3 * G}\n"}, 3 * G, id="v1"),
+        pytest.param(V1 | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{5 * G}"}, 5 * G, id="v1-container"),
+        pytest.param(
+            V1 | {"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "9223372036854771712\n"},
+            MACHINE,
+            id="v1-no-bound",
+        ),
+    ],
+)
+def test_memory_of_cgroups(machine, tmp_path, files, expected):
+    assert cpus.memory_bytes(system(tmp_path, files)) == expected
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        pytest.param({"SLURM_MEM_PER_NODE": "16384"}, 16 * G, id="a node"),
+        pytest.param({"SLURM_MEM_PER_NODE": "0"}, MACHINE, id="all of a node"),
+        pytest.param({"SLURM_MEM_PER_CPU": "2048", "SLURM_CPUS_ON_NODE": "4"}, 8 * G, id="a processor"),
+        pytest.param({"SLURM_MEM_PER_CPU": "2048"}, 2 * G, id="a processor, of unknown many"),
+        pytest.param({"SLURM_MEM_PER_NODE": "4G"}, MACHINE, id="nonsense"),
+    ],
+)
+def test_memory_of_slurm(machine, monkeypatch, tmp_path, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cpus.memory_bytes(tmp_path) == expected
+
+
+def test_memory_of_a_limit(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (G, G))
+    assert cpus.memory_bytes(tmp_path) == G
