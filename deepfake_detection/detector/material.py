@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from . import stills
 
 
@@ -65,18 +67,26 @@ def warnings(facts: dict, faces: Sequence, validated: Validated) -> tuple[str, .
         kind = "small" if side < validated.min_side_px else "large"
         out.append(f"The picture is {kind} ({side} px on its shorter side): the detector was validated on {sides} px.")
     if bits and not validated.min_bits_per_pixel <= bits <= validated.max_bits_per_pixel:
-        kind = "strongly" if bits < validated.min_bits_per_pixel else "hardly"
+        bound = validated.min_bits_per_pixel if bits < validated.min_bits_per_pixel else validated.max_bits_per_pixel
+        kind = "strongly" if bits < bound else "hardly"
         out.append(
-            f"The file is {kind} compressed ({bits:.2g} bits per pixel): "
+            f"The file is {kind} compressed ({_told(bits, bound, 2)} bits per pixel): "
             f"the detector was validated on {validated.min_bits_per_pixel:g} to {validated.max_bits_per_pixel:g}."
         )
     sizes = sorted(size for f in [f for f in faces if f.votes] or faces if (size := f.quality.get("size_px")))
     if sizes and (size := sizes[len(sizes) // 2]) < validated.min_face_px:
         out.append(
-            f"The faces are small ({size:.0f} px): "
+            f"The faces are small ({_told(size, validated.min_face_px, 2)} px): "
             f"the detector was validated on faces of {validated.min_face_px:g} px and more."
         )
     return tuple(out)
+
+
+def _told(value: float, bound: float, digits: int) -> str:
+    """A number with so many digits, or as many as it takes to be seen on its side of a bound."""
+    while digits < 9 and np.sign(value - bound) != np.sign(float(f"{value:.{digits}g}") - bound):
+        digits += 1
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def facts(path: Path, info) -> dict:

@@ -25,6 +25,9 @@ HEADLINES = {
     labels.VERDICT_NO_FACE: "No face was found, so there is nothing to judge.",
 }
 
+#: What is told of the file where it is known; its data may be of another version, or lack what could not be found out.
+FILE_FIELDS = ("width", "height", "codec", "fps", "bitrate", "duration_s", "bytes", "sha256", "still")
+
 #: Shares of fakes among the videos somebody checks, for which the probability is restated.
 PRIORS = (0.5, 0.1, 0.01)
 
@@ -281,6 +284,7 @@ def video_report(data: dict) -> str:
     """
     from markupsafe import Markup
 
+    data = {**data, "file": {**dict.fromkeys(FILE_FIELDS), **(data.get("file") or {})}}
     verdict, thresholds = data["verdict"], data["thresholds"]
     duration = max([data["file"]["duration_s"] or 0.0, *(f["time_s"] for f in data["faces"])], default=0.0)
     people = people_of(data, duration)

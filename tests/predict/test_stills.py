@@ -203,3 +203,22 @@ def test_the_model_states_its_range(tmp_path):
 def test_a_clip_outside_the_range_is_warned_of(clips, detector):
     result = detector.predict(clips["real"])  # 200 px high
     assert result.to_json()["warnings"] and "(200 px" in many.line_of(result.to_json())
+
+
+@pytest.mark.parametrize(
+    "bits, shown",
+    [
+        (0.0199, "0.0199"),
+        (0.019999, "0.019999"),
+        (0.0151, "0.015"),
+        (0.00004, "0.00004"),
+        (0.2004, "0.2004"),
+        (0.333, "0.33"),
+        (12.3, "12"),
+        (123.4, "120"),
+    ],
+)
+def test_what_is_warned_of_is_seen_in_the_number(bits, shown):
+    """Rounded, it stood within the range beside it."""
+    (said,) = material.warnings({**INSIDE, "bits_per_pixel": bits}, [], material.Validated())
+    assert f"({shown} bits per pixel)" in said
