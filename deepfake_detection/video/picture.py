@@ -24,7 +24,11 @@ _MOST_OBLONG = 16
 _UNSAID = {"color_trc": 2, "color_primaries": 2, "colorspace": 2, "color_range": 0}
 #: AVColorSpace -> the nearest one that FFmpeg converts: constant luminance and ICtCp to BT.2020.
 _NEAREST_MATRIX = {10: 9, 14: 9}
-_BT601 = 5
+#: AVColorSpace of YUV that says nothing: RGB's own, unspecified, reserved.
+_NO_MATRIX = (0, 2, 3)
+_BT709, _BT601 = 1, 5
+#: Decoders of formats that know one matrix only.
+_ALWAYS_BT601 = ("vp8", "theora", "mjpeg")
 
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool] | None:
@@ -124,6 +128,7 @@ class Pictures:
         self._path, self.shape = path, PixelShape(stream, demuxer)
         self._reformatter = av.video.reformatter.VideoReformatter()
         context = stream.codec_context
+        self._codec = context.codec.name
         self._said = {name: int(getattr(context, name)) for name in _UNSAID} if demuxer in _COLOURS_OF_CONTAINER else {}
         self.turn = (0, False)
 
@@ -166,12 +171,16 @@ class Pictures:
         return cv2.flip(image, 1) if mirrored else image
 
     def _complete_colours(self, frame: av.VideoFrame) -> None:
-        """What the frame does not say of its colours is what the container said."""
+        """What the frame does not say of its colours is what the container said; of the matrix, else what players take
+        for granted: BT.709 where the picture is large, BT.601 where it is not."""
         for name, said in self._said.items():
             if frame.format.is_rgb and name in ("colorspace", "color_range"):
                 continue  # of RGB there is one kind
             if said != _UNSAID[name] == getattr(frame, name):
                 setattr(frame, name, said)
+        if not frame.format.is_rgb and frame.colorspace in _NO_MATRIX:
+            large = (frame.width >= 1280 or frame.height >= 720) and self._codec not in _ALWAYS_BT601
+            frame.colorspace = _BT709 if large else _BT601
 
 
 def finished(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -237,6 +237,30 @@ def test_grey_of_hdr(transfer):
     assert (np.diff(shown[:, 0].astype(int)) > 0).all() and shown[-1, 0] >= 252 and 220 <= shown[5, 0] <= 240
 
 
+@pytest.mark.parametrize("transfer", [pytest.param(hdr.PQ, id="PQ"), pytest.param(hdr.HLG, id="HLG")])
+@pytest.mark.parametrize("peak, knee", [(203, 203), (400, 150), (1000, 91), (4000, 60)])
+def test_the_picture_s_own_peak_decides(transfer, peak, knee):
+    """For 1000 cd/m2 rolled off whatever was in them, bright faces of plain pictures came out flat."""
+    if transfer == hdr.HLG and peak > 1000:
+        pytest.skip("brighter than it can say")
+    light = np.linspace(0, peak, 4096)
+    image = np.round(65535 * coded(light, transfer)).astype(np.uint16)[None, :, None].repeat(3, 2)
+    shown = hdr.to_sdr(image, transfer, 1)[0, :, 0].astype(int)
+    kept = light <= min(knee, 203)
+    assert np.abs(shown[kept] - 255 * (light[kept] / 203) ** (1 / 2.4)).max() <= 3
+    assert (np.diff(shown) >= -1).all() and shown[-1] >= 252
+    assert peak <= 203 or shown[np.searchsorted(light, 203)] < 250
+
+
+@pytest.mark.parametrize("transfer", [hdr.PQ, hdr.HLG])
+def test_sparks_are_no_peak(transfer):
+    light = np.full((100, 100), 180.0)
+    light[0, :5] = 1000
+    image = np.round(65535 * coded(light, transfer)).astype(np.uint16)[..., None].repeat(3, 2)
+    shown = hdr.to_sdr(image, transfer, 1)[..., 0].astype(int)
+    assert (shown[0, :5] == 255).all() and abs(shown[50, 50] - 255 * (180 / 203) ** (1 / 2.4)) <= 3
+
+
 def test_wide_gamut_becomes_plain():
     """A colour of BT.709 that was written as BT.2020 comes back."""
     plain = np.array([[[40, 90, 200], [200, 180, 30], [120, 150, 190]]], np.uint8)
@@ -272,8 +296,9 @@ def hdr_clip(path, frames, transfer, name, codec="libx264", form="yuv420p10le"):
 @pytest.mark.parametrize(
     "transfer, name", [pytest.param(hdr.PQ, "smpte2084", id="PQ"), pytest.param(hdr.HLG, "arib-std-b67", id="HLG")]
 )
-def test_hdr_clip_looks_like_the_plain_one(tmp_path, transfer, name):
-    sources = [cv2.convertScaleAbs(f, alpha=0.7) for f in pattern(4, 640, 360)]
+@pytest.mark.parametrize("brightness", [0.7, 1.0])
+def test_hdr_clip_looks_like_the_plain_one(tmp_path, transfer, name, brightness):
+    sources = [cv2.convertScaleAbs(f, alpha=brightness) for f in pattern(4, 640, 360)]
     path = hdr_clip(tmp_path / "clip.mp4", sources, transfer, name)
     frames = list(FrameReader(path, parse("even", 4)))
     assert len(frames) == 4 and frames[0].image.dtype == np.uint8
@@ -334,6 +359,43 @@ def test_matrix_and_range(tmp_path, tags, matrix, full):
         out.mux([*stream.encode(frame), *stream.encode()])
     image = next(FrameReader(path, parse("even", 1))).image
     assert np.abs(image[100, 100, ::-1] - colour * 255).max() <= 3
+
+
+@pytest.mark.parametrize(
+    "width, height, codec, matrix",
+    [
+        pytest.param(1280, 720, "libx264", "709", id="720p"),
+        pytest.param(720, 1280, "libx264", "709", id="720p upright"),
+        pytest.param(1280, 536, "libx264", "709", id="wide film"),
+        pytest.param(1920, 1080, "mpeg2video", "709", id="MPEG-2"),
+        pytest.param(1280, 720, "mpeg4", "709", id="MPEG-4"),
+        pytest.param(854, 480, "libx264", "601", id="480p"),
+        pytest.param(720, 576, "mpeg2video", "601", id="DVD"),
+        pytest.param(480, 640, "libx264", "601", id="small upright"),
+        pytest.param(1280, 720, "libvpx", "601", id="VP8 knows one matrix only"),
+        pytest.param(1280, 720, "mjpeg", "601", id="and so does JPEG"),
+    ],
+)
+def test_matrix_of_video_that_says_nothing(tmp_path, width, height, codec, matrix):
+    """As players take it: FFmpeg's converter takes BT.601 for everything."""
+    kr, kb = {"709": (0.2126, 0.0722), "601": (0.299, 0.114)}[matrix]
+    colour = np.array([0.78, 0.45, 0.20])  # RGB
+    luma = kr * colour[0] + kb * colour[2] + (1 - kr - kb) * colour[1]
+    parts = np.array([luma, (colour[2] - luma) / (2 - 2 * kb), (colour[0] - luma) / (2 - 2 * kr)])
+    full = codec == "mjpeg"
+    values = np.round(parts * 255 + (0, 128, 128) if full else parts * (219, 224, 224) + (16, 128, 128)).astype(int)
+    path = tmp_path / f"clip.{'mkv' if codec in ('libvpx', 'mjpeg') else 'mp4'}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options={"qp": "4"} if codec == "libx264" else {})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p" if full else "yuv420p"
+        stream.bit_rate = 20_000_000
+        frame = av.VideoFrame(width, height, stream.pix_fmt)
+        for plane, value in zip(frame.planes, values):
+            plane.update(bytes([value]) * plane.buffer_size)
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        out.mux([*stream.encode(frame), *stream.encode()])
+    image = next(FrameReader(path, parse("even", 1))).image
+    assert np.abs(image[100, 100, ::-1] - colour * 255).max() <= 4
 
 
 @pytest.mark.parametrize("tag", range(0, 19))
