@@ -57,7 +57,7 @@ def options():
         dest="frames",
         type=cli.positive_int,
         metavar="N",
-        help="how many frames a video at most (default: as the model says)",
+        help="how many frames a video at most (default: as the model says, and more in long videos)",
     )
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     p.add_argument(

@@ -27,16 +27,21 @@ class Decision:
         min_faces: faces that must vote before a video is judged (all of them where fewer frames are looked at), and
             before another person is judged.
         min_vote_share: share of the frames with a face in which one must vote.
+        min_confidence: who has no face that votes is somebody only with `min_faces` faces of this confidence: a back of
+            a head is found now and then, never surely.
         min_share: a person is well seen with at least this share of the votes of the person with most.
         stretch_two, stretch_three: a person's two or three faces in a row look altered when each is below 0.5 and their
             p_real (mean of the logits) below this.
+        stretch_again_s: least length where frames were looked at again, which lie closer than others.
     """
 
     min_faces: int = 3
     min_vote_share: float = 0.25
+    min_confidence: float = 0.8
     min_share: float = 0.2
     stretch_two: float = 0.15
     stretch_three: float = 0.25
+    stretch_again_s: float = 0.5
 
     @classmethod
     def from_dict(cls, values: dict | None) -> Decision:
@@ -82,6 +87,7 @@ def judge(
         frames: frames looked at; None: those with a face.
         seed: of the interval's resampling.
     """
+    everything, faces = faces, [f for f in faces if not f.again]
     if not faces:
         return Verdict(labels.VERDICT_NO_FACE, None)
     largest = _largest_of_each_frame([f for f in faces if f.votes])
@@ -91,7 +97,7 @@ def judge(
     led = Counter(f.person for f in deciding)
     people.sort(key=lambda p: (-led[p.id], not p.well_seen, p.p_real, p.id))
     p_real = RULES[rule](np.array([f.p_real for f in deciding]))
-    stretches = _stretches(faces, people, thresholds, decision)
+    stretches = _stretches(everything, people, thresholds, decision)
     if say:
         verdict, reason = _with_doubts(thresholds.verdict(p_real), people, stretches, thresholds)
     else:
@@ -151,11 +157,14 @@ def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
 def _people(
     faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
 ) -> list[Person]:
-    """Everybody with a face that votes or with `min_faces` faces; a few bad pictures are nobody, unless there is
+    """Everybody with a face that votes or with `min_faces` clear ones; a few bad pictures are nobody, unless there is
     nothing else."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
     own = {
-        name: seen for name, seen in own.items() if len(seen) >= decision.min_faces or any(f.votes for f in seen)
+        name: seen
+        for name, seen in own.items()
+        if any(f.votes for f in seen)
+        or sum(f.confidence >= decision.min_confidence for f in seen) >= decision.min_faces
     } or own
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
     scores = {name: np.array([f.p_real for f in seen]) for name, seen in counted.items()}
@@ -192,27 +201,51 @@ def _stretches(
     faces: Sequence[FaceScore], people: list[Person], thresholds: Thresholds, decision: Decision
 ) -> tuple[Stretch, ...]:
     """Runs of faces that look altered, of everybody; a well-seen person who looks FAKE throughout is no stretch."""
-    times = sorted({f.time_s for f in faces})
-    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.0  # a frame stands for the time around it
+    half = _half_gaps(faces)
     throughout = {p.id for p in people if p.well_seen and p.verdict == labels.VERDICT_FAKE}
     out = []
     for name in dict.fromkeys(f.person for f in faces):
         own = [f for f in faces if f.person == name and f.votes]
         if name in throughout or len(own) < 2:
             continue
-        p = np.clip([f.p_real for f in own], 1e-3, 1 - 1e-3)
-        logit = np.log(p) - np.log1p(-p)
-        altered = np.zeros(len(own), bool)
-        for length, bound in ((2, decision.stretch_two), (3, decision.stretch_three)):
-            for i in range(len(own) - length + 1):
-                # Each of them on the fake side: one extreme frame among good ones is noise.
-                if logit[i : i + length].max() < 0 and logit[i : i + length].mean() < np.log(bound / (1 - bound)):
-                    altered[i : i + length] = True
-        for run in np.split(np.arange(len(own)), np.flatnonzero(np.diff(altered)) + 1):
-            if altered[run[0]]:
-                out.append(
-                    Stretch(
-                        max(own[run[0]].time_s - half, 0.0), own[run[-1]].time_s + half, float(1 - p[run].mean()), name
-                    )
-                )
+        for run in _altered_runs(own, decision):
+            start, end = max(run[0].time_s - half[run[0].time_s], 0.0), run[-1].time_s + half[run[-1].time_s]
+            if any(f.again for f in run) and end - start < decision.stretch_again_s:
+                continue  # a frame and its neighbours: the same blur, not a second sign
+            out.append(Stretch(start, end, float(1 - np.mean([f.p_real for f in run])), name))
     return tuple(sorted(out, key=lambda s: s.start_s))
+
+
+def _half_gaps(faces: Sequence[FaceScore]) -> dict[float, float]:
+    """Time -> half of the time that its frame stands for."""
+    times, first = (sorted({f.time_s for f in some}) for some in (faces, [f for f in faces if not f.again]))
+    usual = float(np.median(np.diff(first))) if len(first) > 1 else 0.0
+    if len(times) == len(first):
+        return dict.fromkeys(times, usual / 2)
+    gaps = [usual, *np.diff(times), usual]
+    return {t: min(usual, before, after) / 2 for t, before, after in zip(times, gaps, gaps[1:])}
+
+
+def _altered_runs(own: Sequence[FaceScore], decision: Decision) -> list[list[FaceScore]]:
+    """Two or three and more faces of a person in a row that look altered."""
+    p = np.clip([f.p_real for f in own], 1e-3, 1 - 1e-3)
+    logit = np.log(p) - np.log1p(-p)
+    altered = np.zeros(len(own), bool)
+    for length, bound in ((2, decision.stretch_two), (3, decision.stretch_three)):
+        for i in range(len(own) - length + 1):
+            # Each of them on the fake side: one extreme frame among good ones is noise.
+            if logit[i : i + length].max() < 0 and logit[i : i + length].mean() < np.log(bound / (1 - bound)):
+                altered[i : i + length] = True
+    runs = np.split(np.arange(len(own)), np.flatnonzero(np.diff(altered)) + 1)
+    return [[own[i] for i in run] for run in runs if altered[run[0]]]
+
+
+def lone(faces: Sequence[FaceScore], decision: Decision) -> list[FaceScore]:
+    """Single faces that look altered among others that do not, the most altered first: what lies around them decides
+    whether that is a stretch or noise."""
+    out = []
+    for name in dict.fromkeys(f.person for f in faces):
+        own = [f for f in faces if f.person == name and f.votes]
+        known = {f.frame for run in _altered_runs(own, decision) for f in run} if len(own) > 1 else set()
+        out += [f for f in own if f.frame not in known and f.p_real < decision.stretch_two]
+    return sorted(out, key=lambda f: f.p_real)

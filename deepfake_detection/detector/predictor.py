@@ -10,10 +10,12 @@ quality of each face (`faces.quality`), then the decision (`people`). No TensorF
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..places import MODEL_FOLDER
@@ -21,6 +23,11 @@ from . import material
 from .verdict import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
 __all__ = ["Detector", "FaceScore", "Person", "Prediction", "Settings", "Stretch", "failed", "fake_interval"]
+
+#: Frames lie no further apart in videos of up to a minute, so that a stretch of this length is not missed.
+GAP_S = 0.8
+#: Around a single face that looks altered frames so far apart are looked at too, of so many faces at most.
+AGAIN_S, MOST_AGAIN = 0.2, 3
 
 #: Faces in one batch through the network: bounds the memory of long videos.
 BATCH = 32
@@ -34,7 +41,8 @@ class Settings:
         model: folder with detector.onnx and detector.json.
         sampling: which frames: "even" (`frames` frames spread over the video), "per-second" (the published rule) or
             "keyframes".
-        frames: how many frames "even" takes at most.
+        frames: how many frames "even" takes at most; where nothing is said here, more of videos of 26 s and longer
+            (GAP_S), and those around a single face that looks altered.
         max_seconds: look only at the first so many seconds of each video.
         aggregate: rule from face scores to a person's score (`aggregation.rules.RULES`).
         detector: face detector: "mtcnn", "mtcnn_fast" or "yunet".
@@ -112,14 +120,19 @@ class Detector:
 
         try:
             self._sampling = sampling.parse(
-                self.resolved["sampling"], frames=self.resolved["frames"], max_seconds=self.settings.max_seconds
+                self.resolved["sampling"],
+                frames=self.resolved["frames"],
+                max_seconds=self.settings.max_seconds,
+                gap_s=GAP_S if self.settings.frames is None else None,
             )
         except ValueError as e:
             raise UserError(str(e), hint="see --help for what it may be") from None
         self._faces = None
+        from ..faces.descriptors import Describer
         from ..faces.quality import Bounds
         from .people import Decision
 
+        self._describer = Describer(self.settings.threads)
         self.bounds = Bounds.from_dict(self.config.get("quality"))
         stated = dict(self.config.get("decision") or {})
         if self.settings.min_share is not None:
@@ -213,6 +226,7 @@ class Detector:
             UserError: when the file is no video or picture that can be decoded.
         """
         from ..faces import extract
+        from ..video.decode import FrameReader
         from . import stills
 
         tell = progress or (lambda share, what: None)
@@ -227,14 +241,7 @@ class Detector:
             reader, stream = extract.iter_faces_of_video(
                 Path(video), sampling=self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, **cut
             )
-        frames, waiting, scores = [], [], []
-        for frame in stream:
-            frames.append(frame)
-            waiting += frame.crops
-            if len(waiting) >= BATCH:  # judged while the video is read: memory stays bounded by the crops alone
-                scores += self.score(waiting[:BATCH])
-                waiting = waiting[BATCH:]
-            tell(0.9 * len(frames) / max(len(reader.wanted), 1), "looking for faces")
+        frames, scores = self._read(stream, lambda n: tell(0.9 * n / max(len(reader.wanted), 1), "looking for faces"))
         if not frames:
             raise UserError(
                 "no frame of this video can be decoded",
@@ -242,40 +249,97 @@ class Detector:
                 hint="is it whole, and does it play in another program?",
             )
         tell(0.9, "judging the faces")
-        scores += self.score(waiting)
-        return self._judge(str(video), self._scored(frames, scores, reader.info.width), frames, reader, start)
+        faces = self._scored(frames, scores, reader.info.width)
+        if self._sampling.gap_s is not None and (near := self._to_look_again(faces, reader)):
+            again = FrameReader(
+                Path(video), self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, wanted=near
+            )
+            more, more_scores = self._read(extract.faces_of_frames(again, **cut))
+            faces = self._scored(*_together(frames, scores, more, more_scores), reader.info.width, first=len(frames))
+        return self._judge(str(video), faces, frames, reader, start)
 
-    def _scored(self, frames: list, scores: list[float], source_width: int) -> list[FaceScore]:
-        """FaceScores in time order from frames with their linked faces, crops and the crops' scores."""
-        from ..faces import quality, tracks
+    def _read(self, stream: Iterable, tell: Callable[[int], None] | None = None) -> tuple[list, list[float]]:
+        """The frames of a stream with their faces, and the scores of these, judged while the video is read: memory
+        stays bounded by the crops alone."""
+        frames: list = []
+        waiting: list = []
+        scores: list[float] = []
+        for frame in stream:
+            frames.append(frame)
+            waiting += frame.crops
+            if len(waiting) >= BATCH:
+                scores += self.score(waiting[:BATCH])
+                waiting = waiting[BATCH:]
+            if tell is not None:
+                tell(len(frames))
+        return frames, scores + self.score(waiting)
+
+    def _to_look_again(self, faces: list[FaceScore], reader) -> list[int]:
+        """Frames around single faces that look altered, where frames lie further apart than AGAIN_S; [] for most
+        videos."""
+        from . import people
+
+        fps, wanted = reader.info.fps, reader.wanted
+        if len(wanted) < 2 or (wanted[1] - wanted[0]) / fps <= 2 * AGAIN_S:
+            return []
+        near = {
+            face.index + round(step * AGAIN_S * fps)
+            for face in people.lone(faces, self.decision)[:MOST_AGAIN]
+            for step in (-4, -3, -2, -1, 1, 2, 3, 4)
+        }
+        return sorted(i for i in near - set(wanted) if 0 <= i <= wanted[-1])
+
+    def _scored(
+        self, frames: list, scores: list[float], source_width: int, *, first: int | None = None
+    ) -> list[FaceScore]:
+        """FaceScores in time order from frames with their linked faces, crops and the crops' scores; frames from number
+        `first` on were looked at again."""
+        from ..faces import descriptors, quality, tracks
         from ..faces.crops import widen
 
-        values, out = iter(scores), []
-        linked = tracks.merge([frame.faces for frame in frames], [frame.looks for frame in frames])
-        for frame, faces in zip(frames, linked):
+        values = iter(scores)
+        measured, faults, origins = [], [], []
+        for frame in frames:
             scale = frame.size[0] / source_width if source_width else 1.0
-            for face, crop in zip(faces, frame.crops):
-                measured = quality.measure(
-                    face, crop, widen(face, self.resolved["margin"], *frame.size)[:2], frame.size, scale
-                )
-                fault = self.bounds.fault(measured)
-                out.append(
-                    FaceScore(
-                        person=face.person,
-                        frame=frame.frame,
-                        index=frame.index,
-                        time_s=float(frame.time_s),
-                        p_real=next(values),
-                        box=face.box,
-                        confidence=float(face.confidence),
-                        crop=crop,
-                        quality=measured.to_json(),
-                        votes=not fault,
-                        reason=quality.words(fault, measured.size_px),
-                        fault=fault,
-                    )
-                )
-        return out
+            cut = [widen(face, self.resolved["margin"], *frame.size)[:2] for face in frame.faces]
+            own = [
+                quality.measure(face, crop, origin, frame.size, scale)
+                for face, crop, origin in zip(frame.faces, frame.crops, cut)
+            ]
+            measured.append(own)
+            faults.append([self.bounds.fault(q) for q in own])
+            origins.append(cut)
+
+        def describe(places: list) -> Any:
+            return self._describer(
+                [descriptors.aligned(frames[i].crops[j], origins[i][j], frames[i].faces[j]) for i, j in places]
+            )
+
+        linked = tracks.merge(
+            [frame.faces for frame in frames],
+            [frame.looks for frame in frames],
+            describe,
+            lambda i, j: 0.0 if faults[i][j] else measured[i][j].size_px * math.cos(math.radians(measured[i][j].yaw)),
+        )
+        return [
+            FaceScore(
+                person=face.person,
+                frame=frame.frame,
+                index=frame.index,
+                time_s=float(frame.time_s),
+                p_real=next(values),
+                box=face.box,
+                confidence=float(face.confidence),
+                crop=crop,
+                quality=q.to_json(),
+                votes=not fault,
+                reason=quality.words(fault, q.size_px),
+                fault=fault,
+                again=first is not None and frame.frame >= first,
+            )
+            for frame, faces, own, found in zip(frames, linked, measured, faults)
+            for face, crop, q, fault in zip(faces, frame.crops, own, found)
+        ]
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
@@ -301,7 +365,7 @@ class Detector:
             people=found.people,
             stretches=found.stretches,
             frames_decoded=len(frames),
-            frames_with_face=len({f.frame for f in faces}),
+            frames_with_face=len({f.frame for f in faces if not f.again}),
             faces=tuple(faces),
             note=reader.note,
             model=self.model,
@@ -312,3 +376,17 @@ class Detector:
             duration_s=float(reader.info.duration_s),
             seconds=time.perf_counter() - start,
         )
+
+
+def _together(frames: list, scores: list[float], more: list, more_scores: list[float]) -> tuple[list, list[float]]:
+    """All frames in time order with their people linked anew, and the scores of their faces; the later ones are
+    numbered after the first."""
+    from ..faces import tracks
+
+    entries = []
+    for own, values, start in ((frames, iter(scores), 0), (more, iter(more_scores), len(frames))):
+        entries += [(replace(f, frame=f.frame + start), [next(values) for _ in f.faces]) for f in own]
+    entries.sort(key=lambda entry: entry[0].index)
+    linker = tracks.Linker()
+    linked = [replace(frame, faces=linker.update(frame.faces, frame.looks)) for frame, _ in entries]
+    return linked, [p for _, values in entries for p in values]

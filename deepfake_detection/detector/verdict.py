@@ -30,6 +30,7 @@ class FaceScore:
         votes: whether the picture is good enough for this face to count.
         reason: "" or why it does not vote, e.g. "too small (28 px)".
         fault: "" or the same as a key of `faces.quality.FAULTS`.
+        again: of a frame that was only looked at because one beside it looked altered: it counts for stretches alone.
     """
 
     person: str
@@ -44,6 +45,7 @@ class FaceScore:
     votes: bool = True
     reason: str = ""
     fault: str = ""
+    again: bool = False
 
     def to_json(self) -> dict:
         return {

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_path
-from ..labels import FAKE, REAL, TIE_THRESHOLD
+from ..labels import FAKE, REAL, TIE_THRESHOLD, counted
 from ..metrics import MetricError, auc, ece, log_loss, reliability_bins
 from .text import numbers
 
@@ -297,7 +297,7 @@ def plot_roc(
         axes.set_ylabel("FAKE found (true positive rate)")
         handles, words = axes.get_legend_handles_labels()
         axes.legend([handles[1], handles[2], handles[0]], [words[1], words[2], words[0]], loc="lower right")
-        of = "" if people is None else f", of {people:,} {'person' if people == 1 else 'people'} (identity groups)"
+        of = "" if people is None else f", of {counted(people, 'group')} of people"
         _title(axes, title, _counts(y, unit) + of)
 
     return _draw(path, (6.4, 6.4), paint)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class FrameReader:
         scale: "published" (by width) or a factor.
         threads: decoder threads; 1 inside worker processes, 0: as many as cores.
         reference: decode every frame.
+        wanted: indices in the video, ascending, in place of those that `sampling` chooses.
 
     Attributes:
         info: VideoInfo (size and orientation are final after the first frame).
@@ -83,6 +84,7 @@ class FrameReader:
         scale: str | float = PUBLISHED,
         threads: int = 1,
         reference: bool = False,
+        wanted: Sequence[int] | None = None,
     ):
         self.path, self.sampling, self.scale, self.threads = Path(path), sampling, scale, threads
         container, stream = open_container(path)
@@ -97,7 +99,7 @@ class FrameReader:
         self._by_time = self._packets.countable
         if not self._by_time:
             self._count()
-        self.wanted = self._choose()
+        self.wanted = self._choose() if wanted is None else [i for i in wanted if i < self.info.frame_count]
         self.yielded, self.note = 0, ""
         self._fast = self._by_time and not reference
         self._frames = self._iterate()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 PER_SECOND, EVEN, KEYFRAMES = "per-second", "even", "keyframes"
 NAMES = (PER_SECOND, EVEN, KEYFRAMES)
+#: Frames that `gap_s` may ask for: those of a minute at 0.8 s.
+MOST_CLOSE = 75
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Sampling:
         name: one of NAMES.
         frames: at most this many frames a video (even, keyframes; per-second has no limit).
         max_seconds: only the video's first so many seconds; None: all of it.
+        gap_s: even: frames lie no further apart than this, up to MOST_CLOSE frames, even where that is more than
+            `frames`.
     """
 
     name: str
     frames: int = 32
     max_seconds: float | None = None
+    gap_s: float | None = None
 
     def step(self, fps: float) -> int:
         """Distance of wanted frames under the published rule: floor(fps), at least 1."""
@@ -53,7 +58,8 @@ class Sampling:
         if self.name == PER_SECOND:
             return list(range(0, end, self.step(fps)))
         if self.name == EVEN:
-            return thin(range(end), self.frames)
+            close = 0 if self.gap_s is None else math.ceil(end / fps / self.gap_s - 1e-9)
+            return thin(range(end), max(self.frames, min(close, MOST_CLOSE)))
         raise ValueError("key frames are chosen by the file, not by index")
 
     def settings(self) -> dict:
@@ -71,7 +77,7 @@ def thin(items, most: int) -> list:
     return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
 
 
-def parse(name: str, frames: int = 32, max_seconds: float | None = None) -> Sampling:
+def parse(name: str, frames: int = 32, max_seconds: float | None = None, gap_s: float | None = None) -> Sampling:
     """Makes a Sampling from option values.
 
     Raises:
@@ -83,4 +89,4 @@ def parse(name: str, frames: int = 32, max_seconds: float | None = None) -> Samp
         raise ValueError(f"frames must be 1 or more, not {frames}")
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds must be more than 0, not {max_seconds}")
-    return Sampling(name, frames, max_seconds)
+    return Sampling(name, frames, max_seconds, gap_s)

@@ -178,3 +178,36 @@ def test_merge_joins_broken_tracks(looks, shares_a_frame, people):
     merged = tracks.merge(frames, seen)
     names = {f.person for faces in merged for f in faces}
     assert names == {f"p{i + 1}" for i in range(people)} and [len(f) for f in merged] == [len(f) for f in frames]
+
+
+@pytest.mark.parametrize(
+    "alike, apart, good, people",
+    [
+        pytest.param(False, 0.3, 1.0, 1, id="one-face-in-another-light"),
+        pytest.param(False, 0.5, 1.0, 2, id="neither"),
+        pytest.param(True, 0.5, 1.0, 1, id="neither-and-looks-agree"),
+        pytest.param(True, 0.8, 1.0, 2, id="two-faces-that-look-alike"),
+        pytest.param(True, 0.8, 0.0, 1, id="too-bad-to-be-described"),
+    ],
+)
+def test_descriptors_go_before_looks(alike, apart, good, people):
+    looks = np.zeros((2, 448), np.float32)
+    looks[0, 0] = looks[1, 0 if alike else 5] = 1
+    looks[1, 256:] = not alike
+    frames = [[Face(100.0 + 400 * i, 10, 50, 50, 0.9, ((0, 0),) * 5, person=f"p{i + 1}")] for i in (0, 0, 1, 1)]
+    asked = []
+
+    def describe(places):
+        asked.extend(places)
+        return np.array([[apart * (number > 1), 0.0] for number, _ in places])
+
+    merged = tracks.merge(frames, [[looks[0]], [looks[0]], [looks[1]], [looks[1]]], describe, lambda i, j: good)
+    assert len({f.person for faces in merged for f in faces}) == people
+    assert sorted(asked) == ([(i, 0) for i in range(4)] if good else [])
+
+
+def test_nothing_is_described_where_nobody_can_be_joined():
+    frames = [[face(100), face(400)], [face(100), face(400)]]
+    linked = tracks.link(frames)
+    merged = tracks.merge(linked, [[np.zeros(448, np.float32)] * 2] * 2, lambda places: 1 / 0, lambda i, j: 1.0)
+    assert merged == linked

@@ -4,9 +4,11 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,38 @@ def test_own_model_on_own_videos(own, tmp_path):
             assert verdict["p_real"] == pytest.approx(sum(scores[title]) / len(scores[title]), abs=1e-4)
             compared += 1
     assert compared >= 2
+
+
+def test_own_model_on_the_page(own, tmp_path):
+    """serve.py with the folder that stage 03 leaves: a clip is uploaded by curl and judged by this model, whose name
+    and version stand in the answer and in the report."""
+    videos, out, _ = own
+    said = json.loads((out / "detector" / "detector.json").read_text())
+    process = subprocess.Popen(
+        [sys.executable, PROJECT / "serve.py", "--model-dir", out / "detector", "--port", "0", "--store", "store"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = re.search(r"http://[\d.]+:\d+", process.stdout.readline())[0]
+
+        def curl(path, *options):
+            return run("curl", "-sS", "--max-time", 60, *options, f"{address}{path}", cwd=tmp_path).stdout
+
+        sent = json.loads(curl("/api/v1/videos?name=anna.mp4", "--data-binary", f"@{videos / 'anna.mp4'}"))
+        end = time.monotonic() + 300
+        while (got := json.loads(curl(f"/api/v1/videos/{sent['id']}")))["state"] not in ("done", "failed"):
+            assert time.monotonic() < end, got
+            time.sleep(0.2)
+        model = f"{said['name']} {said['version']} "
+        assert got["state"] == "done" and got["result"]["verdict"] in ("REAL", "FAKE", "UNSURE")
+        assert got["result"]["model"].startswith(model) and model.startswith("own-compact_cnn ")
+        assert model.strip() in curl(f"/api/v1/videos/{sent['id']}/report")
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
 
 
 def test_missing_labels_are_said_before_the_hours(videos, tmp_path):

@@ -22,16 +22,20 @@ def tinted(image: np.ndarray, factors) -> np.ndarray:
     return np.clip(image * np.float32(factors), 0, 255).astype(np.uint8)
 
 
-def write(path: Path, people: list[tuple[int, tuple]], frames: int = FRAMES) -> Path:
-    """A clip with a face at each x (pixels) in its tint."""
+def write(
+    path: Path, people: list[tuple[int, tuple]], frames: int = FRAMES, altered: tuple[float, float] = (0, 0)
+) -> Path:
+    """A clip with a face at each x (pixels) in its tint; from the first to the second time of `altered`, in seconds, in
+    that of FAKE."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     assert writer.isOpened()
     face = cv2.resize(portrait(), (120, 140), interpolation=cv2.INTER_AREA)
     for number in range(frames):
         frame = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
         for x, tint in people:
-            at = x + number // 4
-            frame[30:170, at : at + 120] = tinted(face, tint)
+            at = x + number // 4 % 80
+            in_stretch = altered[0] * FPS <= number < altered[1] * FPS
+            frame[30:170, at : at + 120] = tinted(face, FAKE_TINT if in_stretch else tint)
         writer.write(frame)
     writer.release()
     return path

@@ -1,9 +1,11 @@
 """From scored faces to the verdict: who decides, who does not vote, stretches."""
 
+from dataclasses import replace
+
 import pytest
 
 from deepfake_detection.aggregation import Thresholds
-from deepfake_detection.detector.people import Decision, judge
+from deepfake_detection.detector.people import Decision, judge, lone
 from deepfake_detection.detector.verdict import FaceScore
 
 THRESHOLDS = Thresholds(0.32, 0.70)
@@ -99,11 +101,49 @@ def test_stretch_has_its_times():
     )
 
 
-def test_a_few_bad_pictures_are_nobody():
-    got = judged(faces([0.9] * 32), faces([0.1] * 2, "p2", fault="unclear"))
-    assert [p.id for p in got.people] == ["p1"]
+@pytest.mark.parametrize(
+    "number, confidence, named",
+    [
+        pytest.param(2, 0.9, ["p1"], id="two-clear-ones"),
+        pytest.param(3, 0.9, ["p1", "p2"], id="three-clear-ones"),
+        pytest.param(8, 0.7, ["p1"], id="the-back-of-a-head"),
+    ],
+)
+def test_a_few_bad_pictures_are_nobody(number, confidence, named):
+    bad = [replace(f, confidence=confidence) for f in faces([0.1] * number, "p2", fault="small")]
+    assert [p.id for p in judged(faces([0.9] * 32), bad).people] == named
+    assert [p.id for p in judged(bad).people] == ["p2"]  # there is nobody else
 
 
 def test_decision_is_read_from_the_file_with_defaults():
     assert Decision.from_dict({"min_faces": 5, "unknown": 1}) == Decision(min_faces=5)
     assert Decision.from_dict(None) == Decision()
+
+
+def again(p_real, at_s, gap_s=0.2):
+    """Faces of frames that were looked at around `at_s`."""
+    start = at_s - gap_s * (len(p_real) - 1) / 2
+    made = [replace(f, again=True, frame=100 + i) for i, f in enumerate(faces(p_real))]
+    return [replace(f, time_s=start + gap_s * i) for i, f in enumerate(made)]
+
+
+@pytest.mark.parametrize(
+    "around, verdict",
+    [
+        pytest.param([0.1] * 4, "UNSURE", id="a-stretch"),
+        pytest.param([0.9, 0.9, 0.9, 0.9], "REAL", id="noise"),
+        pytest.param([0.9, 0.1, 0.9, 0.9], "REAL", id="a-blur-of-0.3-s"),
+    ],
+)
+def test_what_lies_around_a_lone_face_decides(around, verdict):
+    """One face of 0.8 s apart looks altered; frames were looked at around it. The average is that of the others."""
+    first = faces([0.95] * 10 + [0.05] + [0.95] * 21, gap_s=0.8)
+    assert [f.frame for f in lone(first, Decision())] == [10]
+    alone = judged(first)
+    assert alone.verdict == "REAL"
+    got = judge(
+        sorted([*first, *again(around, 8.0, 0.2)], key=lambda f: f.time_s), THRESHOLDS, Decision(), "mean", frames=32
+    )
+    assert (got.verdict, got.p_real) == (verdict, alone.p_real)
+    if verdict == "UNSURE":
+        assert "a stretch of 0.8 s looks altered (7.6 to 8.4 s)" in got.reason

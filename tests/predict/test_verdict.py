@@ -12,6 +12,7 @@ from deepfake_detection import Detector
 from deepfake_detection.aggregation import RULES
 from deepfake_detection.detector.predictor import fake_interval
 from deepfake_detection.errors import UserError
+from tests.predict.prediction_clips import FPS, REAL_TINT, write
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,22 @@ def test_verdict(detector, clips, name, verdict, people):
         assert got.frames_with_face == 8 and 7 * people <= len(got.faces) <= 8 * people
     else:
         assert got.p_real is got.p_fake is got.interval is None and got.frames_with_face == 0
+
+
+@pytest.mark.parametrize("seconds, start_s", [(12, 5.0), (30, 10.0), (30, 10.4), (30, 28.9)], ids=str)
+def test_a_stretch_of_0_8_s_is_found(tiny_model, tmp_path, seconds, start_s):
+    end_s = start_s + 0.8
+    path = write(tmp_path / "clip.mp4", [(60, REAL_TINT)], seconds * FPS, (start_s, end_s))
+    got = Detector(model=str(tiny_model)).predict(path)
+    assert got.verdict == "UNSURE" and "looks altered" in got.reason and got.p_real > 0.5
+    assert len(got.stretches) == 1
+    stretch = got.stretches[0]
+    assert start_s - 0.4 <= stretch.start_s < stretch.end_s <= end_s + 0.4 and stretch.end_s - stretch.start_s >= 0.5
+
+
+def test_nothing_is_looked_at_again_where_nothing_looks_altered(tiny_model, tmp_path):
+    got = Detector(model=str(tiny_model)).predict(write(tmp_path / "clip.mp4", [(60, REAL_TINT)], 30 * FPS))
+    assert got.verdict == "REAL" and got.frames_decoded == 38 and not any(f.again for f in got.faces)
 
 
 def test_two_people_are_judged_each_and_the_altered_one_is_named(detector, clips):

@@ -286,6 +286,14 @@ def test_indices_times_and_numbers(tmp_path):
     assert frames[0].image.shape == (120, 160, 3)
 
 
+def test_chosen_frames_are_those_of_who_reads_all(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", pattern(65), bf=2)
+    every = [f.image for f in FrameReader(path, parse("even", 65))]
+    chosen = list(FrameReader(path, parse("even", 4), wanted=[3, 4, 40, 64, 90]))
+    assert [(f.number, f.index) for f in chosen] == [(0, 3), (1, 4), (2, 40), (3, 64)]
+    assert all((f.image == every[f.index]).all() for f in chosen)
+
+
 def test_real_clips(shared):
     """Every kind of file in the development material; c23 of FaceForensics++ is 4:4:4, the phone clip is tagged
     BT.709."""

@@ -37,6 +37,15 @@ def test_even_takes_the_middle_of_equal_parts():
     assert parse("even", frames=3, max_seconds=1).indices(30, 3000) == [5, 15, 25]
 
 
+@pytest.mark.parametrize(
+    "seconds, number", [(4, 32), (12, 32), (25.6, 32), (30, 38), (60, 75), (3600, 75), (0.1, 3)], ids=str
+)
+def test_frames_lie_no_further_apart_than_asked_in_a_minute(seconds, number):
+    indices = parse("even", frames=32, gap_s=0.8).indices(30, round(seconds * 30))
+    assert len(indices) == number
+    assert seconds > 60 or np.diff(indices).max() <= 0.8 * 30
+
+
 @given(st.integers(0, 5000), st.integers(1, 100))
 def test_thinning_keeps_order_and_number(count, most):
     chosen = thin(range(count), most)
