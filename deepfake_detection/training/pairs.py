@@ -198,7 +198,9 @@ class PairTraining(loop.Training):
         faces = tf.data.Dataset.from_generator(
             lambda: self.feed.batches(epoch * EPOCH, EPOCH), output_signature=tf.TensorSpec(self.feed.shape, tf.uint8)
         )
-        return faces.map(lambda x: (tf.cast(x, tf.float32), tf.zeros((self.feed.shape[0], 1)))).prefetch(2)
+        data = faces.map(lambda x: (tf.cast(x, tf.float32), tf.zeros((self.feed.shape[0], 1)))).prefetch(2)
+        # Where Keras does not know how many there are, it takes an empty step at the end, which counts.
+        return data.apply(tf.data.experimental.assert_cardinality(EPOCH))
 
     def frozen_in(self, epoch: int) -> str:
         return self.settings.freeze

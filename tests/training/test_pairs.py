@@ -128,6 +128,7 @@ def test_frozen_layers_and_norms_stand_still(feed):
     before = {layer.name: layer.get_weights() for layer in model.network.layers if layer.weights}
     for epoch in (0, 1):
         training.train_epoch(epoch)
+    assert int(training.optimizer.iterations) == 4 and feed.asked == [0, 1, 2, 3]
     for layer in model.network.layers:
         if layer.weights:
             same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name]))
