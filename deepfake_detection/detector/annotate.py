@@ -111,7 +111,7 @@ def write_annotated(
     tracks = [
         Track(p, own, detector._rule, detector.thresholds)
         for p in prediction.people
-        if (own := [f for f in prediction.faces if f.person == p.id])
+        if (own := [f for f in prediction.faces if f.person == p.id and not f.again])
     ]
     with files.atomic_path(path) as partial:
         try:
@@ -206,9 +206,10 @@ def frame_picture(prediction, detector) -> dict | None:
     if not prediction.faces:
         return None
     seen: dict[int, list] = {}
-    for face in prediction.faces:
-        seen.setdefault(face.frame, []).append(face)
     known = {p.id: p for p in prediction.people}
+    for face in prediction.faces:
+        if face.person in known:  # a few bad pictures are nobody
+            seen.setdefault(face.frame, []).append(face)
     first = prediction.people[0].id
     # Most of those who count, the one who decides among them, then where this one is most suspicious.
     best = max(

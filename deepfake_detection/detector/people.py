@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -154,18 +154,30 @@ def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
     return list(largest.values())
 
 
-def _people(
-    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
-) -> list[Person]:
-    """Everybody with a face that votes or with `min_faces` clear ones; a few bad pictures are nobody, unless there is
-    nothing else."""
+def _somebody(faces: Sequence[FaceScore], decision: Decision) -> dict[str, list[FaceScore]]:
+    """The faces of everybody with one that votes or with `min_faces` clear ones; a few bad pictures are nobody, unless
+    there is nothing else."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
-    own = {
+    return {
         name: seen
         for name, seen in own.items()
         if any(f.votes for f in seen)
         or sum(f.confidence >= decision.min_confidence for f in seen) >= decision.min_faces
     } or own
+
+
+def numbered(faces: Sequence[FaceScore], decision: Decision) -> list[FaceScore]:
+    """The same faces with people numbered by appearance, those who are nobody after all others."""
+    named = _somebody([f for f in faces if not f.again], decision)
+    order = sorted(dict.fromkeys(f.person for f in faces), key=lambda name: name not in named)
+    new = {name: f"p{i + 1}" for i, name in enumerate(order)}
+    return [replace(f, person=new[f.person]) for f in faces]
+
+
+def _people(
+    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
+) -> list[Person]:
+    own = _somebody(faces, decision)
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
     scores = {name: np.array([f.p_real for f in seen]) for name, seen in counted.items()}
     most = max(sum(f.votes for f in seen) for seen in own.values())

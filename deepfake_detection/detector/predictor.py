@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import labels
 from ..errors import UserError
 from ..places import MODEL_FOLDER
 from . import material
@@ -275,12 +276,15 @@ class Detector:
         return frames, scores + self.score(waiting)
 
     def _to_look_again(self, faces: list[FaceScore], reader) -> list[int]:
-        """Frames around single faces that look altered, where frames lie further apart than AGAIN_S; [] for most
-        videos."""
+        """Frames around single faces that look altered in a video that would be REAL, where frames lie further apart
+        than AGAIN_S; [] for most videos."""
         from . import people
 
         fps, wanted = reader.info.fps, reader.wanted
         if len(wanted) < 2 or (wanted[1] - wanted[0]) / fps <= 2 * AGAIN_S:
+            return []
+        judged = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"])
+        if judged.verdict != labels.VERDICT_REAL:
             return []
         near = {
             face.index + round(step * AGAIN_S * fps)
@@ -345,6 +349,7 @@ class Detector:
         """From scored faces to the verdict."""
         from . import people
 
+        faces = people.numbered(faces, self.decision)
         facts = material.facts(Path(video), reader.info)
         found = people.judge(
             faces,

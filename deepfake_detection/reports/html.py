@@ -259,7 +259,7 @@ def people_of(data: dict, duration: float) -> list[dict]:
                 "name": name,
                 "picture": shots[0]["face"] if shots else None,
                 "p_fake": 1 - person["p_real"],
-                "seen": len(own),
+                "seen": person["frames"],
                 "reason": person.get("reason", ""),
                 "range": person.get("frame_range") or person["interval"],
                 "single": bool(person.get("frame_range")),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from deepfake_detection.aggregation import Thresholds
-from deepfake_detection.detector.people import Decision, judge, lone
+from deepfake_detection.detector.people import Decision, judge, lone, numbered
 from deepfake_detection.detector.verdict import FaceScore
 
 THRESHOLDS = Thresholds(0.32, 0.70)
@@ -113,6 +113,14 @@ def test_a_few_bad_pictures_are_nobody(number, confidence, named):
     bad = [replace(f, confidence=confidence) for f in faces([0.1] * number, "p2", fault="small")]
     assert [p.id for p in judged(faces([0.9] * 32), bad).people] == named
     assert [p.id for p in judged(bad).people] == ["p2"]  # there is nobody else
+
+
+def test_people_are_numbered_without_those_who_are_nobody():
+    back = [replace(f, confidence=0.7) for f in faces([0.1] * 8, "p1", fault="small")]
+    made = numbered([*back, *faces([0.9] * 32, "p2", start=1), *faces([0.8] * 32, "p3", start=2)], Decision())
+    assert [f.person for f in made] == ["p3"] * 8 + ["p1"] * 32 + ["p2"] * 32
+    assert [f.p_real for f in made] == [0.1] * 8 + [0.9] * 32 + [0.8] * 32
+    assert numbered([], Decision()) == []
 
 
 def test_decision_is_read_from_the_file_with_defaults():

@@ -1,5 +1,6 @@
 """Detector: a clip in, the right verdict with its evidence out."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 
 from deepfake_detection import Detector
 from deepfake_detection.aggregation import RULES
+from deepfake_detection.detector.annotate import frame_picture
 from deepfake_detection.detector.predictor import fake_interval
 from deepfake_detection.errors import UserError
+from deepfake_detection.reports.people import person_name
 from tests.predict.prediction_clips import FPS, REAL_TINT, write
 
 
@@ -146,3 +149,11 @@ def test_no_heavy_package_on_this_path(tiny_model, clips):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_frame_of_a_report_shows_no_one_who_is_nobody(detector, clips):
+    """A few bad pictures of a face are among the faces and not among the people."""
+    found = detector.predict(clips["two"])
+    alone = dataclasses.replace(found, people=found.people[:1])
+    assert len(frame_picture(found, detector)["people"]) == 2
+    assert frame_picture(alone, detector)["people"] == [person_name(found.people[0].id)]
