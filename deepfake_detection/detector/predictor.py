@@ -340,6 +340,7 @@ class Detector:
                 reason=quality.words(fault, q.size_px),
                 fault=fault,
                 again=first is not None and frame.frame >= first,
+                turned=face.turned,
             )
             for frame, faces, own, found in zip(frames, linked, measured, faults)
             for face, crop, q, fault in zip(faces, frame.crops, own, found)

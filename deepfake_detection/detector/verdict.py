@@ -31,6 +31,7 @@ class FaceScore:
         reason: "" or why it does not vote, e.g. "too small (28 px)".
         fault: "" or the same as a key of `faces.quality.FAULTS`.
         again: of a frame that was only looked at because one beside it looked altered: it counts for stretches alone.
+        turned: degrees by which it was turned, because nobody had said that it is not upright.
     """
 
     person: str
@@ -46,6 +47,7 @@ class FaceScore:
     reason: str = ""
     fault: str = ""
     again: bool = False
+    turned: int = 0
 
     def to_json(self) -> dict:
         return {

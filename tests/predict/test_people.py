@@ -155,3 +155,16 @@ def test_what_lies_around_a_lone_face_decides(around, verdict):
     assert (got.verdict, got.p_real) == (verdict, alone.p_real)
     if verdict == "UNSURE":
         assert "a stretch of 0.8 s looks altered (7.6 to 8.4 s)" in got.reason
+
+
+@pytest.mark.parametrize(
+    "p_real, verdict",
+    [(0.30, "UNSURE"), (0.17, "UNSURE"), (0.15, "FAKE"), (0.05, "FAKE"), (0.50, "UNSURE"), (0.90, "REAL")],
+)
+def test_faces_that_had_to_be_turned_are_fake_with_a_margin(p_real, verdict):
+    """An untouched clip whose score lies near the threshold was FAKE upside down."""
+    found = judged([replace(f, turned=180) for f in faces([p_real] * 32)])
+    assert found.verdict == found.people[0].verdict == verdict
+    assert ("not upright" in found.reason) == (0.16 <= p_real < 0.32)
+    beside = judged(faces([0.9] * 32), [replace(f, turned=180) for f in faces([p_real] * 32, "p2", side=60)])
+    assert beside.verdict == ("UNSURE" if p_real < 0.25 else "REAL")  # at .17 it is a stretch
