@@ -17,7 +17,6 @@ Reliability.png and ScoreHistogram.png. AUC, average precision, EER, log loss, B
 data does not support is refused with the reason. A video without a face is counted, never scored.
 """
 
-import argparse
 import functools
 from pathlib import Path
 
@@ -28,10 +27,7 @@ from deepfake_detection.errors import UserError
 def parse(argv=None):
     from deepfake_detection.aggregation import RULES
 
-    first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = cli.bare_parser(__doc__)
     p.add_argument(
         "scores",
         type=Path,
@@ -54,13 +50,7 @@ def parse(argv=None):
     )
     p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
     cli.labels_option(p)
-    p.add_argument(
-        "--out",
-        type=Path,
-        default=Path("evaluation"),
-        metavar="DIR",
-        help="folder of the results (default: %(default)s)",
-    )
+    cli.out_option(p, "evaluation")
     p.add_argument(
         "--aggregate",
         choices=tuple(RULES),
@@ -87,7 +77,7 @@ def _known(options, names):
 
 def main(argv=None):
     options = parse(argv)
-    from deepfake_detection.reports import evaluation
+    from deepfake_detection.reports import evaluation, evaluation_text
 
     known = None
     if options.data is None and (options.labels or options.layout != "auto"):
@@ -108,7 +98,7 @@ def main(argv=None):
         resamples=options.resamples,
         seed=options.seed,
     )
-    print("\n" + evaluation.text(report) + "\n")
+    print("\n" + evaluation_text.text(report) + "\n")
     print(
         options.out / evaluation.JSON,
         options.out / evaluation.CSV,

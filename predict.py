@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deepfake_detection import cli
 from deepfake_detection.errors import UserError
-from deepfake_detection.prediction import many
+from deepfake_detection.prediction import crew, inputs, many, outputs
 
 
 def options():
@@ -39,32 +39,14 @@ def options():
         help="judge the still pictures in folders too (JPEG, PNG, WebP); one that is named is always judged",
     )
     p.add_argument("--url", action="append", default=[], metavar="URL", help="a video on the web (needs yt-dlp)")
-    cli.option(
-        p,
-        "--model-dir",
-        old=["--model"],
-        dest="model",
-        metavar="DIR",
-        help="folder with detector.onnx and detector.json (default: the shipped one)",
-    )
-    p.add_argument(
-        "--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)"
-    )
-    cli.option(
-        p,
-        "--frame-count",
-        old=["--frames"],
-        dest="frames",
-        type=cli.positive_int,
-        metavar="N",
-        help="how many frames a video at most (default: as the model says, and more in long videos)",
-    )
+    cli.detector_options(p)
+    _add_limits(p)
+    _add_outputs(p)
+    return p
+
+
+def _add_limits(p) -> None:
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
-    p.add_argument(
-        "--aggregate",
-        metavar="RULE",
-        help="from faces to a verdict: mean, median, vote, confident_mean, weighted (default: as the model says)",
-    )
     cli.option(
         p,
         "--face-detector",
@@ -93,10 +75,13 @@ def options():
     p.add_argument(
         "--time-limit",
         type=cli.positive_float,
-        default=many.TIME_LIMIT_S,
+        default=crew.TIME_LIMIT_S,
         metavar="S",
         help="give up on a video after S seconds (default: %(default)s)",
     )
+
+
+def _add_outputs(p) -> None:
     p.add_argument(
         "--json",
         type=Path,
@@ -128,7 +113,6 @@ def options():
         default="auto",
         help="what the report draws over the faces (default: %(default)s)",
     )
-    return p
 
 
 def fetched_videos(
@@ -153,6 +137,20 @@ def fetched_videos(
     return paths, unread
 
 
+def _settings(chosen) -> dict:
+    """The fields of `predictor.Settings` that were asked for."""
+    asked = "sampling frames max_seconds aggregate detector confidence min_face_px scale min_share seed"
+    settings = {name: getattr(chosen, name) for name in asked.split()}
+    if chosen.scale not in (None, "published"):
+        try:
+            settings["scale"] = cli.positive_float(chosen.scale)
+        except ValueError:
+            raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
+    if chosen.model:
+        settings["model"] = str(Path(chosen.model).absolute())
+    return settings
+
+
 def main(argv=None) -> int:
     chosen = options().parse_args(argv)
     given = [*chosen.videos, *chosen.path]
@@ -172,36 +170,14 @@ def main(argv=None) -> int:
             "this as an ordinary user)",
             file=sys.stderr,
         )
-    settings = {
-        name: getattr(chosen, name)
-        for name in (
-            "sampling",
-            "frames",
-            "max_seconds",
-            "aggregate",
-            "detector",
-            "confidence",
-            "min_face_px",
-            "scale",
-            "min_share",
-            "seed",
-        )
-    }
-    if chosen.scale not in (None, "published"):
-        try:
-            settings["scale"] = cli.positive_float(chosen.scale)
-        except ValueError:
-            raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
-    if chosen.model:
-        settings["model"] = str(Path(chosen.model).absolute())
     to_stdout = str(chosen.json) == many.STDOUT
     say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
-        videos = many.find_videos(paths, pictures=chosen.pictures)
+        videos = inputs.find_videos(paths, pictures=chosen.pictures)
         fetched, unread = fetched_videos(urls, len(urls) == 1 and not videos, chosen.time_limit, stack)
         whole = many.predict(
             [*videos, *fetched],
-            settings,
+            _settings(chosen),
             names=[*videos, *urls],
             unread=unread,
             workers=chosen.workers,
@@ -218,7 +194,7 @@ def main(argv=None) -> int:
     for what, where in (
         ("json", None if to_stdout else chosen.json),
         ("csv", chosen.csv),
-        ("reports", chosen.report and chosen.report / many.INDEX),
+        ("reports", chosen.report and chosen.report / outputs.INDEX),
         ("annotated", chosen.annotate),
     ):
         if where:

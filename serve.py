@@ -29,7 +29,21 @@ from deepfake_detection.errors import UserError
 
 def options():
     p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "deepfake_detection"
+    _add_callers(p)
+    _add_work(p)
+    _add_outside(p)
+    cli.detector_options(p)
+    p.add_argument(
+        "--explain",
+        choices=("auto", "occlusion", "none"),
+        default="auto",
+        help="what reports draw over faces (default: %(default)s)",
+    )
+    return p
+
+
+def _add_callers(p) -> None:
+    """Where the server listens, and to whom."""
     p.add_argument(
         "--host",
         default="127.0.0.1",
@@ -52,6 +66,11 @@ def options():
         metavar="FILE",
         help="file with the token that every caller must show; for servers that others reach",
     )
+
+
+def _add_work(p) -> None:
+    """What it keeps, and how much of it."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "deepfake_detection"
     p.add_argument(
         "--store",
         type=Path,
@@ -86,12 +105,22 @@ def options():
         metavar="GB",
         help="address space of a worker (default: %(default)s)",
     )
+
+
+def _add_outside(p) -> None:
+    """Which other machines it contacts."""
     p.add_argument(
         "--callback-host",
         action="append",
         default=[],
         metavar="HOST[:PORT]",
         help="host that may be sent results; needs a secret",
+    )
+    p.add_argument(
+        "--callback-secret-file",
+        type=Path,
+        metavar="FILE",
+        help="file, or /dev/fd/N, with the secret that signs callbacks (else the variable DEEPFAKE_CALLBACK_SECRET)",
     )
     p.add_argument(
         "--allow-urls",
@@ -105,40 +134,6 @@ def options():
         metavar="NET",
         help="with --allow-urls: a private network, as 10.1.0.0/16, from which it may fetch too",
     )
-    p.add_argument(
-        "--callback-secret-file",
-        type=Path,
-        metavar="FILE",
-        help="file, or /dev/fd/N, with the secret that signs callbacks (else the variable DEEPFAKE_CALLBACK_SECRET)",
-    )
-    cli.option(
-        p,
-        "--model-dir",
-        old=["--model"],
-        dest="model",
-        metavar="DIR",
-        help="folder with detector.onnx and detector.json (default: the shipped one)",
-    )
-    p.add_argument(
-        "--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)"
-    )
-    cli.option(
-        p,
-        "--frame-count",
-        old=["--frames"],
-        dest="frames",
-        type=cli.positive_int,
-        metavar="N",
-        help="how many frames a video at most (default: as the model says)",
-    )
-    p.add_argument("--aggregate", metavar="RULE", help="from faces to a verdict (default: as the model says)")
-    p.add_argument(
-        "--explain",
-        choices=("auto", "occlusion", "none"),
-        default="auto",
-        help="what reports draw over faces (default: %(default)s)",
-    )
-    return p
 
 
 def main(argv=None) -> int:

@@ -23,39 +23,23 @@ venv-pack keeps a link to the base Python: every machine needs the same python3 
 own.
 """
 
-import argparse
 from pathlib import Path
 
 from deepfake_detection import cli
 
 
 def parse(argv=None):
-    from deepfake_detection.faces import settings as face_settings
-    from deepfake_detection.spark.preprocess import IMAGES
-
-    first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument(
-        "--data",
-        type=Path,
-        default=Path("train_sample_videos"),
-        metavar="DIR",
-        help="folder of videos (default: %(default)s)",
-    )
-    p.add_argument(
-        "--layout",
-        default="auto",
-        metavar="NAME",
-        help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
-    )
-    cli.labels_option(p)
-    p.add_argument(
-        "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
-    )
+    p = cli.bare_parser(__doc__)
+    cli.data_options(p)
+    cli.out_option(p)
     p.add_argument("--force", action="store_true", help="make again what stands")
-    where = p.add_argument_group("where")
+    _add_places(p.add_argument_group("where"))
+    _add_faces(p.add_argument_group("which faces, as in stages 00 and 01a"))
+    _add_arrays(p.add_argument_group("arrays"))
+    return p.parse_args(argv)
+
+
+def _add_places(where) -> None:
     where.add_argument(
         "--master",
         metavar="URL",
@@ -67,7 +51,12 @@ def parse(argv=None):
     where.add_argument(
         "--environment", type=Path, metavar="FILE", help="archive of the executors' Python environment, see below"
     )
-    what = p.add_argument_group("which faces, as in stages 00 and 01a")
+
+
+def _add_faces(what) -> None:
+    from deepfake_detection.faces import settings as face_settings
+    from deepfake_detection.spark.face_parts import IMAGES
+
     what.add_argument(
         "--sampling",
         choices=("per-second", "even", "keyframes"),
@@ -96,7 +85,9 @@ def parse(argv=None):
     what.add_argument(
         "--jpeg-quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="1..100 (default: %(default)s)"
     )
-    arrays = p.add_argument_group("arrays")
+
+
+def _add_arrays(arrays) -> None:
     arrays.add_argument(
         "--to-numpy",
         action="store_true",
@@ -119,7 +110,24 @@ def parse(argv=None):
     arrays.add_argument(
         "--minority", choices=("real", "fake"), default="real", help="the minority class (default: %(default)s)"
     )
-    return p.parse_args(argv)
+
+
+def _settings(options):
+    from deepfake_detection.spark.face_parts import Settings
+
+    return Settings(
+        detector=options.face_detector,
+        min_face_px=options.min_face,
+        min_face_source_px=options.min_face_source,
+        margin=options.margin,
+        confidence=options.confidence,
+        scale=options.scale,
+        sampling=options.sampling,
+        frame_count=options.frame_count,
+        max_seconds=options.max_seconds,
+        image=options.image,
+        jpeg_quality=options.jpeg_quality,
+    )
 
 
 def main(argv=None):
@@ -127,7 +135,7 @@ def main(argv=None):
     from deepfake_detection.datasets import scan
     from deepfake_detection.datasets.manifest import describe, read_manifest
     from deepfake_detection.errors import UserError
-    from deepfake_detection.spark import preprocess
+    from deepfake_detection.spark import arrays, preprocess
 
     if options.environment is not None and not options.environment.is_file():
         raise UserError(
@@ -141,24 +149,11 @@ def main(argv=None):
         print(describe(manifest))
         if note := scan.no_videos(options.data):
             print(f"note: {note}, left out")
-        settings = preprocess.Settings(
-            detector=options.face_detector,
-            min_face_px=options.min_face,
-            min_face_source_px=options.min_face_source,
-            margin=options.margin,
-            confidence=options.confidence,
-            scale=options.scale,
-            sampling=options.sampling,
-            frame_count=options.frame_count,
-            max_seconds=options.max_seconds,
-            image=options.image,
-            jpeg_quality=options.jpeg_quality,
-        )
         account = preprocess.run(
             manifest,
             options.data,
             options.out,
-            settings,
+            _settings(options),
             master=options.master,
             videos_per_bundle=options.bundle,
             environment=options.environment,
@@ -170,7 +165,7 @@ def main(argv=None):
         account.require_success(report)
         print(f"{options.out / preprocess.FOLDER}, {report}")
     if options.to_numpy or options.only_to_numpy:
-        made = preprocess.to_numpy(
+        made = arrays.to_numpy(
             options.out / preprocess.FOLDER,
             options.out,
             dimension=options.dimension,

@@ -58,7 +58,7 @@ def main() -> None:
     from deepfake_detection import Detector
     from deepfake_detection.detector import maps
     from deepfake_detection.faces.crops import network_input
-    from deepfake_detection.prediction import many
+    from deepfake_detection.prediction import inputs
 
     detector = Detector(frames=8)
     random = np.random.default_rng(1)
@@ -71,7 +71,7 @@ def main() -> None:
         return detector.score(faces, trimmed=True)
 
     methods = {name: noise if name == "noise" else maps.explainer(name, detector)[1] for name in chosen.methods}
-    videos = many.find_videos([chosen.data])
+    videos = inputs.find_videos([chosen.data])
     videos = videos[:: max(1, len(videos) // chosen.clips)][: chosen.clips]
     found = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)

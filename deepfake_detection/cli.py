@@ -40,45 +40,36 @@ def _refuse_the_wrong_interpreter() -> None:
 _refuse_the_wrong_interpreter()
 
 
-def parser(
-    description: str, *, data: bool = True, out: bool = True, idle: Sequence[str] = ()
-) -> argparse.ArgumentParser:
-    """A parser with the options that all stages have. Unknown and abbreviated options are refused.
+def bare_parser(description: str) -> argparse.ArgumentParser:
+    """A parser without options, which refuses unknown and abbreviated ones.
 
     Args:
         description: the script's docstring; its first line is the description, the rest the epilog.
-        data: add --data and --layout.
-        out: add --out.
-        idle: of these options, those that do nothing in this command: hidden, and said where they are given.
     """
     first, _, rest = (description or "").strip().partition("\n")
-    p = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         description=first,
         epilog=rest.strip() or None,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def parser(
+    description: str, *, data: bool = True, out: bool = True, idle: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """A `bare_parser` with the options that all stages have.
+
+    Args:
+        data: add --data and --layout.
+        out: add --out.
+        idle: of these options, those that do nothing in this command: hidden, and said where they are given.
+    """
+    p = bare_parser(description)
     if data:
-        p.add_argument(
-            "--data",
-            type=Path,
-            default=Path("train_sample_videos"),
-            metavar="DIR",
-            help="folder of videos (default: %(default)s)",
-        )
-        if "--layout" not in idle:
-            p.add_argument(
-                "--layout",
-                default="auto",
-                metavar="NAME",
-                help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
-            )
-        if "--labels" not in idle:
-            labels_option(p)
+        data_options(p, idle)
     if out:
-        p.add_argument(
-            "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
-        )
+        out_option(p)
     if "--workers" not in idle:
         p.add_argument(
             "--workers",
@@ -95,6 +86,33 @@ def parser(
         p.add_argument("--force", action="store_true", help="make outputs again that already stand")
     idle_options(p, *idle)
     return p
+
+
+def data_options(parser, idle: Sequence[str] = ()) -> None:
+    """Adds --data, --layout and --labels, but for `idle` ones."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("train_sample_videos"),
+        metavar="DIR",
+        help="folder of videos (default: %(default)s)",
+    )
+    if "--layout" not in idle:
+        parser.add_argument(
+            "--layout",
+            default="auto",
+            metavar="NAME",
+            help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
+        )
+    if "--labels" not in idle:
+        labels_option(parser)
+
+
+def out_option(parser, default: str = ".") -> None:
+    """Adds --out."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
 
 
 class _Idle(argparse.Action):
@@ -222,6 +240,35 @@ def _holds_frames(data: Path) -> bool:
             )
     except OSError:
         return False  # reading the manifest says what is wrong with it
+
+
+def detector_options(parser) -> None:
+    """Adds what predict.py and serve.py ask of a detector; without them it is as the model says."""
+    option(
+        parser,
+        "--model-dir",
+        old=["--model"],
+        dest="model",
+        metavar="DIR",
+        help="folder with detector.onnx and detector.json (default: the shipped one)",
+    )
+    parser.add_argument(
+        "--sampling", choices=("even", "per-second", "keyframes"), help="which frames (default: as the model says)"
+    )
+    option(
+        parser,
+        "--frame-count",
+        old=["--frames"],
+        dest="frames",
+        type=positive_int,
+        metavar="N",
+        help="how many frames a video at most (default: as the model says, and more in long videos)",
+    )
+    parser.add_argument(
+        "--aggregate",
+        metavar="RULE",
+        help="from faces to a verdict: mean, median, vote, confident_mean, weighted (default: as the model says)",
+    )
 
 
 def positive_int(text: str) -> int:

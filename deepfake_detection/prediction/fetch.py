@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import urllib.parse
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def download(url: str, folder: Path, max_bytes: int, **more) -> tuple[Path, str]
         "socket_timeout": 20,
         "cachedir": False,
         "enable_file_urls": False,
-        "logger": _Silent(),
+        # Its messages come back as exceptions; a logger above all levels keeps it from saying everything twice.
+        "logger": logging.Logger("yt-dlp", logging.CRITICAL + 1),
         **more,
     }
     try:
@@ -62,19 +64,3 @@ def download(url: str, folder: Path, max_bytes: int, **more) -> tuple[Path, str]
             hint="give the address of one video",
         )
     return files[0], str((about or {}).get("title") or "")
-
-
-class _Silent:
-    """yt-dlp's messages come back as exceptions; printing them as well would say everything twice."""
-
-    def debug(self, message):
-        pass
-
-    def info(self, message):
-        pass
-
-    def warning(self, message):
-        pass
-
-    def error(self, message):
-        pass

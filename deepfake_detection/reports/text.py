@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table(rows: Sequence[Sequence[object]], header: Sequence[str], align: str, indent: str = "") -> str:
+def table(rows: Sequence[Sequence[object]], header: Sequence[str], align: str) -> str:
     """An aligned text table.
 
     Args:
         rows: cells, shown with str().
         header: column names.
         align: one letter a column, "l" or "r".
-        indent: before each line.
     """
     cells = [[str(c) for c in header], *([str(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
@@ -21,7 +20,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], align: str, i
         for row in cells
     ]
     lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(indent + line for line in lines)
+    return "\n".join(lines)
 
 
 def heading(text: str, underline: str = "-") -> str:

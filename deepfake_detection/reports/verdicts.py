@@ -52,9 +52,9 @@ def rows(videos, verdicts, slices, *, resamples: int = 1000, seed: int = 1) -> l
     """One entry a slice: how many untouched and altered videos got which word, and the share of each that is wrong.
 
     Args:
-        videos: table of `evaluation.video_table`, labelled videos with a face.
+        videos: table of `scored_videos.video_table`, labelled videos with a face.
         verdicts: video -> REAL, FAKE or UNSURE.
-        slices: of `evaluation.slices(videos)`.
+        slices: of `scored_videos.slices(videos)`.
 
     Returns:
         {dataset, manipulation, real, fake}; `real` and `fake` are {videos, groups, REAL, UNSURE, FAKE, wrong}, `wrong`

@@ -90,37 +90,45 @@ def session(
             raise UserError("not a Spark master", file=master, hint=_MASTER_HINT)
         # pyspark 4 warns of every pandas 3; what we use of it (Arrow and Parquet) is tested.
         warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
-        from pyspark import SparkConf
         from pyspark.sql import SparkSession
 
-        conf = SparkConf().setAppName(name)
-        ours = {
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            "spark.sql.session.timeZone": "UTC",
-            "spark.sql.execution.arrow.pyspark.enabled": "true",
-            **(settings or {}),
-        }
+        ours = dict(settings or {})
         if not submitted:
             log4j = Path(scratch) / "log4j2.properties"
             log4j.write_text(_LOG4J)
             ours["spark.driver.extraJavaOptions"] = surroundings.java_options(log4j)
-        for key, value in ours.items():
-            if not conf.contains(key):
-                conf.set(key, str(value))
-        if master is not None:
-            conf.setMaster(master)
-        spark = _started(SparkSession.builder.config(conf=conf), master, shipped=python is not None)
+        spark = _started(
+            SparkSession.builder.config(conf=_conf(name, master, ours)), master, shipped=python is not None
+        )
         try:
             yield spark
         except KeyboardInterrupt:
-            spark.sparkContext.setLogLevel(
-                "OFF"
-            )  # tasks that end amid the stop are reported as errors, of which none is one
+            # Tasks that end amid the stop are reported as errors, of which none is one.
+            spark.sparkContext.setLogLevel("OFF")
             raise
         finally:
             with _ignoring_interrupts():
                 spark.stop()
+
+
+def _conf(name: str, master: str | None, settings: dict[str, str]):
+    """Spark's configuration: ours where spark-submit and its files of settings say nothing."""
+    from pyspark import SparkConf
+
+    conf = SparkConf().setAppName(name)
+    ours = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        **settings,
+    }
+    for key, value in ours.items():
+        if not conf.contains(key):
+            conf.set(key, str(value))
+    if master is not None:
+        conf.setMaster(master)
+    return conf
 
 
 def _started(builder, master: str | None, shipped: bool):

@@ -1,7 +1,8 @@
 """The web page, the JSON API and the queue behind them (`serve.py`).
 
-`app` answers HTTP with the objects of `schema`, `access` says who may call, `connections` closes those that bring
-nothing, `uploads` streams files to the disk (out of `forms`, mostly), `store` is the SQLite table that survives
-restarts, `service` runs the workers and clears up, `callbacks` warns platforms. Files from strangers are decoded in
+`app` joins the `api`, which answers with the objects of `schema`, and the `pages`; `access` says who may call,
+`connections` closes those that bring nothing, `intake` takes a video into the queue, which `uploads` streams to the
+disk (out of `forms`, mostly), `store` is the SQLite table that survives restarts, in its `store_folder`, `service` runs
+the workers and clears up, `callbacks` warns platforms. Files from strangers are decoded in
 `prediction.pool`'s child processes only.
 """

@@ -229,14 +229,6 @@ def tried(secret: str, message: dict, timeout_s: float = TIMEOUT_S) -> dict:
     }
 
 
-def send_due(store, secret: str | None, now: float | None = None) -> int:
-    """Tries every message that is due, one after the other. Returns how many were tried."""
-    due = store.due_callbacks(time.time() if now is None else now) if secret else []
-    for message in due:
-        store.mark_callback(message["id"], **tried(secret, message))
-    return len(due)
-
-
 class Courier:
     """Sends what is due, one try a host at a time and several hosts at once.
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import files
-from ..errors import UserError
+from . import store_folder
 
 log = logging.getLogger("deepfake_detection.web")
 
@@ -30,30 +28,6 @@ QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 
 #: A video that was being worked on in this many crashes of the server is not tried again.
 MOST_STARTS = 3
-#: Seconds that a call waits for a table which another program holds, at the start and later. Short: others wait behind
-#: it.
-OPEN_S, BUSY_S = 10.0, 0.25
-
-TABLE, LOCK = "queue.sqlite3", ".serve.lock"
-#: What else may lie in an empty folder that becomes a store.
-_EMPTY = {LOCK, "uploads", "reports", "lost+found", TABLE, TABLE + "-wal", TABLE + "-shm"}
-#: Written into the table's header: "ddqs".
-_APPLICATION = 0x64647173
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS videos (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
-    started REAL, finished REAL, starts INTEGER NOT NULL DEFAULT 0, result TEXT, callback TEXT);
-CREATE INDEX IF NOT EXISTS videos_by_state ON videos (state, created);
-CREATE TABLE IF NOT EXISTS callbacks (
-    id INTEGER PRIMARY KEY, video TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', answer TEXT);
-CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY);
-INSERT OR IGNORE INTO files SELECT id FROM videos;
-"""
-#: Columns that came later: (table, column, declaration).
-_ADDED = (("videos", "explain", "TEXT"),)
-
 _ID = re.compile(r"[0-9a-f]{32}")
 _UPLOAD = re.compile(r"([0-9a-f]{32})\.video|\.([0-9a-f]{32})\.partial")
 #: The folder in which an address is fetched.
@@ -86,68 +60,6 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def must_be_store(folder: Path) -> None:
-    """Accepts an empty folder, or one that holds a queue of ours; touches nothing.
-
-    Raises:
-        UserError: the folder holds something else, or the table is damaged.
-    """
-    table = folder / TABLE
-    for path in (folder / name for name in (TABLE, TABLE + "-wal", TABLE + "-shm", "uploads", "reports", LOCK)):
-        if path.is_symlink():
-            raise UserError(
-                "a link where the server keeps its own files", file=path, hint="choose an empty folder with --store"
-            )
-    if table.is_file() and table.stat().st_size:
-        if not _is_ours(table):
-            raise UserError(
-                f"not a folder of this server: another program's {TABLE} lies in it",
-                file=folder,
-                hint="choose an empty folder with --store",
-            )
-        return
-    others = {entry.name for entry in folder.iterdir()} - _EMPTY
-    held = [
-        sub
-        for sub in ("uploads", "reports")
-        if (folder / sub).exists() and (not (folder / sub).is_dir() or any((folder / sub).iterdir()))
-    ]
-    if others or held or (table.exists() and not table.is_file()):
-        raise UserError(
-            "not a folder of this server: it holds other files",
-            file=folder,
-            hint="choose an empty or a new folder with --store",
-        )
-
-
-def _is_ours(table: Path) -> bool:
-    """Whether an SQLite file is a queue: by its mark, or (older ones have none) by its columns."""
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{table.absolute().as_uri()}?mode=ro", uri=True, timeout=OPEN_S)
-        ) as db:
-            if db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION:
-                return True
-            columns = [{row[1] for row in db.execute(f"PRAGMA table_info({name})")} for name in ("videos", "callbacks")]
-    except sqlite3.OperationalError as e:
-        raise UserError(
-            f"the queue's table cannot be used now ({e})", file=table, hint="end the program that holds it"
-        ) from None
-    except sqlite3.DatabaseError as e:
-        raise UserError(
-            f"the queue's table is damaged ({e})",
-            file=table,
-            hint="move the whole folder away, or choose another with --store; queued videos are lost",
-        ) from None
-    return columns[0] >= {"id", "name", "bytes", "state", "starts", "result", "callback"} and columns[1] >= {
-        "video",
-        "url",
-        "body",
-        "tries",
-        "due",
-    }
-
-
 class Store:
     """Table and files below one folder. Safe to use from several threads.
 
@@ -165,75 +77,7 @@ class Store:
         self.uploads, self.reports = self.folder / "uploads", self.folder / "reports"
         self._lock = threading.RLock()
         self._depth, self._unscrubbed = 0, True
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            must_be_store(self.folder)
-            self._hold()
-            _only_owner(self.folder, 0o700)
-            for path in (self.uploads, self.reports):
-                path.mkdir(exist_ok=True, mode=0o700)
-                _only_owner(path, 0o700)
-        except OSError as e:
-            raise UserError(
-                f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --store"
-            ) from None
-        try:
-            self._open(self.folder / TABLE)
-        except BaseException:
-            self._lock_file.close()
-            raise
-
-    def _hold(self) -> None:
-        import fcntl
-
-        # Never through a link, and nothing of a file that is there is lost.
-        self._lock_file = os.fdopen(os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock_file.close()
-            raise UserError(
-                "another server uses this folder", file=self.folder, hint="stop it, or choose another with --store"
-            ) from None
-
-    def _open(self, table: Path) -> None:
-        try:
-            # Made by us, because SQLite would make it readable by everyone; its log takes over these rights.
-            os.close(os.open(table, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            for path in (table, *(table.with_name(table.name + end) for end in ("-wal", "-shm"))):
-                if path.exists():
-                    _only_owner(path, 0o600)
-            self._db = sqlite3.connect(table, check_same_thread=False, isolation_level=None, timeout=OPEN_S)
-            self._db.row_factory = sqlite3.Row
-            for pragma in (
-                f"application_id={_APPLICATION}",
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "secure_delete=ON",
-                "temp_store=MEMORY",
-            ):
-                self._db.execute(f"PRAGMA {pragma}")
-            self._db.executescript(_SCHEMA)
-            for name, column, kind in _ADDED:
-                if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info({name})")}:
-                    self._db.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind}")
-            self._db.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
-        except OSError as e:
-            raise UserError(
-                f"cannot write here ({e.strerror})", file=table, hint="choose another folder with --store"
-            ) from None
-        except sqlite3.OperationalError as e:
-            raise UserError(
-                f"the queue's table cannot be used now ({e})",
-                file=table,
-                hint="end the program that holds it, or make room on the disk",
-            ) from None
-        except sqlite3.DatabaseError as e:
-            raise UserError(
-                f"the queue's table is damaged ({e})",
-                file=table,
-                hint="move the whole folder away, or choose another with --store; queued videos are lost",
-            ) from None
+        self._lock_file, self._db = store_folder.opened(self.folder)
 
     def close(self) -> None:
         with self._lock:
@@ -510,12 +354,6 @@ class Store:
     def callback_of(self, video: str) -> dict | None:
         rows = self._all("SELECT state, tries, answer FROM callbacks WHERE video = ? ORDER BY id DESC LIMIT 1", video)
         return dict(rows[0]) if rows else None
-
-
-def _only_owner(path: Path, mode: int) -> None:
-    """Takes group and others their rights to a file or folder of ours."""
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        os.chmod(path, mode)
 
 
 def _plain(row: sqlite3.Row) -> dict:

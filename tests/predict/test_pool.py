@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from deepfake_detection.prediction import many, messages, pool
+from deepfake_detection.prediction import crew, messages, pool
 from tests.processes import innermost
 
 GOOD = {
@@ -133,7 +133,7 @@ def test_what_is_no_answer_costs_one_row(kind, hostile):
         + "\n".join("    " + line for line in BAD[kind].splitlines())
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results = dict(many.results_of(jobs("bad", "good"), {}, 1, time_limit_s=60))
+    results = dict(crew.results_of(jobs("bad", "good"), {}, 1, time_limit_s=60))
     assert "no answer" in results[0]["error"] and results[0]["error"].isprintable() and results[0]["video"] == "bad"
     assert results[1]["verdict"] == "REAL" and results[1]["video"] == "good"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
@@ -151,7 +151,7 @@ def test_what_is_no_answer_costs_one_row(kind, hostile):
 )
 def test_what_is_no_word_on_being_ready_is_the_same(first, hostile):
     hostile("out(good)", first)
-    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = crew.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_word_on_being_ready_is_the_same(first, hostile):
 )
 def test_no_worker_is_waited_for_beyond_its_time(code, hostile):
     hostile(code)
-    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=1)
+    ((_, result),) = crew.results_of(jobs("a"), {}, 1, time_limit_s=1)
     assert "took longer than 1 s" in result["error"]
 
 
@@ -185,7 +185,7 @@ def test_no_worker_is_waited_for_beyond_its_time(code, hostile):
 )
 def test_an_end_is_an_end(code, words, hostile):
     hostile(code)
-    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=120)
+    ((_, result),) = crew.results_of(jobs("a"), {}, 1, time_limit_s=120)
     assert words in result["error"]
 
 
@@ -207,14 +207,14 @@ def test_a_verdict_may_come_before_its_report(hostile):
 )
 def test_an_early_verdict_is_looked_at_too(early, hostile):
     hostile(f"out({(json.dumps({'early': early}) + chr(10)).encode()!r}); out(good)")
-    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = crew.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "no answer" in result["error"]
 
 
 def test_a_worker_that_starts_and_says_nothing_is_given_up(hostile, monkeypatch):
     monkeypatch.setattr(pool, "START_S", 1.0)
     hostile("out(good)", "time.sleep(600)")
-    ((_, result),) = many.results_of(jobs("a"), {}, 1, time_limit_s=60)
+    ((_, result),) = crew.results_of(jobs("a"), {}, 1, time_limit_s=60)
     assert "took too long to start" in result["error"]
 
 
@@ -230,7 +230,7 @@ def test_a_worker_that_does_not_read_does_not_stop_us(hostile):
 
 def test_what_cannot_be_printed_comes_as_escapes_and_the_name_is_ours(hostile):
     hostile(changed(video="/etc/passwd", note="\x1b[2J\ud800 \u202e", model="a\nb"))
-    ((_, result),) = many.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
+    ((_, result),) = crew.results_of(jobs("mine.mp4"), {}, 1, time_limit_s=60)
     assert result["video"] == "mine.mp4" and result["note"] == "\\x1b[2J\\ud800 \\u202e" and result["model"] == "a\\nb"
 
 
@@ -249,7 +249,7 @@ def test_a_worker_that_cannot_start_is_a_row_and_an_end(hostile, monkeypatch, er
 
     monkeypatch.setattr(pool.subprocess, "Popen", popen)
     monkeypatch.setattr(pool, "START_PAUSE_S", 0.01)
-    results = dict(many.results_of(jobs("a", "b", "c"), {}, 1, time_limit_s=60))
+    results = dict(crew.results_of(jobs("a", "b", "c"), {}, 1, time_limit_s=60))
     assert [("cannot" in r["error"] or "can be started" in r["error"]) for _, r in sorted(results.items())] == [
         not good,
         True,
@@ -268,14 +268,14 @@ def test_a_thread_that_cannot_start_leaves_the_work_to_the_others(hostile, monke
         real(self)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert len(dict(many.results_of(jobs("a", "b"), {}, 2, time_limit_s=60))) == 2
+    assert len(dict(crew.results_of(jobs("a", "b"), {}, 2, time_limit_s=60))) == 2
 
 
 def test_a_bug_in_the_reader_is_raised_and_not_waited_for(hostile, monkeypatch):
     hostile("out(good)")
     monkeypatch.setattr(messages, "answer", lambda message: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(many.results_of(jobs("a", "b"), {}, 1, time_limit_s=60))
+        list(crew.results_of(jobs("a", "b"), {}, 1, time_limit_s=60))
 
 
 def test_workers_of_predict_have_the_limits_of_the_page(hostile):
@@ -284,8 +284,8 @@ def test_workers_of_predict_have_the_limits_of_the_page(hostile):
         "limits = json.loads(sys.argv[1])['limits']\n"
         + "out(json.dumps({'result': {**json.loads(good)['result'], 'limits': limits}}).encode() + b'\\n')"
     )
-    ((_, result),) = many.results_of(jobs("a"), {"threads": 3}, 1)
-    assert result["limits"] == pool.limits_of(many.TIME_LIMIT_S, threads=3)
+    ((_, result),) = crew.results_of(jobs("a"), {"threads": 3}, 1)
+    assert result["limits"] == pool.limits_of(crew.TIME_LIMIT_S, threads=3)
     assert result["limits"]["memory_bytes"] == pool.MEMORY_BYTES + 2 * pool.THREAD_BYTES
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from deepfake_detection import files
 from deepfake_detection.errors import UserError
-from deepfake_detection.prediction import many
+from deepfake_detection.prediction import crew, csv_table, inputs, outputs
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +82,7 @@ def without_reports(path) -> bytes:
     import io
 
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, many.CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, csv_table.CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "report": ""} for row in rows_of(path))
     return out.getvalue().encode()
@@ -325,7 +326,7 @@ def test_a_video_that_takes_too_long_costs_its_own_row_only(clips, tiny_model, m
         {"video": str(clips["real"]), "name": "a", "report": None},
         {"video": str(clips["fake"]), "name": "b", "report": None},
     ]
-    results = dict(many.results_of(jobs, settings, 1, time_limit_s=0.001))
+    results = dict(crew.results_of(jobs, settings, 1, time_limit_s=0.001))
     assert all("took longer than 0.001 s" in r["error"] for r in results.values()) and len(results) == 2
 
 
@@ -378,7 +379,7 @@ def test_a_worker_inherits_no_secret_and_ends_with_its_parent(clips, tiny_model,
 
 
 def test_find_videos(tmp_path, folder):
-    assert [Path(v).name for v in many.find_videos([folder, folder / "broken.mp4"])] == [
+    assert [Path(v).name for v in inputs.find_videos([folder, folder / "broken.mp4"])] == [
         "=1+1.mp4",
         'fa,ke "x".mp4',
         "broken.mp4",
@@ -386,7 +387,7 @@ def test_find_videos(tmp_path, folder):
     ]
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(UserError, match="no videos"):
-        many.find_videos([tmp_path])
+        inputs.find_videos([tmp_path])
 
 
 def test_find_videos_by_links_and_past_what_may_not_be_read(somebody, capsys):
@@ -397,14 +398,14 @@ def test_find_videos_by_links_and_past_what_may_not_be_read(somebody, capsys):
     Path("data/loop").symlink_to(".")
     for name in ("data/secret", "locked"):
         os.chmod(name, 0)
-    assert many.find_videos(["data", "locked/d.mp4"]) == ["data/far/c.mp4", "data/sub/a.mp4", "locked/d.mp4"]
+    assert inputs.find_videos(["data", "locked/d.mp4"]) == ["data/far/c.mp4", "data/sub/a.mp4", "locked/d.mp4"]
     assert "data/secret" in capsys.readouterr().err
     with pytest.raises(UserError, match="cannot read this folder"):
-        many.find_videos(["data", "locked"])
+        inputs.find_videos(["data", "locked"])
 
 
 def test_report_names_are_safe_and_distinct():
-    names = many.report_names(
+    names = outputs.report_names(
         ["a/x.mp4", "b/x.mp4", "../../x.avi", "<b>.mp4", "..mp4", "a/x.mkv", "index.mp4", "A/X.mp4", "é" * 120 + ".mp4"]
     )
     assert (
@@ -422,17 +423,17 @@ def test_report_names_are_safe_and_distinct():
     [("a.mp4", "a.mp4"), ("=1+1.mp4", "./=1+1.mp4"), ("-x", "./-x"), ("@x", "./@x"), ("+x", "./+x"), ("", "")],
 )
 def test_cells_are_no_formulas(text, safe):
-    assert many.cell(text) == safe
+    assert files.csv_name(text) == safe
 
 
 def test_two_runs_on_one_table(tmp_path):
-    first = many.CsvFile(tmp_path / "v.csv", "defaults")
+    first = csv_table.CsvFile(tmp_path / "v.csv", "defaults")
     with pytest.raises(UserError, match="another run"):
-        many.CsvFile(tmp_path / "v.csv", "defaults")
+        csv_table.CsvFile(tmp_path / "v.csv", "defaults")
     first.close()
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a table that predict.py wrote"):
-        many.CsvFile(tmp_path / "other.csv", "defaults")
+        csv_table.CsvFile(tmp_path / "other.csv", "defaults")
     assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
 
 
@@ -483,8 +484,6 @@ def test_url_from_a_local_server(clips, tiny_model, tmp_path):
 
 def _row(path, video, error=""):
     """A table of one row, as an earlier run left it."""
-    from deepfake_detection import files
-
     result = {
         "video": str(video),
         "verdict": "REAL",
@@ -498,8 +497,8 @@ def _row(path, video, error=""):
         "error": error,
         "source": files.source_stamp(video),
     }
-    table = many.CsvFile(path, "s")
-    table.append(many.csv_row(result, "s"))
+    table = csv_table.CsvFile(path, "s")
+    table.append(csv_table.csv_row(result, "s"))
     table.finish([str(video)])
 
 
@@ -524,7 +523,7 @@ def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
     video.write_bytes(b"a video, as it were")
     _row(tmp_path / "v.csv", video)
     change(video)
-    table = many.CsvFile(tmp_path / "v.csv", "s")
+    table = csv_table.CsvFile(tmp_path / "v.csv", "s")
     try:
         assert table.stands(str(video), video) is stands
     finally:
@@ -532,12 +531,12 @@ def test_a_row_stands_as_long_as_its_file_is_the_same(tmp_path, change, stands):
 
 
 def test_a_second_close_leaves_the_next_runs_lock(tmp_path):
-    first = many.CsvFile(tmp_path / "v.csv", "s")
+    first = csv_table.CsvFile(tmp_path / "v.csv", "s")
     first.close()
-    second = many.CsvFile(tmp_path / "v.csv", "s")
+    second = csv_table.CsvFile(tmp_path / "v.csv", "s")
     first.close()
     with pytest.raises(UserError, match="another run"):
-        many.CsvFile(tmp_path / "v.csv", "s")
+        csv_table.CsvFile(tmp_path / "v.csv", "s")
     second.close()
     assert [p.name for p in tmp_path.iterdir()] == ["v.csv"]
 
@@ -545,7 +544,7 @@ def test_a_second_close_leaves_the_next_runs_lock(tmp_path):
 @pytest.mark.parametrize("name", ["v.csv", "x" * 251 + ".csv"], ids=["short", "255 bytes"])
 def test_a_planted_lock_of_a_table_is_never_written_through(tmp_path, name):
     (tmp_path / "precious.txt").write_text("years of work")
-    many._lock_of(tmp_path / name).symlink_to("precious.txt")
+    csv_table._lock_of(tmp_path / name).symlink_to("precious.txt")
     with pytest.raises(UserError, match="where our lock should be"):
-        many.CsvFile(tmp_path / name, "s")
+        csv_table.CsvFile(tmp_path / name, "s")
     assert (tmp_path / "precious.txt").read_text() == "years of work"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from deepfake_detection.detector import material, stills
 from deepfake_detection.errors import UserError
-from deepfake_detection.prediction import many
+from deepfake_detection.prediction import csv_table, inputs, lines
 
 
 def photo(tint) -> np.ndarray:
@@ -48,9 +48,9 @@ def test_a_picture_is_judged_as_one_frame_and_says_so(tmp_path, detector, name, 
         0,
     )
     assert stills.WARNING in result.warnings
-    line = many.line_of(result.to_json())
+    line = lines.line_of(result.to_json())
     assert stills.WARNING in line and "1 frame with a face" in line
-    assert stills.WARNING in many.csv_row(result.to_json(), "defaults")["note"]
+    assert stills.WARNING in csv_table.csv_row(result.to_json(), "defaults")["note"]
 
 
 def test_the_content_tells_a_picture_not_the_name(tmp_path, detector):
@@ -131,12 +131,12 @@ def test_a_folder_s_pictures_are_judged_when_asked_only(tmp_path):
     for name in ("a.mp4", "b.JPG", "c.heic", ".d.png", "e.txt"):
         (tmp_path / name).write_bytes(b"x")
     names = lambda found: [f.rsplit("/", 1)[1] for f in found]
-    assert names(many.find_videos([tmp_path])) == ["a.mp4"]
-    assert names(many.find_videos([tmp_path], pictures=True)) == ["a.mp4", "b.JPG", "c.heic"]
-    assert names(many.find_videos([tmp_path / "b.JPG"])) == ["b.JPG"]
+    assert names(inputs.find_videos([tmp_path])) == ["a.mp4"]
+    assert names(inputs.find_videos([tmp_path], pictures=True)) == ["a.mp4", "b.JPG", "c.heic"]
+    assert names(inputs.find_videos([tmp_path / "b.JPG"])) == ["b.JPG"]
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(UserError) as e:
-        many.find_videos([tmp_path])
+        inputs.find_videos([tmp_path])
     assert "--pictures" in e.value.hint
 
 
@@ -202,7 +202,7 @@ def test_the_model_states_its_range(tmp_path):
 
 def test_a_clip_outside_the_range_is_warned_of(clips, detector):
     result = detector.predict(clips["real"])  # 200 px high
-    assert result.to_json()["warnings"] and "(200 px" in many.line_of(result.to_json())
+    assert result.to_json()["warnings"] and "(200 px" in lines.line_of(result.to_json())
 
 
 @pytest.mark.parametrize(

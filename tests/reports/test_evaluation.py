@@ -12,7 +12,7 @@ import pytest
 from deepfake_detection import scores
 from deepfake_detection.errors import UserError
 from deepfake_detection.metrics import METRICS
-from deepfake_detection.reports import evaluation
+from deepfake_detection.reports import evaluation, evaluation_text
 
 SYNTHETIC = Path(__file__).with_name("synthetic_scores.csv")
 
@@ -90,7 +90,7 @@ def test_files_and_rules(report):
         "evaluation.csv",
         "evaluation.json",
     ]
-    text = evaluation.text(result)
+    text = evaluation_text.text(result)
     assert "Aggregation rules side by side" in text and "Deepfakes/c40" in text and "resamples of the groups" in text
 
 
@@ -107,7 +107,7 @@ def test_flipped_scores_are_noticed(report, tmp_path):
     table.assign(p_real=1 - table.p_real).to_csv(tmp_path / "flipped.csv", index=False)
     flipped = evaluation.run(tmp_path / "flipped.csv", tmp_path / "out", resamples=20)
     assert row(report[0])["metrics"]["auc"]["value"] > 0.85 and row(flipped)["metrics"]["auc"]["value"] < 0.15
-    assert "probably inverted" in evaluation.text(flipped) and "inverted" not in evaluation.text(report[0])
+    assert "probably inverted" in evaluation_text.text(flipped) and "inverted" not in evaluation_text.text(report[0])
 
 
 def test_paired_comparison(tmp_path):
@@ -121,7 +121,7 @@ def test_paired_comparison(tmp_path):
     loss = c["metrics"]["log_loss"]
     assert loss["difference"] == pytest.approx(loss["a"] - loss["b"]) and loss["high"] < 0 and loss["p_value"] < 0.05
     assert "A is better" in next(
-        line for line in evaluation.text(result).splitlines() if line.startswith("log loss") and "to" in line
+        line for line in evaluation_text.text(result).splitlines() if line.startswith("log loss") and "to" in line
     )
     table.assign(label=table.label.map({"REAL": "FAKE", "FAKE": "REAL"})).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(UserError, match="disagree about the label"):
@@ -138,10 +138,16 @@ def test_one_class_few_groups_and_no_labels_are_refused_with_the_reason(tmp_path
         "no_interval"
     ].startswith("an interval needs at least 5")
     assert not (tmp_path / "ROC.png").exists() and result["pictures"] == ["Reliability.png", "ScoreHistogram.png"]
-    assert "no real video" in evaluation.text(result) and "no real video" in (tmp_path / "evaluation.csv").read_text()
+    assert (
+        "no real video" in evaluation_text.text(result) and "no real video" in (tmp_path / "evaluation.csv").read_text()
+    )
     (tmp_path / "b.json").write_text(json.dumps([["x-000-00.png", 0.5]]))
     result = evaluation.run(tmp_path / "b.json", tmp_path, resamples=20)
-    assert result["rows"] == [] and result["pictures"] == [] and "no metric can be computed" in evaluation.text(result)
+    assert (
+        result["rows"] == []
+        and result["pictures"] == []
+        and "no metric can be computed" in evaluation_text.text(result)
+    )
 
 
 def test_manifest_gives_groups_and_counts_what_has_no_score(tmp_path):
@@ -268,6 +274,6 @@ def test_03_and_04_and_evaluate_say_the_same(tmp_path, p, words, not_there):
     pd.DataFrame(
         {"video": [f"v{i}" for i in range(20)], "label": np.where(y, "REAL", "FAKE"), "p_real": scores}
     ).to_csv(tmp_path / "s.csv", index=False)
-    evaluated = evaluation.text(evaluation.run(tmp_path / "s.csv", tmp_path / "e", resamples=100))
+    evaluated = evaluation_text.text(evaluation.run(tmp_path / "s.csv", tmp_path / "e", resamples=100))
     for text in (summary_03(y, scores), text_04(y, scores, tmp_path), evaluated):
         assert all(w in text for w in words) and not_there not in text.replace("-", " to "), text

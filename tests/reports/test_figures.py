@@ -15,7 +15,7 @@ DRAW = {
     "confusion": lambda path, y=Y, p=P: figures.plot_confusion(y, p, path),
     "roc": lambda path, y=Y, p=P: figures.plot_roc(y, p, path, interval=(0.9, 0.8, 0.95)),
     "reliability": lambda path, y=Y, p=P: figures.plot_reliability(y, p, path),
-    "histogram": lambda path, y=Y, p=P: figures.plot_score_histogram(y, p, path, thresholds=(0.4, 0.6)),
+    "histogram": lambda path, y=Y, p=P: figures.plot_score_histogram(y, p, path),
 }
 
 

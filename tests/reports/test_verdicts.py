@@ -62,7 +62,7 @@ def test_another_folder_is_refused():
 @pytest.fixture
 def judged(tmp_path):
     """As predict.py writes it: six untouched videos, one called FAKE; ten altered ones, one NO FACE, one error."""
-    from deepfake_detection.prediction.many import CSV_COLUMNS
+    from deepfake_detection.prediction.csv_table import CSV_COLUMNS
 
     data, rows, labels = tmp_path / "clips", [], ["path,label,person,manipulation"]
     data.mkdir()

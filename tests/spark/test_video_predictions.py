@@ -13,6 +13,7 @@ import pytest
 
 from deepfake_detection import scores
 from deepfake_detection.errors import UserError
+from deepfake_detection.spark import score_readers
 from deepfake_detection.spark import video_predictions as stage
 
 ROWS = [
@@ -127,7 +128,7 @@ def test_same_bytes_whatever_the_partitions_and_the_order(spark, tmp_path):
         spark.conf.set("spark.sql.files.maxPartitionBytes", str(split))
         try:
             path = published(tmp_path / f"{split}" / "a.json", rows[::order])
-            faces, _ = stage.read_faces(spark, str(path))
+            faces, _ = score_readers.read_faces(spark, str(path))
             parts = faces.rdd.getNumPartitions()
             out = tmp_path / f"out{split}"
             stage.write(stage.video_table(spark, str(path)), str(path), out, resamples=50)

@@ -14,11 +14,11 @@ import pytest
 
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
-from deepfake_detection.spark import preprocess, surroundings
+from deepfake_detection.spark import arrays, face_parts, preprocess, surroundings
 from tests.clips import dfdc_folder, moving_face, pattern, truncated, write_video
 from tests.processes import heed_interrupts
 
-SETTINGS = preprocess.Settings()
+SETTINGS = face_parts.Settings()
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def table(out):
 def made_here(folder, tmp_path_factory):
     """The bundles as the executor's function makes them, called in this process: no Spark."""
     out = tmp_path_factory.mktemp("here")
-    bundles = preprocess.plan(read_manifest(folder), folder, SETTINGS, 2)
+    bundles = face_parts.plan(read_manifest(folder), folder, SETTINGS, 2)
     for bundle in bundles:
-        preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(out), (bundle.file, bundle.rows))
+        face_parts.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(out), (bundle.file, bundle.rows))
     return out, bundles
 
 
@@ -66,7 +66,7 @@ def test_rows_are_those_of_the_fused_path(folder, made_here):
     from deepfake_detection.video import sampling
 
     rows = table(made_here[0])
-    assert list(rows.columns) == preprocess.schema().names
+    assert list(rows.columns) == face_parts.schema().names
     for title in ("face", "late"):
         wanted = [
             (f, n)
@@ -112,7 +112,7 @@ def test_a_died_attempt_is_made_again_in_processes_of_its_own(folder, made_here,
     out, bundles = made_here
     for bundle in bundles:
         (tmp_path / f".{bundle.file.removesuffix('.parquet')}.started").touch()
-        preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
+        face_parts.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
     assert {p.name for p in tmp_path.iterdir()} == {b.file for b in bundles}  # no marker, no partial file is left
     assert table(tmp_path).equals(table(out))
 
@@ -123,9 +123,9 @@ def test_a_video_that_kills_its_process_becomes_a_row(folder, tmp_path, monkeypa
     monkeypatch.setattr(
         workers, "_parallel", lambda *a: iter([(None, workers.WorkerDied("the worker process was ended by SIGSEGV"))])
     )
-    bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
+    bundle = face_parts.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
     (tmp_path / f".{bundle.file.removesuffix('.parquet')}.started").touch()
-    preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
+    face_parts.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
     assert set(table(tmp_path)["status"]) == {"error"} and table(tmp_path)["detail"].str.contains("SIGSEGV").sum() == 5
 
 
@@ -147,7 +147,7 @@ class _OfOpenCV(Exception):
     ],
 )
 def test_rows_from_before_a_failure_do_not_count(folder, made_here, tmp_path, monkeypatch, error, said, flush):
-    rows = preprocess.video_rows
+    rows = face_parts.video_rows
 
     def fails_late(path, settings, note):
         for number, faces in enumerate(rows(path, settings, note)):
@@ -155,10 +155,10 @@ def test_rows_from_before_a_failure_do_not_count(folder, made_here, tmp_path, mo
                 raise error
             yield faces
 
-    monkeypatch.setattr(preprocess, "video_rows", fails_late)
-    monkeypatch.setattr(preprocess, "_FLUSH_BYTES", flush)
-    bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
-    preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
+    monkeypatch.setattr(face_parts, "video_rows", fails_late)
+    monkeypatch.setattr(face_parts, "_FLUSH_BYTES", flush)
+    bundle = face_parts.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
+    face_parts.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
     assert [p.name for p in tmp_path.iterdir()] == [bundle.file]
     made, whole = table(tmp_path), table(made_here[0])
     pd.testing.assert_frame_equal(  # the others, with what is wrong with them in every row
@@ -177,21 +177,21 @@ def test_a_bug_stops_and_leaves_nothing_half(folder, tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(preprocess, "video_rows", broken)
-    bundle = preprocess.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
+    monkeypatch.setattr(face_parts, "video_rows", broken)
+    bundle = face_parts.plan(read_manifest(folder), folder, SETTINGS, 100)[0]
     with pytest.raises(ZeroDivisionError):
-        preprocess.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
+        face_parts.make_bundle(dataclasses.asdict(SETTINGS), str(folder), str(tmp_path), (bundle.file, bundle.rows))
     assert [p.name for p in tmp_path.iterdir()] == [f".{bundle.file.removesuffix('.parquet')}.started"]
 
 
 def test_plan_changes_with_settings_and_sources(folder, tmp_path):
     manifest = read_manifest(folder)
-    names = [b.file for b in preprocess.plan(manifest, folder, SETTINGS, 2)]
-    assert names == [b.file for b in preprocess.plan(manifest, folder, SETTINGS, 2)] and len(names) == 3
-    other = [b.file for b in preprocess.plan(manifest, folder, dataclasses.replace(SETTINGS, margin=0.4), 2)]
+    names = [b.file for b in face_parts.plan(manifest, folder, SETTINGS, 2)]
+    assert names == [b.file for b in face_parts.plan(manifest, folder, SETTINGS, 2)] and len(names) == 3
+    other = [b.file for b in face_parts.plan(manifest, folder, dataclasses.replace(SETTINGS, margin=0.4), 2)]
     assert not set(names) & set(other)
     os.utime(folder / "wall.mp4")
-    assert len(set(names) & {b.file for b in preprocess.plan(manifest, folder, SETTINGS, 2)}) == 2
+    assert len(set(names) & {b.file for b in face_parts.plan(manifest, folder, SETTINGS, 2)}) == 2
 
 
 def spark_preprocess(project, *options, **more):
@@ -257,7 +257,7 @@ def test_job_on_one_and_two_cores_interrupted_and_started_again(project, folder,
 
 def test_to_numpy(made_here, tmp_path):
     out, _ = made_here
-    made = preprocess.to_numpy(out, tmp_path, dimension=40, samples=1, minority_ratio=2)
+    made = arrays.to_numpy(out, tmp_path, dimension=40, samples=1, minority_ratio=2)
     x, y = np.load(tmp_path / "X.npy"), np.load(tmp_path / "y.npy")
     rows = pd.read_csv(tmp_path / "X_rows.csv")
     assert x.dtype == np.float32 and x.shape == (len(y), 40, 40, 3) and 0 <= x.min() < x.max() <= 1

@@ -9,7 +9,7 @@ import pytest
 from deepfake_detection.datasets import scan
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
-from deepfake_detection.prediction.many import find_videos
+from deepfake_detection.prediction.inputs import find_videos
 from deepfake_detection.video import listing
 from tests.clips import dfdc_folder, pattern, write_video
 

@@ -151,10 +151,10 @@ def test_a_wrong_answer_is_one_videos_failure(run, answer):
     first, second = add(running), add(running)
     row = finished(running, first)
     assert finished(running, second)["result"] == GOOD and running.problems() == [] and running.store.list()
-    from deepfake_detection.web import app
+    from deepfake_detection.web import api
 
     for one in running.store.list():
-        app._result(one).model_dump_json()
+        api._result(one).model_dump_json()
     if answer is not WRONG["deep"]:
         assert row["state"] == "failed" and "hint:" in row["result"]["error"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deepfake_detection.errors import UserError
-from deepfake_detection.web import store
+from deepfake_detection.web import store, store_folder
 
 SERVE = Path(__file__).resolve().parents[2] / "serve.py"
 
@@ -146,7 +146,7 @@ def test_an_older_store_is_taken(tmp_path):
     for sub in ("uploads", "reports"):
         (tmp_path / sub).mkdir()
     with sqlite3.connect(tmp_path / "queue.sqlite3") as db:
-        db.executescript(store._SCHEMA.split("CREATE TABLE IF NOT EXISTS files")[0])
+        db.executescript(store_folder.SCHEMA.split("CREATE TABLE IF NOT EXISTS files")[0])
         db.execute(
             "INSERT INTO videos (id, name, bytes, state, created) VALUES (?, 'old.mp4', 1, 'done', 1)", ("a" * 32,)
         )
