@@ -19,6 +19,25 @@ from .files import remove_dead_partials, write_json
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
+def _open_the_closed() -> None:
+    """Standard input, output and error that the caller closed (`>&-`, some services) lead nowhere: Python has None in
+    their place, and the next file that is opened would be taken for them by the processes that we start."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)  # what was opened may be this very number
+            if null != number:
+                os.close(null)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
+_open_the_closed()
+
+
 def _refuse_the_wrong_interpreter() -> None:
     """Ends a checkout's script in one line where Python lacks what requirements.txt installs.
 

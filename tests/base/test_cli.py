@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import shlex
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -111,3 +114,26 @@ def test_label_words(word, label):
 def test_label_of_refuses_other_words():
     with pytest.raises(ValueError):
         labels.label_of("maybe")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_lead_nowhere(project, tmp_path, closed):
+    """A closed output was a traceback, and its number the next file's."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import subprocess, sys\nfrom deepfake_detection import cli\n"
+        "def main(argv):\n"
+        "    print('words', flush=True)\n    print('words', file=sys.stderr)\n    sys.stdin.read()\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        subprocess.run(['sh', '-c', 'echo noise; echo noise >&2'])\n"
+        "        file.write(str(file.fileno() > 2))\n"
+        "cli.run(main)\n"
+    )
+    command = f"{shlex.quote(sys.executable)} {script} {tmp_path / 'made'} {closed}"
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "made").read_text() == "True"
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "words\nnoise\n")
