@@ -46,13 +46,15 @@ def options():
 
 
 def _add_limits(p) -> None:
+    from deepfake_detection.faces.settings import DETECTORS
+
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     cli.option(
         p,
         "--face-detector",
         old=["--detector"],
         dest="detector",
-        choices=("mtcnn", "mtcnn_fast", "yunet"),
+        choices=DETECTORS,
         help="face detector (default: as the model says)",
     )
     p.add_argument(
