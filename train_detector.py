@@ -64,6 +64,9 @@ def run_options(p) -> None:
 
     setting("--architecture", "network", metavar="NAME")
     setting("--steps", "batches of 64 faces", type=cli.positive_int, metavar="N")
+    setting(
+        "--stop-at", "end after so many of these, at the learning rate then reached", type=cli.positive_int, metavar="N"
+    )
     setting("--learning-rate", "peak", type=cli.positive_float, metavar="X")
     weight = dict(type=cli.fraction, metavar="WEIGHT")
     setting("--ranking", "loss that puts a fake below its original", **weight)
@@ -113,6 +116,12 @@ def ship_options(p) -> None:
     )
     p.add_argument("--label-version", default="1.0", metavar="X", help="and its version (default: %(default)s)")
     p.add_argument(
+        "--window",
+        choices=("tight", "both"),
+        default="both",
+        help="what it looks at: from the brows to the chin, or that and the whole outline (default: %(default)s)",
+    )
+    p.add_argument(
         "--interpolate",
         type=cli.fraction,
         default=1.0,
@@ -138,6 +147,7 @@ def settings_of(options):
         architecture=options.architecture,
         weights=str(options.weights),
         steps=options.steps,
+        stop_at=options.stop_at,
         learning_rate=options.learning_rate,
         ranking=options.ranking,
         consistency=options.consistency,
@@ -183,6 +193,7 @@ def main(argv=None) -> int:
             options.out,
             name=options.label,
             version=options.label_version,
+            window=options.window,
             training=asdict(settings) | {"weights": Path(options.weights).name, "interpolate": options.interpolate},
         )
     print(f"trained: {model}")

@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 
-from detector_tables import table_text  # noqa: E402
+from detector_tables_text import table_text  # noqa: E402
 
 from deepfake_detection import cli  # noqa: E402
 from deepfake_detection.detector import Detector, people  # noqa: E402

@@ -22,7 +22,7 @@ sys.path.insert(0, str(PROJECT))
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 import numpy as np  # noqa: E402
-from detector_tables import table_text  # noqa: E402
+from detector_tables_text import table_text  # noqa: E402
 
 from deepfake_detection import cli  # noqa: E402
 from deepfake_detection.detector.config import read_config  # noqa: E402

@@ -27,8 +27,16 @@ FAKE_RATE, ERROR_RATE = 0.03, 0.10
 #: No source has more faces in the calibration.
 FACES_OF_A_SOURCE = 500
 
-#: The windows that are looked at: the whole crop, and from the brows to the chin.
-VIEWS = [{"top": 0.0, "bottom": 0.0, "left": 0.0, "right": 0.0}, in_crop(MARGIN)]
+#: What a network looks at, as detector.json says it: the face from the brows to the chin and its mirrored look; or the
+#: whole outline, and from the brows to the chin.
+WINDOWS = {
+    "tight": {"margin": 0.09, "trim": {edge: in_crop(0.09)[edge] for edge in ("top", "bottom")}},
+    "both": {
+        "margin": MARGIN,
+        "trim": {"top": 0.0, "bottom": 0.0},
+        "views": [{"top": 0.0, "bottom": 0.0, "left": 0.0, "right": 0.0}, in_crop(MARGIN)],
+    },
+}
 
 
 def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
@@ -45,7 +53,7 @@ def validation_scores(folder: Path, faces: Faces, *, per_clip: int = 16):
     tight = faces.table.window.eq("tight").to_numpy()[rows]
     predicted = np.zeros(len(rows))
     for some, trimmed in ((rows[~tight], False), (rows[tight], True)):
-        crops = [cut_out(np.asarray(faces.images[row]), boxes[row], MARGIN) for row in some] if len(some) else []
+        crops = [cut_out(np.asarray(faces.images[row]), boxes[row], model.config["margin"]) for row in some]
         predicted[tight == trimmed] = model.predict_raw(crops, trimmed=trimmed)
     return faces.table.loc[rows].assign(p_real=predicted, real=faces.table.label.loc[rows].eq("real").astype(int))
 
@@ -72,14 +80,16 @@ def faces_to_compare(faces: Faces, size: int, count: int = 64) -> np.ndarray:
 def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR_RATE) -> dict:
     """Calibration and thresholds from the faces of `validation_scores`, as detector.json holds them.
 
-    Every source weighs alike in the calibration (none has more than FACES_OF_A_SOURCE faces), and so do both classes,
-    so that 0.5 means "as likely real as fake". The thresholds are fitted on videos (the mean over their faces): at most
-    `fake_rate` of the untouched videos are called FAKE, of all sources together and of the unseen ones alone; at most
-    `error_rate` of the fakes of each kind of split are called REAL.
+    The calibration is fitted on `val` (where there is none, on all): what is unseen was often chosen for being hard, or
+    has one class only. Every source weighs alike in it (none has more than FACES_OF_A_SOURCE faces), and so do both
+    classes, so that 0.5 means "as likely real as fake". The thresholds are fitted on videos (the mean over their
+    faces): at most `fake_rate` of the untouched videos are called FAKE, of all sources together and of the unseen ones
+    alone; at most `error_rate` of the fakes of each kind of split are called REAL.
     """
     from ..aggregation import fit_temperature
 
-    thinned = scores.groupby("source", group_keys=False).apply(
+    known = scores[scores.split == "val"] if scores.split.eq("val").any() else scores
+    thinned = known.groupby("source", group_keys=False).apply(
         lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1)
     )
     calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
@@ -121,7 +131,14 @@ def _allowed(p: np.ndarray, rate: float) -> float:
 
 
 def ship(
-    model_path: Path, faces: Faces, out: Path, *, name: str = "own", version: str = "1.0", training: dict | None = None
+    model_path: Path,
+    faces: Faces,
+    out: Path,
+    *,
+    name: str = "own",
+    version: str = "1.0",
+    window: str = "both",
+    training: dict | None = None,
 ) -> Path:
     """Writes detector.keras, detector.onnx and detector.json into `out`; returns the path of the .keras file.
 
@@ -129,6 +146,7 @@ def ship(
         model_path: a `.keras` file from `training.pairs.run`.
         faces: whose `val` and `unseen` faces calibrate it.
         name, version: what the detector calls itself.
+        window: a key of WINDOWS.
         training: what to say about the run in detector.json.
 
     Raises:
@@ -150,9 +168,7 @@ def ship(
         "version": version,
         "score": "p_real: 1 real, 0 fake",
         "input_size": model.input_shape[1],
-        "margin": MARGIN,
-        "trim": {"top": 0.0, "bottom": 0.0},
-        "views": VIEWS,
+        **WINDOWS[window],
         "flip": True,
         "calibration": {"temperature": 1.0, "bias": 0.0},
         "aggregation": "mean",

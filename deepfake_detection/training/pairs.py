@@ -34,6 +34,7 @@ class Settings:
     Attributes:
         architecture, weights: a name of `models.registry`, and the file or word that it starts from.
         steps: optimizer steps, one batch each; rounded up to whole epochs.
+        stop_at: end after this many of them, also rounded up, at the learning rate that is then reached.
         learning_rate: its peak, after `warmup` (part of the run), before a cosine to 0.
         weight_decay: of kernels only.
         smoothing: labels are smoothed by this much.
@@ -51,6 +52,7 @@ class Settings:
     architecture: str = "efficientnet_lite0"
     weights: str = "none"
     steps: int = 3000
+    stop_at: int | None = None
     learning_rate: float = 4e-4
     warmup: float = 0.04
     weight_decay: float = 0.02
@@ -182,7 +184,7 @@ class PairTraining(loop.Training):
         import keras
 
         self.settings, self.feed, self.look = settings, feed, look
-        epochs = math.ceil(settings.steps / EPOCH)
+        epochs = math.ceil(min(settings.steps, settings.stop_at or math.inf) / EPOCH)
         optimizer = keras.optimizers.AdamW(
             loop.cosine(settings.learning_rate, settings.steps, round(settings.warmup * settings.steps)),
             weight_decay=settings.weight_decay,

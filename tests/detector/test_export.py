@@ -140,6 +140,18 @@ def test_faces_of_the_index_are_cut_as_a_video_s_are(cut_faces):
     np.testing.assert_array_equal(ship.cut_out(frame[y0:y1, x0:x1], inside, 0.22), crop_face(frame, box, 0.22))
 
 
+def test_the_tight_window_is_the_same_place_of_a_face_in_both():
+    """Columns and rows tell where they lie."""
+    picture = np.stack([*np.mgrid[0:256, 0:256], np.zeros((256, 256))], -1).astype(np.uint8)
+    box = np.array([0.25, 0.25, 0.75, 0.75])
+    alone, beside = (
+        trim(ship.cut_out(picture, box, window["margin"]), views_of(window)[-1]) for window in ship.WINDOWS.values()
+    )
+    assert len(views_of(ship.WINDOWS["tight"])) == 1
+    for corner in (0, -1):
+        np.testing.assert_allclose(alone[corner, corner].astype(int), beside[corner, corner].astype(int), atol=2)
+
+
 @pytest.fixture(scope="module")
 def cut_faces():
     import synthetic

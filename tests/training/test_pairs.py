@@ -82,6 +82,14 @@ def test_a_killed_run_ends_in_the_weights_of_one_that_was_not(feed, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_a_run_that_ends_early_has_the_rates_of_the_whole_one(feed, tmp_path):
+    rates = []
+    for stop_at in (None, 2):
+        pairs.run(replace(TINY, stop_at=stop_at), feed, tmp_path / str(stop_at))
+        rates.append(pd.read_csv(tmp_path / str(stop_at) / "history.csv").learning_rate.tolist())
+    assert len(rates[1]) == 1 and rates[1] == rates[0][:1] != rates[0][1:]
+
+
 def test_a_run_does_not_go_on_from_another_ones(feed, tmp_path):
     pairs.run(replace(TINY, steps=2), feed, tmp_path)
     with pytest.raises(UserError, match="other settings") as refused:
