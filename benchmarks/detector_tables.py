@@ -216,7 +216,7 @@ def _crops(options) -> tuple[pd.DataFrame, np.ndarray]:
     crops, model = val_crops(options.data), DetectorModel.load(options.models, threads=options.workers)
     scores = [
         model.predict([read_rgb(f) for f in crops.path[i : i + 64]], trimmed=True)
-        for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch")
+        for i in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch", disable=None)
     ]
     return crops, np.concatenate(scores)
 
@@ -227,7 +227,7 @@ def _clips(options, judge) -> tuple[pd.DataFrame, pd.DataFrame, int]:
 
     rows, by_rule = [], []
     clips = list(val_clips(options.data).itertuples())
-    for clip in tqdm(clips, desc="FF++ clips", unit="clip"):
+    for clip in tqdm(clips, desc="FF++ clips", unit="clip", disable=None):
         found = judge.predict(options.data / clip.file)
         if found.p_real is None:
             continue
@@ -260,7 +260,7 @@ def robustness(options) -> dict:
     )
     rows = {}
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
-        for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change"):
+        for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change", disable=None):
             scores, kept = [], []
             for clip in clips.itertuples():
                 source = options.data / clip.file
@@ -277,7 +277,7 @@ def robustness(options) -> dict:
     model, crops = DetectorModel.load(options.models, threads=options.workers), val_crops(options.data, every=3)
     pictures, y = [read_rgb(f) for f in crops.path], crops.label.map(CLASS_FOLDERS).to_numpy()
     faces = {}
-    for name, change in tqdm(picture_changes(options.seed).items(), desc="changed crops", unit="change"):
+    for name, change in tqdm(picture_changes(options.seed).items(), desc="changed crops", unit="change", disable=None):
         faces[name] = numbers(y, model.predict([change(x) for x in pictures], trimmed=True), crops.group)
     return {"videos": rows, "crops": faces, "frames": frames}
 
@@ -289,12 +289,12 @@ def _scores_of_runs(options, predictors: dict) -> dict:
     crops, clips = val_crops(options.data), val_clips(options.data)
     clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
     dfdc = {name: [] for name in predictors}
-    for start in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch"):
+    for start in tqdm(range(0, len(crops), 64), desc="DFDC crops", unit="batch", disable=None):
         pictures = [read_rgb(f) for f in crops.path[start : start + 64]]
         for name, predict in predictors.items():
             dfdc[name].append(predict(pictures, True))
     found, kept = {name: [] for name in predictors}, []
-    for clip in tqdm(list(clips.itertuples()), desc="FF++ clips", unit="clip"):
+    for clip in tqdm(list(clips.itertuples()), desc="FF++ clips", unit="clip", disable=None):
         faces = [f.crop for f in judge.predict(options.data / clip.file).faces]
         if faces:
             kept.append(clip.Index)

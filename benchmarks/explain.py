@@ -75,7 +75,7 @@ def main() -> None:
     videos = videos[:: max(1, len(videos) // chosen.clips)][: chosen.clips]
     found = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
-    for video in tqdm(videos, unit="video"):
+    for video in tqdm(videos, unit="video", disable=None):
         faces = detector.predict(video).faces
         for face in sorted(faces, key=lambda f: f.p_real)[:1] + sorted(faces, key=lambda f: -f.p_real)[:1]:
             square = network_input(detector.seen_part(face.crop), detector.config["input_size"])

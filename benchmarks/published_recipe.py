@@ -83,7 +83,7 @@ def lay_out(data: Path, folder: Path, seed: int, most: int | None) -> None:
         )
     shutil.rmtree(folder, ignore_errors=True)
     rows = pd.concat(places(pd.read_csv(root / "index.csv", dtype=str), seed, most))
-    for row in tqdm(list(rows.itertuples()), desc="links", unit="face"):
+    for row in tqdm(list(rows.itertuples()), desc="links", unit="face", disable=None):
         name = f"{Path(row.video).stem}.jpg"
         link = folder / row.place / row.label / name
         link.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def judged(options) -> pd.DataFrame:
     made = options.work / f"{detector.model.split('(')[-1].strip(')')}.csv"
     known = pd.read_csv(made).set_index("file") if made.is_file() else pd.DataFrame()
     rows = []
-    for clip in tqdm(list(clips.itertuples()), desc="clips", unit="clip"):
+    for clip in tqdm(list(clips.itertuples()), desc="clips", unit="clip", disable=None):
         if clip.file in known.index:
             rows.append(known.loc[clip.file].to_dict() | {"file": clip.file})
             continue

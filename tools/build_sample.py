@@ -76,7 +76,7 @@ def main() -> None:
     # Threads are enough: the work is inside OpenCV and ffmpeg. Each clip has its own random numbers, so the order does
     # not matter.
     with ThreadPoolExecutor(options.workers) as pool:
-        list(tqdm(pool.map(build, wanted), total=len(wanted), desc="clips"))
+        list(tqdm(pool.map(build, wanted), total=len(wanted), desc="clips", disable=None))
     write_json(options.out / "metadata.json", metadata(jobs))
     write_table(options.out / "README.md", jobs)
 

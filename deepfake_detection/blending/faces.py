@@ -131,7 +131,9 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
             open(partial, "wb") as out,
             ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (str(yunet),)) as pool,
         ):
-            for job, made in tqdm(zip(jobs, pool.map(_cut, jobs, chunksize=16)), total=len(jobs), desc="cutting faces"):
+            for job, made in tqdm(
+                zip(jobs, pool.map(_cut, jobs, chunksize=16)), total=len(jobs), desc="cutting faces", disable=None
+            ):
                 if not made:
                     left_out.append({"file": job["file"]})
                 for row, image in made:
@@ -190,7 +192,9 @@ def _meshes(faces: Faces, work: Path, made_from: str) -> np.ndarray:
     if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
         find, found = mesh.FaceMesh(), np.full((len(faces.table), mesh.POINTS, 2), np.nan, np.float16)
         tight = faces.table.window.eq("tight").to_numpy()
-        for row in tqdm(faces.rows(split=("train", "val"), label="real"), desc="face meshes", unit="face"):
+        for row in tqdm(
+            faces.rows(split=("train", "val"), label="real"), desc="face meshes", unit="face", disable=None
+        ):
             # The network was made for whole heads: only a tight crop needs something around it.
             found[row], _ = find(faces.images[row], **({} if tight[row] else {"around": mesh.NOTHING_AROUND}))
         with atomic_path(work / "meshes.npy") as partial, open(partial, "wb") as f:

@@ -127,7 +127,7 @@ def crop_faces(
         made = workers.for_account(
             account, _crop_one, tasks, min(worker_count, len(tasks)), _Lazy, (settings,), memory_bytes=_memory(settings)
         )
-        for task, result in tqdm(made, total=len(tasks), unit="video", desc="faces", smoothing=0.05):
+        for task, result in tqdm(made, total=len(tasks), unit="video", desc="faces", smoothing=0.05, disable=None):
             _count(account, task, result, settings)
         for task in tasks:
             if os.path.isdir(task.folder) and not task.folder.is_symlink():

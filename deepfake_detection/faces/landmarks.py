@@ -81,7 +81,7 @@ def mark_faces(
             hint="run 01a_crop_faces_mtcnn.py first, or name its folder with --frames-dir",
         )
     with folder_lock(frames, LOCK):
-        with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05) as bar:
+        with tqdm(total=len(tasks), unit="video", desc="marked faces", smoothing=0.05, disable=None) as bar:
             for task, result in workers.for_account(account, _mark_one, tasks, min(worker_count, len(tasks))):
                 if isinstance(result, Exception):
                     _discard(task)

@@ -147,7 +147,7 @@ class _Progress:
     def __enter__(self):
         from tqdm import tqdm
 
-        self.bar = tqdm(total=sum(self.sizes.values()), initial=self._done(), unit="video", desc="faces")
+        self.bar = tqdm(total=sum(self.sizes.values()), initial=self._done(), unit="video", desc="faces", disable=None)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 

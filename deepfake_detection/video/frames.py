@@ -77,7 +77,7 @@ def convert(
             else:
                 account.add(line.title, LEFT_OUT, detail="left out by --max-videos")
         write_left_out(frames, set(usable["title"]) - chosen)
-        with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05) as bar:
+        with tqdm(total=len(tasks), unit="video", desc="frames", smoothing=0.05, disable=None) as bar:
             for task, result in workers.for_account(
                 account, _convert_one, tasks, min(worker_count, max(1, len(tasks)))
             ):

@@ -123,7 +123,7 @@ def _video(path: Path, person: str, find: _PointFinder) -> Source:
         found = np.load(stored)
     else:
         found = np.full((len(frames), 5, 2), np.nan, np.float32)
-        for i in tqdm(range(0, len(frames), every), desc=f"face points of {path.name}"):
+        for i in tqdm(range(0, len(frames), every), desc=f"face points of {path.name}", disable=None):
             points = find(frames[i], None, required=False)
             if points is not None:
                 found[i] = points
