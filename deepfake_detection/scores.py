@@ -174,9 +174,9 @@ def _csv(path: Path):
     # Text only: pandas' own reader would take a video named "007" or "NA" for a number or for missing, and fill or
     # cut rows that have not as many cells as the header.
     with open(path, encoding="utf-8-sig") as f:
-        reader = csv.reader(f)
+        reader = csv.reader(f, strict=True)
         try:
-            header, *rows = (row for row in reader if row)
+            header, *rows = (row for row in reader if len(row) > 1 or "".join(row).strip())
         except csv.Error as e:
             raise ValueError(f"line {reader.line_num}: {e}") from None
     if repeated := [c for c in header if header.count(c) > 1 and c in COLUMN_KINDS]:
@@ -184,6 +184,9 @@ def _csv(path: Path):
     odd = next((i for i, row in enumerate(rows, 1) if len(row) != len(header)), 0)
     if odd:
         raise ValueError(f"row {odd} has {len(rows[odd - 1])} cells, the header {len(header)}")
+    names = [i for i, c in enumerate(header) if c in ("video", *NAME_COLUMNS)]
+    if odd := next((n for n, row in enumerate(rows, 1) if any("\ufffd" in row[i] for i in names)), 0):
+        raise ValueError(f"row {odd} has a name that was not read as UTF-8 once")
     return pd.DataFrame(rows, columns=header, dtype=object)
 
 

@@ -6,6 +6,7 @@ text reader, told that this is the line separator, splits it at any place, and e
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from ..errors import UserError
@@ -41,12 +42,20 @@ def check_local(path: Path) -> None:
 
 def unreadable(error: Exception, preds: str) -> UserError:
     """What Spark says of scores that it cannot read."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = getattr(error, "java_exception", None)
+    while said is not None and said.getCause() is not None:
+        said = said.getCause()
+    text = str(error if said is None else said.getMessage())
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return UserError(f"Spark cannot read these scores ({first[:160]})", file=preds, hint=FORM)
 
 
-def read_faces(spark, preds: str):
+def read_faces(spark, preds: str, whole: bool = False):
     """The scores as a Spark DataFrame, nothing computed yet.
+
+    Args:
+        preds: see `video_predictions.run`.
+        whole: read each CSV file as a whole; else a cell over several lines leaves rows that are not readable.
 
     Returns:
         (faces, arrays): columns video (null: not readable), label ("REAL", "FAKE", ""), p_real (double, null: no face),
@@ -62,7 +71,7 @@ def read_faces(spark, preds: str):
     for path in paths:
         by_suffix.setdefault(next(s for s in _SUFFIXES if path.lower().endswith(s)), []).append(path)
     parts = [
-        _from_json(spark, some) if suffix == ".json" else _from_table(spark, some, suffix, preds)
+        _from_json(spark, some) if suffix == ".json" else _from_table(spark, some, suffix, preds, whole)
         for suffix, some in sorted(by_suffix.items())
     ]
     return reduce(lambda a, b: a.unionByName(b), parts), len(by_suffix.get(".json", ()))
@@ -176,15 +185,22 @@ def _by_name(faces, readable):
     )
 
 
-def _from_table(spark, paths: list[str], suffix: str, preds: str):
+def _from_table(spark, paths: list[str], suffix: str, preds: str, whole: bool):
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     try:
-        rows = _csv(spark, paths) if suffix == ".csv" else spark.read.option("mergeSchema", "true").parquet(*paths)
+        rows = (
+            _csv(spark, paths, whole) if suffix == ".csv" else spark.read.option("mergeSchema", "true").parquet(*paths)
+        )
     except (PySparkException, Py4JJavaError) as e:
         raise unreadable(e, preds) from None
+    if suffix == ".csv":  # Java puts U+FFFD in place of bytes that are no UTF-8
+        names = [c for c in ("video", *NAME_COLUMNS) if c in rows.columns]
+        rows = rows.withColumns({c: F.when(~F.col(c).contains("\ufffd"), F.col(c)) for c in names})
+        if whole:  # ends of lines within names as Python reads them
+            rows = rows.withColumns({c: F.regexp_replace(F.col(c), "\r\n?", "\n") for c in names})
     columns = rows.columns
     check_kinds({f.name: (_kind(f.dataType), f.dataType.simpleString()) for f in rows.schema.fields}, preds)
     name = next((c for c in NAME_COLUMNS if c in columns), None)
@@ -244,13 +260,16 @@ def _label(columns: list[str]):
     return label
 
 
-def _csv(spark, paths: list[str]):
+def _csv(spark, paths: list[str], whole: bool):
     """The columns of CSV files as text, and `_RAGGED`: the line, where it has not as many cells as the header."""
     from pyspark.sql.types import StringType, StructField, StructType
 
-    reader = spark.read.option("header", "true").option("escape", '"')
-    # enforceSchema would read a file whose columns stand in another order by position, and say nothing.
-    reader = reader.option("enforceSchema", "false").option("columnNameOfCorruptRecord", _RAGGED)
+    reader = spark.read.option("header", "true").option("escape", '"').option("multiLine", str(whole).lower())
+    # enforceSchema would read a file whose columns stand in another order by position, and say nothing; where columns
+    # are pruned, the cells of a line are not counted.
+    reader = reader.option("enforceSchema", "false").option("columnPruning", "false")
+    reader = reader.option("columnNameOfCorruptRecord", _RAGGED).option("maxCharsPerColumn", csv.field_size_limit())
+    reader = reader.option("unescapedQuoteHandling", "RAISE_ERROR")
     fields = [StructField(name, StringType()) for name in [*reader.csv(paths).columns, _RAGGED]]
     return reader.schema(StructType(fields)).csv(paths)
 

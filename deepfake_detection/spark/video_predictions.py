@@ -78,12 +78,12 @@ def run(
     return write(videos, preds, Path(out), threshold=threshold, resamples=resamples, seed=seed)
 
 
-def video_table(spark, preds: str):
+def video_table(spark, preds: str, whole: bool = False):
     """The scores reduced to videos.
 
     Args:
         spark: a session.
-        preds: see `run`.
+        preds, whole: see `score_readers.read_faces`.
 
     Returns:
         pandas DataFrame sorted by `video`: video, label ("REAL", "FAKE" or ""), p_real (mean over faces, NaN without a
@@ -95,7 +95,7 @@ def video_table(spark, preds: str):
     from pyspark.sql import functions as F
 
     spark.conf.set("spark.sql.caseSensitive", "true")  # else `Video` beside `video` is ambiguous
-    faces, files = read_faces(spark, preds)
+    faces, files = read_faces(spark, preds, whole)
     # One aggregation is one job of two stages. The adaptive planner would run them as two jobs, and gains nothing here.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     spark.conf.set("spark.sql.shuffle.partitions", str(max(1, spark.sparkContext.defaultParallelism)))
@@ -119,6 +119,8 @@ def video_table(spark, preds: str):
     )
     table = _collect(spark, reduced, preds)
     count = int(table["bad"].sum())
+    if count and not whole:  # a cell that goes over several lines leaves no line of it whole
+        return video_table(spark, preds, whole=True)
     if count:
         example = _collect(spark, faces.where(bad).agg(F.min(F.substring("raw", 1, 120)).alias("example")), preds)
         raise UserError(

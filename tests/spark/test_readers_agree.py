@@ -63,6 +63,10 @@ def agree(spark, path, expected):
 CSV = "video,label,p_real\na,REAL,0.5\na,REAL,1\nb,FAKE,0.25\n"
 
 
+LINES = 'video,label,p_real\n"x\ny",REAL,0.5\nb,FAKE,0.25\n'
+OVER_LINES = {"x\ny": ("REAL", 0.5, 1), "b": ("FAKE", 0.25, 1)}
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [
@@ -110,10 +114,27 @@ CSV = "video,label,p_real\na,REAL,0.5\na,REAL,1\nb,FAKE,0.25\n"
         pytest.param("file,p_real\nreal/a-0000000000000000000-00.png,0.5\n", REFUSED, id="frame-of-19-digits"),
         pytest.param("video;label;p_real\na;REAL;0.5\n", REFUSED, id="semicolons", marks=RARE),
         pytest.param("video,label,p_real\n", REFUSED, id="header-only"),
+        pytest.param(LINES, OVER_LINES, id="name-over-two-lines"),
+        pytest.param("\ufeff" + LINES.replace("\n", "\r\n"), OVER_LINES, id="name-over-two-lines-crlf-bom"),
+        pytest.param(LINES.replace("x\n", "x\r\n"), OVER_LINES, id="name-over-two-lines-crlf-within", marks=RARE),
+        pytest.param(
+            'video,p_real,note\na,0.75,"one\n\ntwo"\nb,0.25,\n', {"a": ("", 0.75, 1), "b": ("", 0.25, 1)},
+            id="note-over-lines",
+        ),
+        pytest.param('video,label,p_real\n"x\na,REAL,0.5\ny",FAKE,0.25\n',
+                     {"x\na,REAL,0.5\ny": ("FAKE", 0.25, 1)}, id="name-that-holds-a-row"),
+        pytest.param('file,p_real\n"real/x\ny-000-00.png",0.5\n', {"x\ny": ("REAL", 0.5, 1)}, id="face-over-lines",
+                     marks=RARE),
+        pytest.param("video,p_real,note\na,0.5\nb,0.5,\n", REFUSED, id="one-cell-less-of-others"),
+        pytest.param(CSV.replace("b,", '"b,'), REFUSED, id="quote-without-an-end", marks=RARE),
+        pytest.param(CSV.replace("b,", '"b"c,'), REFUSED, id="text-behind-a-quote", marks=RARE),
+        pytest.param(CSV + "   \n", TWO, id="line-of-blanks", marks=RARE),
+        pytest.param(CSV.replace("b,", "caf\udce9,"), REFUSED, id="latin-1"),
+        pytest.param(CSV.replace("b,", '"' + "x" * 140_000 + '",'), REFUSED, id="endless-cell", marks=RARE),
     ],
-)
+)  # fmt: skip
 def test_csv(spark, tmp_path, text, expected):
-    (tmp_path / "s.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "s.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     agree(spark, tmp_path / "s.csv", expected)
 
 
