@@ -125,7 +125,7 @@ def test_csv_parquet_and_folder(tmp_path):
         ("a.json", '[["real/a-000-00.png",1.5]]', "row 1 has the score 1.5"),
         ("a.json", '[["real/a-000-00.png",null]]', "row 1 has the score None"),
         ("a.json", '[["real/a-000-00.png",NaN]]', "row 1 has the score nan"),
-        ("a.json", '[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.5]]', "both REAL and FAKE, e.g. 'a'"),
+        ("a.json", '[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.5]]', "both REAL and FAKE: 1 video, e.g. 'a'"),
         ("a.csv", "video,score\na,1\n", "columns video and p_real are not both there"),
         ("a.csv", "", "cannot be read"),
         ("a.csv", "video,label,p_real\na,MAYBE,0.5\n", "row 1 has the label 'MAYBE'"),
