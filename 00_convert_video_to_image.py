@@ -8,12 +8,13 @@ resized by width as published: under 300 px x2, 300-1000 x1, 1001-1900 x0.5, wid
 """
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 
 LABELS_HINT = "--labels FILE, a labels.csv beside the videos, or folders real/ and fake/ give labels"
 
 
 def arguments():
-    p = cli.parser(__doc__)
+    p = cli.parser(__doc__, layouts=LAYOUTS)
     cli.frames_option(p, old=["--frames-out"])
     p.add_argument(
         "--sampling",

@@ -9,11 +9,12 @@ beside them. --direct goes from the videos to the same faces without frames on d
 """
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 from deepfake_detection.faces import settings
 
 
 def arguments():
-    p = cli.parser(__doc__, idle=("--seed",))
+    p = cli.parser(__doc__, idle=("--seed",), layouts=LAYOUTS)
     cli.frames_option(p)
     settings.add_options(p)
     p.add_argument(

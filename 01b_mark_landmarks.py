@@ -8,10 +8,11 @@ where the first ended.
 """
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 
 
 def arguments():
-    p = cli.parser(__doc__, idle=("--seed",))
+    p = cli.parser(__doc__, idle=("--seed",), layouts=LAYOUTS)
     cli.frames_option(p)
     p.add_argument(
         "--radius",

@@ -13,6 +13,7 @@ Check it, or any other split: python -m deepfake_detection.leaks <out>/split_dat
 """
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 
 
 def parts(text):
@@ -26,7 +27,7 @@ def parts(text):
 
 
 def parse(argv=None):
-    p = cli.parser(__doc__, idle=("--workers", "--force"))
+    p = cli.parser(__doc__, idle=("--workers", "--force"), layouts=LAYOUTS)
     cli.frames_option(p)
     p.add_argument(
         "--faces", default="faces", choices=["faces", "marked_faces"], help="which crops to take (default: %(default)s)"

@@ -26,6 +26,7 @@ from deepfake_detection.errors import UserError
 
 def parse(argv=None):
     from deepfake_detection.aggregation import RULES
+    from deepfake_detection.datasets.manifest import LAYOUTS
 
     p = cli.bare_parser(__doc__)
     p.add_argument(
@@ -48,7 +49,9 @@ def parse(argv=None):
         metavar="DIR",
         help="folder of the videos: labels and people as stage 00 reads them there, instead of --manifest",
     )
-    p.add_argument("--layout", default="auto", metavar="NAME", help="of --data (default: %(default)s)")
+    p.add_argument(
+        "--layout", default="auto", metavar="NAME", help="of --data: " + ", ".join(LAYOUTS) + " (default: %(default)s)"
+    )
     cli.labels_option(p)
     cli.out_option(p, "evaluation")
     p.add_argument(

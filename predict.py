@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.aggregation import RULES
 from deepfake_detection.errors import UserError
 from deepfake_detection.prediction import crew, inputs, many, outputs
 
@@ -39,7 +40,7 @@ def options():
         help="judge the still pictures in folders too (JPEG, PNG, WebP); one that is named is always judged",
     )
     p.add_argument("--url", action="append", default=[], metavar="URL", help="a video on the web (needs yt-dlp)")
-    cli.detector_options(p)
+    cli.detector_options(p, RULES)
     _add_limits(p)
     _add_outputs(p)
     return p

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.aggregation import RULES
 from deepfake_detection.errors import UserError
 
 
@@ -32,7 +33,7 @@ def options():
     _add_callers(p)
     _add_work(p)
     _add_outside(p)
-    cli.detector_options(p)
+    cli.detector_options(p, RULES)
     p.add_argument(
         "--explain",
         choices=("auto", "occlusion", "none"),

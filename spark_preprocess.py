@@ -26,11 +26,12 @@ own.
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 
 
 def parse(argv=None):
     p = cli.bare_parser(__doc__)
-    cli.data_options(p)
+    cli.data_options(p, LAYOUTS)
     cli.out_option(p)
     p.add_argument("--force", action="store_true", help="make again what stands")
     _add_places(p.add_argument_group("where"))

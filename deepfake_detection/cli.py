@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from . import __version__, cpus
@@ -75,7 +75,12 @@ def bare_parser(description: str) -> argparse.ArgumentParser:
 
 
 def parser(
-    description: str, *, data: bool = True, out: bool = True, idle: Sequence[str] = ()
+    description: str,
+    *,
+    data: bool = True,
+    out: bool = True,
+    idle: Sequence[str] = (),
+    layouts: Sequence[str] = ("auto",),
 ) -> argparse.ArgumentParser:
     """A `bare_parser` with the options that all stages have.
 
@@ -83,10 +88,11 @@ def parser(
         data: add --data and --layout.
         out: add --out.
         idle: of these options, those that do nothing in this command: hidden, and said where they are given.
+        layouts: what --help says that --layout may be.
     """
     p = bare_parser(description)
     if data:
-        data_options(p, idle)
+        data_options(p, layouts, idle)
     if out:
         out_option(p)
     if "--workers" not in idle:
@@ -107,7 +113,7 @@ def parser(
     return p
 
 
-def data_options(parser, idle: Sequence[str] = ()) -> None:
+def data_options(parser, layouts: Sequence[str], idle: Sequence[str] = ()) -> None:
     """Adds --data, --layout and --labels, but for `idle` ones."""
     parser.add_argument(
         "--data",
@@ -118,10 +124,7 @@ def data_options(parser, idle: Sequence[str] = ()) -> None:
     )
     if "--layout" not in idle:
         parser.add_argument(
-            "--layout",
-            default="auto",
-            metavar="NAME",
-            help="auto, labels, dfdc, ffpp, celebdf, timit, folders or unlabelled (default: %(default)s)",
+            "--layout", default="auto", metavar="NAME", help=", ".join(layouts) + " (default: %(default)s)"
         )
     if "--labels" not in idle:
         labels_option(parser)
@@ -261,8 +264,9 @@ def _holds_frames(data: Path) -> bool:
         return False  # reading the manifest says what is wrong with it
 
 
-def detector_options(parser) -> None:
-    """Adds what predict.py and serve.py ask of a detector; without them it is as the model says."""
+def detector_options(parser, rules: Iterable[str]) -> None:
+    """Adds what predict.py and serve.py ask of a detector; without them it is as the model says. `rules`: what --help
+    says that --aggregate may be."""
     option(
         parser,
         "--model-dir",
@@ -286,7 +290,7 @@ def detector_options(parser) -> None:
     parser.add_argument(
         "--aggregate",
         metavar="RULE",
-        help="from faces to a verdict: mean, median, vote, confident_mean, weighted (default: as the model says)",
+        help="from faces to a verdict: " + ", ".join(rules) + " (default: as the model says)",
     )
 
 

@@ -7,10 +7,12 @@ everywhere.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..labels import FAKE, REAL, VERDICT_FAKE, VERDICT_REAL, VERDICT_UNSURE
+
+if TYPE_CHECKING:
+    import numpy
 
 #: Scores are clipped to [1e-7, 1 - 1e-7] before the logit, as for the log loss: a saturated float32 sigmoid gives
 #: exactly 0 or 1.
@@ -28,8 +30,9 @@ class CalibrationError(ValueError):
         self.reason = reason
 
 
-def _checked(y, p) -> tuple[np.ndarray, np.ndarray]:
+def _checked(y, p) -> tuple[numpy.ndarray, numpy.ndarray]:
     """`y` (N,) int and `p` (N,) float64 of both classes, pointing the right way."""
+    import numpy as np
     from scipy.stats import rankdata
 
     y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
@@ -46,6 +49,8 @@ def _checked(y, p) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _logit(p):
+    import numpy as np
+
     p = np.clip(np.asarray(p, dtype=np.float64), CLIP, 1 - CLIP)
     return np.log(p) - np.log1p(-p)
 
@@ -67,6 +72,7 @@ class Calibration:
 
     def apply(self, p_real):
         """Calibrated P(real), same shape as given; a float for a float."""
+        import numpy as np
         from scipy.special import expit
 
         value = expit(_logit(p_real) / self.temperature + self.bias)
@@ -98,6 +104,7 @@ def fit_temperature(
         CalibrationError: one class only, NaN, scores outside 0..1, or scores that point the wrong way (AUC below one
             half), which no positive temperature can mend.
     """
+    import numpy as np
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -165,6 +172,8 @@ def fit_thresholds(y, p, error_rate: float = 0.05) -> Thresholds:
     Raises:
         CalibrationError: as `fit_temperature`, or too few videos of a class to speak of such a rate.
     """
+    import numpy as np
+
     if not 0 < error_rate < 0.5:
         raise ValueError(f"error rate must be between 0 and 0.5, not {error_rate}")
     y, p = _checked(y, p)

@@ -1,18 +1,21 @@
 """The named rules that make one P(real) of many.
 
 Every rule takes the P(real) of one person's faces in time order, (N,) with N >= 1, and returns one P(real). A frame
-without a face has no score and so no vote: an empty array is refused, never called fake.
+without a face has no score and so no vote: an empty array is refused, never called fake. NumPy is imported where it is
+needed, as --help lists the rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..labels import TIE_THRESHOLD
+
+if TYPE_CHECKING:
+    import numpy
 
 #: A person is well seen with at least this many faces ...
 MIN_FRAMES = 3
@@ -20,22 +23,24 @@ MIN_FRAMES = 3
 MIN_SHARE = 0.2
 
 
-def mean(p_real: np.ndarray) -> float:
+def mean(p_real: numpy.ndarray) -> float:
     """The mean: the published rule."""
-    return float(np.mean(p_real))
+    return float(p_real.mean())
 
 
-def median(p_real: np.ndarray) -> float:
+def median(p_real: numpy.ndarray) -> float:
     """The median; of an even number the mean of the middle two."""
+    import numpy as np
+
     return float(np.median(p_real))
 
 
-def vote(p_real: np.ndarray) -> float:
+def vote(p_real: numpy.ndarray) -> float:
     """The share of faces with p_real >= 0.5."""
-    return float(np.mean(p_real >= TIE_THRESHOLD))
+    return float((p_real >= TIE_THRESHOLD).mean())
 
 
-def confident_mean(p_real: np.ndarray) -> float:
+def confident_mean(p_real: numpy.ndarray) -> float:
     """The rule of the winner of the DFDC challenge (Seferbekov, 2020), stated there for p_fake = 1 - p_real:
 
     if more than n / 2.5 faces, and more than 11, have p_fake > 0.8, the mean of those;
@@ -44,24 +49,24 @@ def confident_mean(p_real: np.ndarray) -> float:
     n = len(p_real)
     # Compared as p_real < 0.2 and > 0.8, because 1 - 0.8 < 0.2 in floating point.
     surely_fake, surely_real = p_real < 0.2, p_real > 0.8
-    fakes = np.count_nonzero(surely_fake)
+    fakes = surely_fake.sum()
     if fakes > n / 2.5 and fakes > 11:
-        return float(np.mean(p_real[surely_fake]))
-    if np.count_nonzero(surely_real) > 0.9 * n:
-        return float(np.mean(p_real[surely_real]))
-    return float(np.mean(p_real))
+        return float(p_real[surely_fake].mean())
+    if surely_real.sum() > 0.9 * n:
+        return float(p_real[surely_real].mean())
+    return float(p_real.mean())
 
 
-def weighted(p_real: np.ndarray) -> float:
+def weighted(p_real: numpy.ndarray) -> float:
     """The mean weighted by |p_real - 0.5|, so a face that says nothing counts little; 0.5 when every face says
     nothing."""
-    weight = np.abs(p_real - 0.5)
+    weight = abs(p_real - 0.5)
     total = weight.sum()
     return float((weight * p_real).sum() / total) if total > 0 else 0.5
 
 
 #: The rules by the names that options and files use.
-RULES: dict[str, Callable[[np.ndarray], float]] = {
+RULES: dict[str, Callable[[numpy.ndarray], float]] = {
     "mean": mean,
     "median": median,
     "vote": vote,
@@ -81,6 +86,8 @@ def aggregate(p_real, rule: str = "mean") -> float:
         UserError: unknown rule.
         ValueError: no scores, NaN, or scores outside 0..1.
     """
+    import numpy as np
+
     if rule not in RULES:
         raise UserError(f"unknown aggregation rule {rule!r}", hint=f"choose one of {', '.join(RULES)}")
     p = np.asarray(p_real, dtype=np.float64)
@@ -103,7 +110,11 @@ class PersonScore:
 
 
 def person_scores(
-    persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES, min_share: float = MIN_SHARE
+    persons: Mapping[str, numpy.ndarray],
+    rule: str = "mean",
+    *,
+    min_frames: int = MIN_FRAMES,
+    min_share: float = MIN_SHARE,
 ) -> list[PersonScore]:
     """Each person's score, in the order of `persons`; persons without a face are left out.
 
@@ -125,7 +136,11 @@ def person_scores(
 
 
 def video_score(
-    persons: Mapping[str, np.ndarray], rule: str = "mean", *, min_frames: int = MIN_FRAMES, min_share: float = MIN_SHARE
+    persons: Mapping[str, numpy.ndarray],
+    rule: str = "mean",
+    *,
+    min_frames: int = MIN_FRAMES,
+    min_share: float = MIN_SHARE,
 ) -> float:
     """P(real) of the video: the lowest among its well-seen people, so a video is as fake as its most fake person.
 

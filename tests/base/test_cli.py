@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from deepfake_detection import cli, labels
+from deepfake_detection.aggregation import RULES
+from deepfake_detection.datasets.manifest import LAYOUTS
 from deepfake_detection.errors import UserError
 
 
@@ -90,6 +93,25 @@ def test_unknown_abbreviated_and_wrong_options_are_refused(argv, capsys):
         cli.parser("A stage.").parse_args(argv)
     assert stop.value.code == cli.EXIT_USAGE
     assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "script, names",
+    [
+        pytest.param("00_convert_video_to_image.py", LAYOUTS, id="00"),
+        pytest.param("01a_crop_faces_mtcnn.py", LAYOUTS, id="01a"),
+        pytest.param("01b_mark_landmarks.py", LAYOUTS, id="01b"),
+        pytest.param("02_prepare_dataset.py", LAYOUTS, id="02"),
+        pytest.param("spark_preprocess.py", LAYOUTS, id="spark_preprocess"),
+        pytest.param("evaluate.py", (*LAYOUTS, *RULES), id="evaluate"),
+        pytest.param("predict.py", RULES, id="predict"),
+        pytest.param("serve.py", RULES, id="serve"),
+    ],
+)
+def test_help_lists_every_layout_and_rule(project, script, names):
+    done = subprocess.run([sys.executable, project / script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(names) <= set(re.split(r"[^\w-]+", done.stdout))
 
 
 def test_announce_echoes_and_saves(tmp_path, capsys):
