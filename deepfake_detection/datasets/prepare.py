@@ -16,14 +16,16 @@ from ..errors import UserError
 from ..names import parts_of_face
 from ..video.sampling import thin
 from . import split_check
+from .manifest import COLUMNS
 from .split import SETS, allocate, assign_groups
 
 STAGE = "02"
 BALANCE = ("delete", "none")
 SPLIT = ("groups", "official")
 _PICTURES = (".png", ".jpg", ".jpeg")
-#: What split_manifest.csv keeps of a video: results are told by it afterwards.
-KEPT = ("label", "group", "dataset", "manipulation", "compression")
+_FIRST = ("label", "group")
+#: What split_manifest.csv keeps of a video, so every new column too: results are told by it afterwards.
+KEPT = (*_FIRST, *(c for c in COLUMNS if c not in {*_FIRST, "title", "video", "original", "split", "error"}))
 
 
 @dataclass

@@ -146,7 +146,8 @@ def test_stage_02_end_to_end(project, tmp_path):
     import pandas as pd
 
     split = pd.read_csv(out / "split_manifest.csv", dtype=str)
-    assert list(split.columns) == ["set", "label", "group", "dataset", "manipulation", "compression", "title", "file"]
+    assert list(split.columns) == ["set", *prepare.KEPT, "title", "file"]
+    assert prepare.KEPT[:5] == ("label", "group", "dataset", "manipulation", "compression")
     assert split["label"].value_counts().to_dict() == {"REAL": 99, "FAKE": 99}
     assert split[split["label"] == "FAKE"]["title"].nunique() == 26
     assert {*split["file"]} == {

@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from deepfake_detection.datasets.manifest import COLUMNS
 from deepfake_detection.datasets.prepare import prepare
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces.crop_stage import FaceSettings, crop_faces
@@ -19,8 +20,8 @@ YUNET = FaceSettings("yunet")
 
 
 def row(title, **more):
-    kept = dict.fromkeys(("dataset", "manipulation", "compression", "original", "split", "error"), "")
-    return {"title": title, "video": f"{title}.mp4", "label": title[:4].upper(), "group": title, **kept, **more}
+    known = {"title": title, "video": f"{title}.mp4", "label": title[:4].upper(), "group": title}
+    return dict.fromkeys(COLUMNS, "") | known | more
 
 
 MANIFEST = pd.DataFrame([*map(row, TITLES), row("fake9", error="missing file")])
