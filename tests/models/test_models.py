@@ -6,28 +6,24 @@ import pytest
 from deepfake_detection.errors import UserError
 from deepfake_detection.models import efficientnet_b0, registry, weights
 
-#: Small inputs on which each architecture can be tried quickly.
-SMALL = {
-    "mesonet": 64,
-    "meso_inception": 64,
-    "compact_cnn": 32,
-    "inception_v3": 75,
-    "efficientnet_b0": 32,
-    "efficientnet_b2": 32,
-    "efficientnet_lite0": 32,
-    "resnet50": 32,
-    "cnn_lstm": 16,
-    "landmark_gru": None,
-}
-LIGHT = ["mesonet", "meso_inception", "compact_cnn", "cnn_lstm", "inception_v3_gru", "landmark_gru"]
-HEAVY = ["efficientnet_b0", "efficientnet_lite0", "resnet50", "efficientnet_b2", "inception_v3", "efficientnet_b2_gru"]
+#: Small inputs on which an architecture can be tried quickly, where its smallest is not right for that.
+SMALL = {"mesonet": 64, "meso_inception": 64, "compact_cnn": 32, "landmark_gru": None}
+#: What takes long to train, and to build at its own size: the nightly run's.
+SLOW = {"efficientnet_b0", "efficientnet_lite0", "resnet50", "efficientnet_b2", "inception_v3", "efficientnet_b2_gru"}
+SLOW_TO_BUILD = {"inception_v3", "inception_v3_gru", "efficientnet_b2_gru"}
+
+
+def names(nightly):
+    """Every architecture, so a new one too."""
+    return [pytest.param(n, marks=[pytest.mark.nightly] if n in nightly else []) for n in registry.names()]
 
 
 def small(name, dropout=None):
     if name.endswith("_gru") and name != "landmark_gru":  # any frame model can give the features
         return registry.build(name, input_size=32, dropout=dropout, length=5, features="compact_cnn")
     options = {"length": 5} if registry.module(name).KIND == "sequence" else {}
-    return registry.build(name, input_size=SMALL[name], dropout=dropout, **options)
+    size = SMALL.get(name, getattr(registry.module(name), "MIN_INPUT_SIZE", 32))
+    return registry.build(name, input_size=size, dropout=dropout, **options)
 
 
 def inputs_of(model, count, seed=0):
@@ -53,22 +49,12 @@ def test_module_of_every_architecture(name):
         assert word in arch.__doc__ or name == "efficientnet_lite0", f"{name}: {word}"
 
 
-# The largest take seconds to build; they are built at their own size in the nightly run.
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            n, marks=[pytest.mark.nightly] if n in ("inception_v3", "inception_v3_gru", "efficientnet_b2_gru") else []
-        )
-        for n in registry.names()
-        if n != "efficientnet_lite0"
-    ],
-)
+@pytest.mark.parametrize("name", names(SLOW_TO_BUILD))
 def test_parameter_count(name):
     assert registry.build(name).count_params() == registry.module(name).PARAMETERS
 
 
-@pytest.mark.parametrize("name", LIGHT + [pytest.param(n, marks=pytest.mark.nightly) for n in HEAVY])
+@pytest.mark.parametrize("name", names(SLOW))
 def test_overfits_and_survives_saving(name, tmp_path):
     """32 faces (8 sequences) of random pixels and labels are learned by heart; the saved file gives the same numbers in
     plain Keras."""

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from deepfake_detection import scores
+from deepfake_detection.aggregation import RULES
 from deepfake_detection.errors import UserError
 from deepfake_detection.metrics import METRICS
 from deepfake_detection.reports import evaluation, evaluation_text
@@ -76,7 +77,7 @@ def test_coverage_counts_videos_without_a_score(report):
 
 def test_files_and_rules(report):
     result, out = report
-    assert {r["rule"] for r in result["rows"]} == {"mean", "median", "vote", "confident_mean", "weighted"}
+    assert {r["rule"] for r in result["rows"]} == set(RULES)
     table = pd.read_csv(out / "evaluation.csv")
     assert len(table) == len(result["rows"]) and {f"{m}{s}" for m in METRICS for s in ("", "_low", "_high")} <= set(
         table.columns
