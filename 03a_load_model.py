@@ -14,12 +14,13 @@ P(real).
 from pathlib import Path
 
 from deepfake_detection import cli
+from deepfake_detection.datasets.manifest import LAYOUTS
 
 
 def arguments():
     from deepfake_detection.models import registry
 
-    p = cli.parser(__doc__, idle=("--force",))
+    p = cli.parser(__doc__, idle=("--force",), layouts=LAYOUTS)
     p.add_argument(
         "--model-file",
         type=Path,

@@ -24,6 +24,7 @@ sys.path.insert(0, str(PROJECT))
 
 from deepfake_detection import cli, labels  # noqa: E402
 from deepfake_detection.aggregation import Thresholds  # noqa: E402
+from deepfake_detection.datasets.manifest import LAYOUTS  # noqa: E402
 from deepfake_detection.detector import people  # noqa: E402
 from deepfake_detection.detector.verdict import FaceScore  # noqa: E402
 from deepfake_detection.errors import UserError  # noqa: E402
@@ -257,7 +258,7 @@ def page(videos: list[Video], left: list[str], judge: Judge, now: Bounds, fitted
 
 
 def options() -> argparse.ArgumentParser:
-    p = cli.parser(__doc__, out=False)
+    p = cli.parser(__doc__, out=False, layouts=LAYOUTS)
     p.add_argument("--videos", type=cli.positive_int, default=20, metavar="N", help="at most (default: %(default)s)")
     p.add_argument("--frames", type=cli.positive_int, default=8, metavar="N", help="a video (default: %(default)s)")
     p.add_argument("--model-dir", metavar="DIR", help="the detector (default: the shipped one)")

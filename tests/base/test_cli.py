@@ -102,6 +102,7 @@ def test_unknown_abbreviated_and_wrong_options_are_refused(argv, capsys):
         pytest.param("01a_crop_faces_mtcnn.py", LAYOUTS, id="01a"),
         pytest.param("01b_mark_landmarks.py", LAYOUTS, id="01b"),
         pytest.param("02_prepare_dataset.py", LAYOUTS, id="02"),
+        pytest.param("03a_load_model.py", LAYOUTS, id="03a"),
         pytest.param("spark_preprocess.py", LAYOUTS, id="spark_preprocess"),
         pytest.param("evaluate.py", (*LAYOUTS, *RULES), id="evaluate"),
         pytest.param("predict.py", RULES, id="predict"),
