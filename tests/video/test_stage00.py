@@ -222,7 +222,7 @@ def test_script_refuses(project, tmp_path, arguments, code, word):
 def test_all_bad_is_an_error(project, clips, tmp_path):
     data = dfdc_folder(tmp_path / "data", {"e.mp4": clips / "empty.mp4"}, {})
     done = script(project, "--data", data, "--out", tmp_path / "o", "--workers", 1)
-    assert done.returncode == 2 and "none of 1 videos" in done.stderr and "empty" in done.stderr
+    assert done.returncode == 2 and "none of 1 video" in done.stderr and "empty" in done.stderr
     assert (tmp_path / "o/stage_reports/00_videos.csv").is_file()
 
 
