@@ -283,14 +283,13 @@ class Detector:
         fps, wanted = reader.info.fps, reader.wanted
         if len(wanted) < 2 or (wanted[1] - wanted[0]) / fps <= 2 * AGAIN_S:
             return []
+        lone = people.lone(faces, self.decision)[:MOST_AGAIN]
+        if not lone:  # most videos: they are judged once only
+            return []
         judged = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"])
         if judged.verdict != labels.VERDICT_REAL:
             return []
-        near = {
-            face.index + round(step * AGAIN_S * fps)
-            for face in people.lone(faces, self.decision)[:MOST_AGAIN]
-            for step in (-4, -3, -2, -1, 1, 2, 3, 4)
-        }
+        near = {face.index + round(step * AGAIN_S * fps) for face in lone for step in (-4, -3, -2, -1, 1, 2, 3, 4)}
         return sorted(i for i in near - set(wanted) if 0 <= i <= wanted[-1])
 
     def _scored(

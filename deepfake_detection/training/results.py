@@ -159,8 +159,8 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
     groups = result.get("videos", {}).get("groups", FEW)
     if groups < FEW:
         lines.append(
-            f"warning: {groups} {'group' if groups == 1 else 'groups'} of people: these numbers say little about "
-            "people who are not among them" + ("" if groups >= MIN_GROUPS else ", and no interval can be given")
+            f"warning: {labels.counted(groups, 'group')} of people: these numbers say little about people who are not "
+            "among them" + ("" if groups >= MIN_GROUPS else ", and no interval can be given")
         )
     if result.get("video_rules"):
         from ..reports import video_rules
