@@ -72,6 +72,7 @@ def run_options(p) -> None:
     setting("--ranking", "loss that puts a fake below its original", **weight)
     setting("--consistency", "loss that holds a face's score to that of its degraded copy", **weight)
     setting("--centring", "loss that holds the middle of a pair's logits at 0", **weight)
+    setting("--worst", "part of a batch's pairs, those with the largest loss, that count", **weight)
     setting("--freeze", "this layer and all before it stand still, or none", metavar="LAYER")
     p.add_argument(
         "--learn-norms",
@@ -152,6 +153,7 @@ def settings_of(options):
         ranking=options.ranking,
         consistency=options.consistency,
         centring=options.centring,
+        worst=options.worst,
         freeze=options.freeze,
         freeze_norms=not options.learn_norms,
         batches=batches,

@@ -43,6 +43,9 @@ class Settings:
             logits.
         centring: weight of the loss that holds the middle of a pair's two logits at 0: Huber of (z_untouched + z_fake)
             / 2. What both faces of a pair have in common, as person, light and codec, then says nothing.
+        worst: the part of a batch's pairs, those with the largest loss, that count; 1: all (the conditional value at
+            risk, of which group DRO is a case; Levy et al., "Large-scale methods for distributionally robust
+            optimization", NeurIPS 2020).
         averaging: momentum of the averaged weights, which are what is kept.
         freeze: this layer and all before it stand still: the first layers see the largest pictures and change least.
         freeze_norms: batch normalisation keeps its statistics: a face is then learnt from as it is later judged, alone.
@@ -61,6 +64,7 @@ class Settings:
     ranking: float = 0.5
     consistency: float = 0.1
     centring: float = 0.0
+    worst: float = 1.0
     averaging: float = 0.997
     freeze: str = "block2_add"
     freeze_norms: bool = True
@@ -144,9 +148,17 @@ def build(settings: Settings, pairs: int):
 
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             z = y_pred[:, 0]
-            loss = ops.mean(keras.losses.binary_crossentropy(smooth[:, None], y_pred, from_logits=True))
+            each = keras.losses.binary_crossentropy(smooth[:, None], y_pred, from_logits=True)
             untouched, fake = z[0 : 2 * pairs : 2], z[1 : 2 * pairs : 2]
-            loss += settings.ranking * ops.mean(ops.softplus(fake - untouched))
+            order = settings.ranking * ops.softplus(fake - untouched)
+            if settings.worst < 1:
+                count = max(1, round(settings.worst * pairs))
+                of_pair = (each[0 : 2 * pairs : 2] + each[1 : 2 * pairs : 2]) / 2 + order
+                counts = ops.cast(of_pair >= ops.top_k(of_pair, count)[0][-1], "float32") * pairs / count
+                counts = ops.stop_gradient(counts)
+                order *= counts
+                each *= ops.concatenate([ops.repeat(counts, 2), ops.ones(settings.batches.copies)])
+            loss = ops.mean(each) + ops.mean(order)
             middle = (untouched + fake)[:, None] / 2
             loss += settings.centring * ops.mean(keras.losses.huber(ops.zeros_like(middle), middle, delta=2.0))
             if settings.batches.copies:

@@ -126,6 +126,18 @@ def test_the_loss_wants_a_copy_to_score_as_its_original():
     assert loss(2.0) < loss(0.0) < loss(-2.0)
 
 
+def test_where_only_the_worst_pairs_count_the_others_do_not():
+    import keras
+
+    def loss(worst, first, second):
+        model = pairs.build(replace(TINY, batches=Batches(size=32, copies=0), worst=worst), pairs=2)
+        return float(model.compute_loss(y_pred=keras.ops.convert_to_tensor([*first, *second], "float32")))
+
+    good, better, bad = ([2.0], [-2.0]), ([3.0], [-3.0]), ([-2.0], [2.0])
+    assert loss(0.5, good, bad) == loss(0.5, better, bad) == pytest.approx(loss(1.0, bad, bad))
+    assert loss(1.0, good, bad) != loss(1.0, better, bad)
+
+
 def test_frozen_layers_and_norms_stand_still(feed):
     import keras
 
