@@ -145,7 +145,7 @@ def judged(clips: pd.DataFrame, base: pd.DataFrame) -> dict:
     fakes = asked(clips, "strangers' untouched against known fakes").query("real == 0")
     row["found"] = round(float((fakes.p < np.quantile(strangers.p, 0.05)).mean()), 3)
     live = clips[clips.source == "live_swaps"]
-    stem = live.index.str.replace(r"_(real|fake)\.\w+$", "", regex=True)
+    stem = live.index.str.replace(r"_(real|fake)\.\w+$", "", regex=True).str.rsplit("/", n=1).str[-1]
     both = live.assign(stem=stem).pivot_table(index="stem", columns="real", values="p").dropna()
     row["pairs"] = f"{int((both[1] > both[0]).sum())} of {len(both)}"
     return row
