@@ -33,18 +33,18 @@ BASE = {"--wide": "0.5", "--consistency": "0.2"}
 #: Name of a run -> what is other than in BASE.
 RUNS: dict[str, dict] = {
     "2.0's settings": {},
-    "another seed": {"--seed": "2"},
-    "no degradation": {"--no-degrade": None},
-    "no loss for a pair's order": {"--ranking": "0"},
-    "no loss for a face's copy": {"--consistency": "0"},
-    "middle of a pair held at 0": {"--centring": "0.3"},
     "the worst half of the pairs": {"--worst": "0.5"},
+    "no degradation": {"--no-degrade": None},
     "tight window only": {"--wide": "0"},
     "wide window only": {"--wide": "1"},
     "no blends like live swaps": {"--no-live": None},
-    "no stills": {"--without": ("utkface", "lfw", "ffhq", "ciplab", "stills")},
-    "no clips of new people": {"--without": ("celebv", "styletalk", "driving")},
+    "middle of a pair held at 0": {"--centring": "0.3"},
+    "another seed": {"--seed": "2"},
     "no further DFDC fakes": {"--without": ("dfdc_more",)},
+    "no stills": {"--without": ("utkface", "lfw", "ffhq", "ciplab", "stills")},
+    "no loss for a pair's order": {"--ranking": "0"},
+    "no loss for a face's copy": {"--consistency": "0"},
+    "no clips of new people": {"--without": ("celebv", "styletalk", "driving")},
 }
 START = "before (1.5)"
 #: Column -> (which untouched clips, which altered ones): pairs of (split, sources).
@@ -171,18 +171,20 @@ def as_text(rows: dict) -> str:
 def main(argv=None) -> int:
     options = parse(argv)
     cli.announce("ablation", options)
-    looked = {}
+    text, looked = "", {}
     for name in tqdm(RUNS, desc="runs", unit="run", disable=None):
         run = folder_of(options.work, name)
         if not (run / "result.json").is_file():
             subprocess.run(command(options, name), check=True, stdout=subprocess.DEVNULL)
         looked[name] = clips_of(pd.read_pickle(run / "looked.pkl"))
-    looked = {START: clips_of(at_the_start(options))} | looked
-    base = looked[next(iter(RUNS))]
-    rows = {name: judged(clips, base) for name, clips in looked.items()}
-    write_json(options.results / "ablation.json", rows)
-    write_text(options.results / "ablation.md", as_text(rows))
-    print(as_text(rows))
+        base = looked[next(iter(RUNS))]
+        rows = {
+            name: judged(clips, base) for name, clips in ({START: clips_of(at_the_start(options))} | looked).items()
+        }
+        text = as_text(rows)
+        write_json(options.results / "ablation.json", rows)  # after every run: the next one may take long
+        write_text(options.results / "ablation.md", text)
+    print(text)
     return cli.EXIT_OK
 
 
