@@ -95,6 +95,13 @@ def batch_options(p) -> None:
         help="how often the wide window is shown; else a face ends at the brows and the chin (default: %(default)s)",
     )
     p.add_argument("--no-degrade", action="store_true", help="leave pictures as they are")
+    p.add_argument(
+        "--clips",
+        type=cli.fraction,
+        default=usual.clips,
+        metavar="PART",
+        help="how often a pair is also seen as a video at a low rate leaves it (default: %(default)s)",
+    )
     p.add_argument("--no-live", action="store_true", help="make no blends like today's swaps")
     p.add_argument(
         "--without",
@@ -140,6 +147,7 @@ def settings_of(options):
         size=options.size,
         wide=options.wide,
         degrade=not options.no_degrade,
+        clips=options.clips,
         live=not options.no_live,
         without=tuple(options.without),
         seed=options.seed,

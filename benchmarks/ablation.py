@@ -34,6 +34,7 @@ BASE = {"--wide": "0.5", "--consistency": "0.2"}
 RUNS: dict[str, dict] = {
     "2.0's settings": {},
     "the worst half of the pairs": {"--worst": "0.5"},
+    "pairs as low-rate videos leave them": {"--clips": "0.35"},
     "no degradation": {"--no-degrade": None},
     "tight window only": {"--wide": "0"},
     "wide window only": {"--wide": "1"},

@@ -42,6 +42,10 @@ CHANCES = {
 SMALLEST, SMALLEST_HARD = 0.5, 0.3
 ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 CODECS = {"jpeg": 0.45, "webp": 0.15, "x264": 0.15, "mpeg4": 0.25}
+#: A clip that ends in the picture: frames, how far all of it moves from one to the next (part of the side), how far its
+#: parts move against each other, and the noise of its camera (levels).
+CLIP_FRAMES, CLIP_MOVES, CLIP_BENDS, CLIP_NOISE = 8, 0.008, 0.004, 1.5
+CLIP_RATES, CLIP_PRESETS = (24, 39), ("ultrafast", "veryfast", "medium")
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class Degradation:
     noise: float = 0.0
     codecs: tuple = ()
     hide: tuple | None = None
+    clip: tuple | None = None
     seed: int = field(default=0)
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator, strength: str = "usual") -> Degradation:
-        """A random one; `strength` is a key of CHANCES."""
+    def drawn(cls, rng: np.random.Generator, strength: str = "usual", clips: float = 0.0) -> Degradation:
+        """A random one; `strength` is a key of CHANCES, `clips` how often pictures are in addition the last of a moving
+        clip at a low rate (`clip_coded`)."""
         happens = {name: rng.random() < chance for name, chance in CHANCES[strength].items()}
         hard = strength == "hard"
         return cls(
@@ -77,6 +83,10 @@ class Degradation:
             if happens["hide"]
             else None,
             seed=int(rng.integers(2**31)),
+            # Drawn last, and only where it is asked for: without it the other draws are those of detector 2.0.
+            clip=(str(rng.choice(CLIP_PRESETS)), int(rng.integers(*CLIP_RATES)))
+            if clips and rng.random() < clips
+            else None,
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -96,6 +106,8 @@ class Degradation:
             x = coded(x, name, quality)
             if number == 0 and small < side:  # the second generation sees the enlarged picture
                 x = cv2.resize(x, (side, side), interpolation=self.enlarge)
+        if self.clip:
+            x = clip_coded(x, *self.clip, np.random.default_rng(self.seed))
         if x.shape[0] != side:
             x = cv2.resize(x, (side, side), interpolation=self.enlarge)
         if self.hide:
@@ -164,26 +176,62 @@ def coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
     return _video_coded(image, name, quality)
 
 
+def clip_coded(image: np.ndarray, preset: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture (uint8 RGB) as the last frame of a clip that x264 has coded at a low rate.
+
+    A coder keeps what moved as it was and smooths what it cannot afford, block by block: a face is then soft where its
+    surroundings are sharp, as a blended one is. A single picture does not show that.
+
+    Args:
+        preset, rate: of x264: its preset and rate factor.
+        rng: of the way in which the clip moves; the same for both of a pair.
+    """
+    side = image.shape[0] // 2 * 2
+    image = np.ascontiguousarray(image[:side, :side])
+    speed = rng.normal(0, CLIP_MOVES * side / 2, 2)
+    bends = [cv2.resize(b, (side, side)) for b in rng.normal(0, CLIP_BENDS * side, (2, 5, 5)).astype(np.float32)]
+    x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
+    frames = []
+    for before in range(CLIP_FRAMES - 1, -1, -1):
+        moved = image
+        if before:
+            where = (x + np.float32(speed[0] * before) + bends[0] * before / 2).astype(np.float32)
+            there = (y + np.float32(speed[1] * before) + bends[1] * before / 2).astype(np.float32)
+            moved = cv2.remap(image, where, there, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        grain = rng.normal(0, CLIP_NOISE, (side, side, 1)).astype(np.float32)
+        frames.append(np.clip(moved + grain, 0, 255).astype(np.uint8))
+    # Without looking ahead: what x264 then decides is not the same every time.
+    options = {"crf": str(rate), "preset": preset, "tune": "zerolatency"}
+    result = _through("libx264", options, "h264", frames)
+    return result if result.shape == image.shape else image
+
+
 def _video_coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
     """The second of two frames, the first being the picture moved by a pixel: predicted from another, as most frames
     are."""
-    import av
-
     side = image.shape[0] // 2 * 2
     image = np.ascontiguousarray(image[:side, :side])
-    first = np.roll(image, (1, 1), (0, 1))
-    encoder = av.CodecContext.create("libx264" if name == "x264" else "mpeg4", "w")
-    encoder.width = encoder.height = side
-    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), 25
-    encoder.thread_count = 1
+    frames = [np.roll(image, (1, 1), (0, 1)), image]
     if name == "x264":
-        encoder.options = {"crf": str(quality), "preset": "veryfast", "tune": "zerolatency", "bf": "0"}
+        options = {"crf": str(quality), "preset": "veryfast", "tune": "zerolatency", "bf": "0"}
+        result = _through("libx264", options, "h264", frames)
     else:
-        encoder.options = {"qmin": str(quality), "qmax": str(quality)}
-    decoder = av.CodecContext.create("h264" if name == "x264" else "mpeg4", "r")
+        result = _through("mpeg4", {"qmin": str(quality), "qmax": str(quality)}, "mpeg4", frames)
+    return result if result.shape[0] == side else image
+
+
+def _through(encoder_name: str, options: dict, decoder_name: str, pictures: list[np.ndarray]) -> np.ndarray:
+    """The last of some pictures (uint8 RGB, even sides) after a coder and its decoder."""
+    import av
+
+    encoder = av.CodecContext.create(encoder_name, "w")
+    encoder.width, encoder.height = pictures[0].shape[1::-1]
+    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), 25
+    encoder.thread_count, encoder.options = 1, options
+    decoder = av.CodecContext.create(decoder_name, "r")
     decoder.thread_count = 1
     frames = []
-    for number, picture in enumerate((first, image)):
+    for number, picture in enumerate(pictures):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
         frame.pts = number
         for packet in encoder.encode(frame):
@@ -191,5 +239,4 @@ def _video_coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
     for packet in encoder.encode(None):
         frames += decoder.decode(packet)
     frames += decoder.decode(None)
-    result = frames[-1].to_ndarray(format="rgb24")
-    return result if result.shape[0] == side else image
+    return frames[-1].to_ndarray(format="rgb24")

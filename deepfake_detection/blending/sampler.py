@@ -56,6 +56,7 @@ class Settings:
             turn.
         wide: how often the wide window is shown; else a face ends at the brows and the chin.
         degrade: whether pictures are degraded at all, alike within a pair.
+        clips: how often a pair is, in addition, the last of moving clips at a low rate.
         live: whether blends like today's swaps are made; without them they are the face's own copy or swaps along the
             mesh.
         without: sources that are left out, with everything that comes from them.
@@ -66,6 +67,7 @@ class Settings:
     copies: int = 4
     wide: float = WIDE_PART
     degrade: bool = True
+    clips: float = 0.0
     live: bool = True
     without: tuple = ()
     seed: int = 1
@@ -115,7 +117,7 @@ class Sampler:
             made += [self._pair(rng, blend, kind, str(name)) for name in names]
         untouched_first, copies = [], []
         for number, pair in enumerate(made):
-            change = Degradation.drawn(rng) if self.settings.degrade else None
+            change = Degradation.drawn(rng, clips=self.settings.clips) if self.settings.degrade else None
             seen = [change(picture) if change else picture for picture in pair]
             untouched_first += seen
             if number < self.settings.copies:
