@@ -64,6 +64,8 @@ def _load(where: str) -> ModuleType:
         return importlib.import_module(where)
     folder = next(f for f in (places.PACKAGE / "commands", places.PACKAGE.parent) if (f / f"{where}.py").is_file())
     spec = importlib.util.spec_from_file_location(f"deepfake_detection_{where}", folder / f"{where}.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(where)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     # Its help shows examples as a checkout has them.

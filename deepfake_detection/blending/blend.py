@@ -228,7 +228,7 @@ class SelfBlender:
     def _restyle(self, image: np.ndarray) -> np.ndarray:
         """Another look of the same picture: colour, then sharpness, resolution or compression."""
         rng = self._random
-        x = image.astype(np.float32)
+        x: np.ndarray = image.astype(np.float32)
         if rng.random() < 0.85:
             x += rng.uniform(-15, 15, 3).astype(np.float32)
             x = (x - 128) * np.float32(rng.uniform(0.85, 1.15)) + 128 + np.float32(rng.uniform(-13, 13))

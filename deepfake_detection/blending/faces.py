@@ -25,6 +25,8 @@ from ..labels import CLASS_FOLDERS
 if TYPE_CHECKING:
     import pandas
 
+    from .finder import FaceFinder
+
 #: What a row of the index says. `file`: absolute, or relative to the index. `label`: real or fake. `group`: who or what
 #: must not be split. `split`: train, val, or unseen (read for choosing only, never trained on). `original`: the `file`
 #: of the untouched video that a fake was made from, where it is known. `frames`: of a video, how many are cut.
@@ -203,7 +205,7 @@ def _meshes(faces: Faces, work: Path, made_from: str) -> np.ndarray:
     return np.load(work / "meshes.npy")
 
 
-_finder = None
+_finder: FaceFinder  # of a process of `prepare`
 
 
 def _start(yunet: str) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -164,7 +164,7 @@ def read_titles(items: list[Item], known: Set[str] = frozenset(), pattern: str |
             return stated["title"]
         return m["title"] if m else stem
 
-    return [Item(i.set, i.label, i.path, title(i)) for i in items], reading
+    return [replace(i, title=title(i)) for i in items], reading
 
 
 def _by_pattern(items: list[Item], pattern: str) -> list[Item]:
@@ -175,14 +175,14 @@ def _by_pattern(items: list[Item], pattern: str) -> list[Item]:
         raise UserError(f"not a regular expression ({e})", file=pattern, hint=hint) from None
     if "title" not in wanted.groupindex:
         raise UserError("the pattern has no group called title", file=pattern, hint=hint)
-    unread = [i for i in items if not wanted.fullmatch(i.path.stem)]
-    if unread:
+    titles = [m["title"] if (m := wanted.fullmatch(i.path.stem)) else None for i in items]
+    if unread := [i for i, title in zip(items, titles) if title is None]:
         raise UserError(
             f"{len(unread)} of {len(items)} names do not fit the pattern, e.g.",
             file=unread[0].path,
             hint="correct --pattern",
         )
-    return [Item(i.set, i.label, i.path, wanted.fullmatch(i.path.stem)["title"]) for i in items]
+    return [replace(i, title=title) for i, title in zip(items, titles)]
 
 
 def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
@@ -210,7 +210,7 @@ def _scheme(items: list[Item]) -> tuple[re.Pattern | None, str]:
     one, two = fits(_ONE), fits(_TWO)
     if share(two) >= 0.95 and not generic(two):
         # Two numbers are frame and face if the last is small and the one before it tells files apart.
-        last = Counter(int(re.search(r"(\d+)$", i.path.stem)[1]) for i in items)
+        last = Counter(int(m[1]) for i in items if (m := re.search(r"(\d+)$", i.path.stem)))
         if len(last) <= 20 and max(last) < 20 and len(items) / len(set(two)) >= 1.5:
             return _TWO, "as <title>, frame and face number"
     if (

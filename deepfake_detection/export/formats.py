@@ -95,7 +95,7 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
-        def __init__(self):
+        def __init__(self, faces: np.ndarray):
             self.rest = iter(faces)
 
         def get_next(self):
@@ -110,7 +110,7 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
         quantize_static(
             whole,
             path,
-            Reader(),
+            Reader(faces),
             op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=QuantType.QUInt8,

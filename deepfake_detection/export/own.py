@@ -66,8 +66,10 @@ def making(frames: Path | None, titles: Iterable[str], margin: float = PUBLISHED
         frames: folder with `<title>/faces/faces.json`.
         margin: what the faces were cut with.
     """
+    if frames is None:
+        return Making(margin=margin)
     found: Counter[Making] = Counter()
-    for title in sorted(set(titles)) if frames is not None else []:
+    for title in sorted(set(titles)):
         try:
             record = json.loads((frames / title / "faces" / SETTINGS_FILE).read_text(encoding="utf-8"))
             cut, looked = record["settings"], next(iter(record["source"].values()))["settings"]

@@ -184,13 +184,13 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
             hint="move it away, or choose another folder with --frames-dir",
         )
     with atomic_dir(target) as partial:
-        reader = None if task.video is None else FrameReader(task.video, task.sampling, scale=task.scale)
-        frames: Iterable[Frame] = _stored_frames(task.folder, task.title) if reader is None else reader
-        if reader is None:
-            stored = read_record(task.folder)
-            scale, note = scale_for(stored["settings"]["scale"], stored["width"]), stored.get("note", "")
+        frames: FrameReader | Iterator[Frame]
+        if task.video is None:
+            stored, frames = _frames_record(task.folder), _stored_frames(task.folder, task.title)
+            scale = scale_for(stored["settings"]["scale"], stored["width"])
         else:
-            scale = scale_for(task.scale, reader.info.width)
+            frames = FrameReader(task.video, task.sampling, scale=task.scale)
+            scale = scale_for(task.scale, frames.info.width)
         smallest = settings.min_face_source_px
         found = faces_of_frames(
             frames,
@@ -201,9 +201,9 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
             min_face_px=None if smallest is None else smallest * scale,
         )
         rows, counts = _write_faces(partial, task.title, found, settings.margin)
+        note = frames.note if isinstance(frames, FrameReader) else stored["note"]  # known when all frames are read
         if before is not None:
             made["source"]["video"]["source"] = stamp_after(task.video, before)
-            note = reader.note  # known when all frames are read
         note = "; ".join(filter(None, [note, turned_note(row["turned"] for row in rows)]))
         record = {**made, **counts, "note": note}
         (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -262,23 +262,22 @@ def _discard(task: _Task, settings: FaceSettings) -> None:
 def _source_of(task: _Task) -> dict:
     """What the faces are made from: the table and sampling of the frames on disk, or the video and its sampling."""
     if task.video is None:
-        try:
-            (task.folder / RECORD).read_bytes()
-        except OSError as e:
-            raise UserError(
-                f"cannot read the record of the frames ({e.strerror})",
-                file=task.folder / RECORD,
-                hint="run 00_convert_video_to_image.py with --force",
-            ) from None
-        parsed = read_record(task.folder)
-        if parsed is None:
-            raise UserError(
-                "the record of the frames is broken",
-                file=task.folder / RECORD,
-                hint="run 00_convert_video_to_image.py with --force",
-            )
-        return {"frames": {k: parsed.get(k) for k in ("settings", "source")}}
+        stored = _frames_record(task.folder)
+        return {"frames": {k: stored.get(k) for k in ("settings", "source")}}
     return {"video": {"settings": frame_settings(task.sampling, task.scale)}}
+
+
+def _frames_record(folder: Path) -> dict:
+    hint = "run 00_convert_video_to_image.py with --force"
+    try:
+        (folder / RECORD).read_bytes()
+    except OSError as e:
+        what = f"cannot read the record of the frames ({e.strerror})"
+        raise UserError(what, file=folder / RECORD, hint=hint) from None
+    record = read_record(folder)
+    if record is None:
+        raise UserError("the record of the frames is broken", file=folder / RECORD, hint=hint)
+    return record
 
 
 def _same_source(task: _Task, now: dict, recorded) -> bool:

@@ -111,7 +111,7 @@ class Turner:
             cut = _small(crop_face(images[i], max(found[i], key=lambda f: f.width * f.height), _AROUND))
             for turn in TURNS:
                 totals[turn] += self._best(self._at([cut], turn, 20.0)[0]) / len(chosen)
-        best, second = sorted(totals, key=totals.get, reverse=True)[:2]
+        best, second = sorted(totals, key=lambda turn: totals[turn], reverse=True)[:2]
         if totals[best] < max(_GOOD_FACE, totals[second] + _BETTER_FACE):
             return self._turn, False
         if best != self._turn:  # whole frames must agree
@@ -126,7 +126,7 @@ class Turner:
         for turn in TURNS:
             if turn != self._turn:
                 means[turn] = sum(map(self._best, self._at(images, turn))) / len(images)
-        best, second = sorted(means, key=means.get, reverse=True)[:2]
+        best, second = sorted(means, key=lambda turn: means[turn], reverse=True)[:2]
         return best if means[best] >= max(_GOOD_FRAME, means[second] + _BETTER_FRAME) else self._turn
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import subprocess
 import time
+from typing import IO
 
 from .. import labels
 from ..errors import printable
@@ -41,7 +42,7 @@ class Lines:
 
     def __init__(self, process: subprocess.Popen):
         self._process, self._rest = process, bytearray()
-        os.set_blocking(process.stdout.fileno(), False)
+        os.set_blocking(_descriptor(process.stdout), False)
 
     def next(self, deadline: float | None = None) -> bytes | None:
         """The next line without its end, or None when the process has ended without one.
@@ -53,7 +54,7 @@ class Lines:
             TimeoutError: nothing whole came until the deadline.
             BadMessage: the line is longer than `LONGEST_LINE`.
         """
-        fd, searched = self._process.stdout.fileno(), 0
+        fd, searched = _descriptor(self._process.stdout), 0
         while True:
             end = self._rest.find(b"\n", searched)
             if end >= 0:
@@ -79,6 +80,12 @@ class Lines:
             self._rest += data
 
 
+def _descriptor(pipe: IO | None) -> int:
+    if pipe is None:
+        raise ValueError("the process was started without this pipe")
+    return pipe.fileno()
+
+
 def send(process: subprocess.Popen, message: dict, deadline: float | None = None) -> None:
     """Writes one line to a process' standard input.
 
@@ -86,7 +93,7 @@ def send(process: subprocess.Popen, message: dict, deadline: float | None = None
         TimeoutError: it did not take it until the deadline.
         BrokenPipeError: it has ended.
     """
-    fd, data = process.stdin.fileno(), json.dumps(message).encode() + b"\n"
+    fd, data = _descriptor(process.stdin), json.dumps(message).encode() + b"\n"
     os.set_blocking(fd, False)
     while data:
         try:

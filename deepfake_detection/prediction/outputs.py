@@ -62,7 +62,7 @@ def report_paths(folder: Path | None, names: Sequence[str]) -> list[Path | None]
 
 def annotated_paths(
     target: Path | None, videos: Sequence[str], names: Sequence[str], searched: Sequence[str | Path] = ()
-) -> list[Path | None]:
+) -> Sequence[Path | None]:
     """The annotated copy of each video, or Nones: `target` itself for one video, else `<target>/<name>.mp4`.
 
     Args:

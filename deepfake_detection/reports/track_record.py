@@ -102,10 +102,11 @@ def sentences(table: dict | None, verdict: str, facts: dict, model: str, thresho
             f"{of_hundred(material[key][verdict], material[key]['videos'])} {kind} videos were called {verdict} too."
         )
         rates = [
-            (words, wrong_among(material, verdict, share))
+            (words, rate)
             for words, share in (("every second", 0.5), ("one in ten", 0.1))
+            if (rate := wrong_among(material, verdict, share)) is not None
         ]
-        if all(rate is not None for _, rate in rates) and min(material[k]["videos"] for k in ("real", "fake")) >= FEW:
+        if len(rates) == 2 and min(material[k]["videos"] for k in ("real", "fake")) >= FEW:
             out.append(
                 f"Where {rates[0][0]} video is altered, about {max(rates[0][1] * 100, 1):.0f} of 100 {verdict} "
                 "verdicts are wrong; "

@@ -94,7 +94,7 @@ def _make(
         session.session("deepfake_detection preprocess", master, conf, python=python) as spark,
         _Progress(folder, bundles),
     ):
-        if environment is not None and spark.sparkContext.master.startswith("local"):
+        if environment is not None and (spark.sparkContext.master or "").startswith("local"):
             raise UserError(
                 "an archive of an environment is for a cluster",
                 file=environment,

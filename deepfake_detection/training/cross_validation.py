@@ -21,7 +21,7 @@ from ..faces.settings import PUBLISHED_MARGIN
 from ..models import registry
 from . import checkpoint, classifier, features, results, score_tables, session, shipped, start, stores
 from .face_list import Faces, find_faces
-from .input_pipeline import WHOLE, FaceStore
+from .input_pipeline import WHOLE
 from .known import known_videos
 from .settings import SPLITS, Settings, validate
 
@@ -153,7 +153,7 @@ def _fit(made: tuple, faces: Faces, fold, dataset: Path, out: Path, settings: Se
 
 def _mark(settings: Settings, k: int, faces_margin: float, faces: Faces) -> str:
     """What tells whether results are of these settings and faces."""
-    used = [settings.model, settings.weights, settings.image_size, settings.seed, k, faces_margin, faces.groups]
+    used: list = [settings.model, settings.weights, settings.image_size, settings.seed, k, faces_margin, faces.groups]
     used += [classifier.STRENGTHS, classifier.INNER_FOLDS]
     if Path(settings.weights).is_file():
         used.append(files.sha256(settings.weights))
@@ -172,14 +172,7 @@ def _features(faces: Faces, out: Path, settings: Settings, workers: int, cache_m
     )
     card = stores.card_of(path) if path is not None else {}
     part = stores.part_of(faces_margin, card["margin"], card["trim"]) if card else WHOLE
-    store = FaceStore(
-        faces,
-        stores.face_size(model),
-        workers=workers,
-        cache_bytes=None if cache_mb is None else cache_mb << 20,
-        part=part,
-        progress="reading faces",
-    )
+    store = stores.store_for(model, faces, workers=workers, cache_mb=cache_mb, part=part, progress="reading faces")
     network, views = registry.features(model), []
     for flipped in (False, True)[: 2 if card.get("flip") else 1]:
         views.append(

@@ -104,7 +104,7 @@ class FaceStore:
             )
         self.faces = faces.take(np.flatnonzero(good)) if self.unreadable else faces
         self._paths = self.faces.paths()
-        self._pixels = (pixels[good] if self.unreadable else pixels) if cached else None
+        self._pixels = pixels[good] if pixels is not None and self.unreadable else pixels
 
     def _read_all(self, paths: list[Path], pixels, workers: int, progress: str | None):
         """Reads every file into `pixels` (or, if None, only tries it); returns which could be decoded, bool (N,)."""

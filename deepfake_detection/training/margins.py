@@ -27,8 +27,10 @@ def recorded(frames: Path | None, titles: Iterable[str]) -> float | None:
     Raises:
         UserError: a record that cannot be read, or faces of several margins.
     """
+    if frames is None:
+        return None
     found: Counter[float] = Counter()
-    for title in sorted(set(titles)) if frames is not None else []:
+    for title in sorted(set(titles)):
         path = Path(frames) / title / "faces" / SETTINGS_FILE
         try:
             found[float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])] += 1

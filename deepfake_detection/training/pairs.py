@@ -107,7 +107,7 @@ class Feed:
         self._pool.terminate()
 
 
-_sampler = None
+_sampler: Sampler  # of a process of `Feed`
 
 
 def _start(work: Path, settings: Batches) -> None:

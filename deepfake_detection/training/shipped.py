@@ -9,7 +9,6 @@ from pathlib import Path
 from ..aggregation import Calibration, Thresholds
 from ..models import model_file
 from . import start, stores
-from .input_pipeline import FaceStore
 
 
 def is_shipped(path: Path | None) -> bool:
@@ -55,6 +54,6 @@ def scores(faces, faces_margin: float, workers: int = 1):
     card = stores.card_of(start.SHIPPED_DETECTOR)
     model = model_file.load(start.SHIPPED_DETECTOR)
     part = stores.part_of(faces_margin, card["margin"], card["trim"])
-    store = FaceStore(faces, stores.face_size(model), workers=workers, part=part)
+    store = stores.store_for(model, faces, workers=workers, part=part)
     raw = stores.predict(model, store, 32, "shipped detector", flip=card["flip"])
     return Calibration.from_dict(card["calibration"]).apply(raw)

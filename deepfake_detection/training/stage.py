@@ -81,32 +81,33 @@ class _Stage:
         self.unreadable: dict[str, list[str]] = {}
 
     def run(self, force: bool) -> dict:
-        progress = None if force else checkpoint.read_progress(self.folder / checkpoint.STATE)
-        ours = progress is not None and progress.fingerprint == self.mark
-        done = ours and progress.finished(self.settings.epochs, self.settings.patience) and self.best.is_file()
-        if done:
+        before = None if force else checkpoint.read_progress(self.folder / checkpoint.STATE)
+        if before is not None and before.fingerprint != self.mark:
+            before = None
+        finished = before is not None and before.finished(self.settings.epochs, self.settings.patience)
+        done = before if finished and self.best.is_file() else None
+        if done is not None:
             print(
-                f"this training is finished ({progress.epoch} epochs, best {progress.best_epoch + 1}); "
-                "--force repeats it",
+                f"this training is finished ({done.epoch} epochs, best {done.best_epoch + 1}); --force repeats it",
                 file=sys.stderr,
             )
-            standing = results.standing(self.out, self.test_mark(progress))
+            standing = results.standing(self.out, self.test_mark(done))
             if standing is not None:
                 return standing
         chief = distributed.is_chief()
         self.folder.mkdir(parents=True, exist_ok=True)
         if chief:
             files.remove_partials(self.folder)
-        if done and not chief:
+        if done is not None and not chief:
             return {}
         session.start(seed=self.settings.seed, workers=self.workers, precision=self.settings.precision)
-        if done:
+        if done is not None:
             self.open()
         else:
             self.build()
-            if chief and not ours:
+            if chief and before is None:
                 _remove_curves(self.out / "logs")
-            progress = self.fit(force)
+            done = self.fit(force)
         if not chief:
             return {}
         if not self.best.is_file():
@@ -115,7 +116,7 @@ class _Stage:
                 file=self.folder,
                 hint="choose a smaller --learning-rate",
             )
-        return self.judge(progress)
+        return self.judge(done)
 
     def test_mark(self, progress: checkpoint.Progress) -> str:
         """What tells whether results are of this training and this test set."""

@@ -157,13 +157,13 @@ class _Attempt:
 
     def _post(self, url: str, body: str, secret: str, delivery: str) -> tuple[bool, str]:
         parts = urllib.parse.urlsplit(_ascii(url))
-        data, timestamp = body.encode(), str(int(time.time()))
+        host, data, timestamp = parts.hostname or "", body.encode(), str(int(time.time()))
         secure = parts.scheme == "https"
-        connected = self._connect(parts.hostname, parts.port or (443 if secure else 80))
+        connected = self._connect(host, parts.port or (443 if secure else 80))
         try:
             if secure:
-                connected = ssl.create_default_context().wrap_socket(connected, server_hostname=parts.hostname)
-            connection = http.client.HTTPConnection(parts.hostname, parts.port)
+                connected = ssl.create_default_context().wrap_socket(connected, server_hostname=host)
+            connection = http.client.HTTPConnection(host, parts.port)
             if secure:
                 connection.default_port = http.client.HTTPS_PORT  # what the Host header leaves out
             connection.sock = connected
@@ -243,10 +243,10 @@ class Courier:
 
     def round(self) -> int:
         """Starts what can be started now. Returns how many tries."""
-        started = 0
+        secret, started = self._secret, 0
         with self._lock:
             busy = set(self._busy)  # before the table is read: what was under way then may be noted there only now
-        for message in self._store.due_callbacks(time.time()) if self._secret else ():
+        for message in self._store.due_callbacks(time.time()) if secret else ():
             host = _host(message["url"])
             if host in busy or len(busy) >= MOST_AT_ONCE:
                 continue
@@ -254,7 +254,7 @@ class Courier:
             with self._lock:
                 self._busy.add(host)
             try:
-                threading.Thread(target=self._one, args=(host, message), daemon=True, name="courier").start()
+                threading.Thread(target=self._one, args=(host, message, secret), daemon=True, name="courier").start()
                 started += 1
             except RuntimeError:
                 with self._lock:
@@ -262,9 +262,9 @@ class Courier:
                 raise
         return started
 
-    def _one(self, host: str, message: dict) -> None:
+    def _one(self, host: str, message: dict, secret: str) -> None:
         try:
-            came = tried(self._secret, message, self._timeout_s)
+            came = tried(secret, message, self._timeout_s)
             # Its host waits until this is noted: a message that was delivered would be sent again.
             self._keep(lambda: self._store.mark_callback(message["id"], **came))
         except Exception as e:

@@ -147,11 +147,9 @@ class Store:
             for path in uploads:
                 if (fetch := _FETCH.fullmatch(path.name)) and fetch[1] not in left and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
-                named = _UPLOAD.fullmatch(path.name)
-                video = named and (named[1] or named[2])
                 if (
-                    video
-                    and video not in left
+                    (named := _UPLOAD.fullmatch(path.name))
+                    and (video := named[1] or named[2]) not in left
                     and path.is_file()
                     and not path.is_symlink()
                     and (named[2] or known.get(video) not in (QUEUED, RUNNING))

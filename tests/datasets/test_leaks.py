@@ -85,6 +85,12 @@ def test_one_file_a_video_is_not_cut(tmp_path):
     assert found.titles == 10 and not found
 
 
+def test_one_name_without_a_number_among_many_with_two(tmp_path):
+    names = [n for i in range(6) for n in frames(f"{'train' if i % 2 else 'test'}/real", f"clip{i}", form=FORMS[5])]
+    found = split_check.find(plant(tmp_path, *names, "train/real/cover.png"))
+    assert found.titles == 7 and not found, found.reading
+
+
 def test_groups_in_names(tmp_path):
     found = split_check.find(
         plant(

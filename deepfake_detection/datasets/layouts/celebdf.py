@@ -46,8 +46,9 @@ def rows(data: Path) -> list[Row]:
                 error=f"{_LIST} line {line}: no video of this data set: {video[:80]!r}",
             )
             continue
-        row = found.setdefault(video, None) or _row(video, _LABELS[PurePosixPath(video).parts[0]])
-        found[video] = row
+        if video not in found:
+            found[video] = _row(video, _LABELS[PurePosixPath(video).parts[0]])
+        row = found[video]
         row.split = "test"
         if label != row.label:
             row.error = f"{_LIST} line {line} says {label or 'neither 0 nor 1'}, the folder says {row.label}"

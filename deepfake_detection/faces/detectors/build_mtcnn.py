@@ -11,7 +11,7 @@ comes out instead of two probabilities. PNet, where the time goes, pools before 
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ def package_weights(net: str) -> list[np.ndarray]:
     TensorFlow)."""
     import joblib
 
-    folder = Path(importlib.util.find_spec("mtcnn").origin).parent
-    return [np.asarray(w, np.float32) for w in joblib.load(folder / "assets" / "weights" / f"{net}.lz4")]
+    file = Path(str(distribution("mtcnn").locate_file(f"mtcnn/assets/weights/{net}.lz4")))
+    return [np.asarray(w, np.float32) for w in joblib.load(file)]
 
 
 class _Graph:
