@@ -60,7 +60,7 @@ class Degradation:
     noise: float = 0.0
     codecs: tuple = ()
     hide: tuple | None = None
-    clip: tuple | None = None
+    clip: tuple[str, int] | None = None
     seed: int = field(default=0)
 
     @classmethod

@@ -30,7 +30,7 @@ LARGEST = 1 << 30
 CLIP = 1e-7
 
 #: Faces in one run of the network: bounds memory (about 50 MB at 176 px).
-BATCH = 32
+BATCH = 4
 
 
 def trim(crop: np.ndarray, cut: dict) -> np.ndarray:

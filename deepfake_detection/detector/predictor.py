@@ -30,8 +30,8 @@ GAP_S = 0.8
 #: Around a single face that looks altered frames so far apart are looked at too, of so many faces at most.
 AGAIN_S, MOST_AGAIN = 0.2, 3
 
-#: Faces in one batch through the network: bounds the memory of long videos.
-BATCH = 32
+#: So many faces are judged at a time, while the video is read: bounds the memory of long videos.
+BATCH = 8
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@ disk); stage 01a (`crop_stage`) takes the same steps."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +94,7 @@ def faces_of_frames(
     confidence: float | None = None,
     carry_over: CarryOver | None = None,
     min_face_px: float | None = None,
+    ahead: bool = False,
 ) -> Iterator[FrameFaces]:
     """Detects (turned where people are not upright, `turns`), keeps, tells people apart, carries over and crops. Holds
     a bounded number of frames at a time, whatever their number.
@@ -99,12 +103,13 @@ def faces_of_frames(
         frames: in time order.
         detector: of `detectors.create`.
         min_face_px: smallest face looked for, px of these frames, instead of the detector's own.
+        ahead: read the next frames in a thread of their own meanwhile. The results are the same.
     """
     if confidence is None:
         confidence = detector.confidence
     linker, turner = tracks.Linker(), turns.Turner(detector, lambda faces: keep(faces, confidence), min_face_px)
     memory = None if carry_over is None else tracks.Memory(carry_over.mean_of, carry_over.most_frames)
-    for chunk in _chunks(frames):
+    for chunk in _ahead(_chunks(frames)) if ahead else _chunks(frames):
         for frame, faces in zip(chunk, turner.detect([f.image for f in chunk])):
             height, width = frame.image.shape[:2]
             looks = [tracks.look(_upright(frame.image, f, LOOK_MARGIN)) for f in faces]
@@ -141,6 +146,38 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield chunk
 
 
+def _ahead(items: Iterator) -> Iterator:
+    """The same items in the same order, each made while the one before is worked on."""
+    made: queue.Queue = queue.Queue(1)
+    ended = threading.Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                made.put((item, None))
+                if ended.is_set():
+                    return
+            made.put((None, StopIteration()))
+        except BaseException as e:  # whatever goes wrong there is raised here
+            made.put((None, e))
+
+    maker = threading.Thread(target=make, daemon=True)
+    maker.start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        ended.set()
+        while maker.is_alive():  # it may wait until there is room
+            with contextlib.suppress(queue.Empty):
+                made.get(timeout=0.05)
+
+
 def iter_faces_of_video(
     path: str | Path,
     *,
@@ -157,7 +194,13 @@ def iter_faces_of_video(
     reader = FrameReader(path, sampling, scale=scale, threads=threads)
     smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
     return reader, faces_of_frames(
-        reader, detector, margin=margin, confidence=confidence, carry_over=carry_over, min_face_px=smallest
+        reader,
+        detector,
+        margin=margin,
+        confidence=confidence,
+        carry_over=carry_over,
+        min_face_px=smallest,
+        ahead=threads > 1,
     )
 
 

@@ -212,6 +212,38 @@ def test_chunks_hold_at_least_one_frame_and_bounded_pixels():
     assert [len(c) for c in extract._chunks(frame(10, 10) for _ in range(70))] == [32, 32, 6]
 
 
+def test_what_is_read_ahead_is_the_same_and_ends_with_who_reads_it():
+    import threading
+
+    assert list(extract._ahead(iter(range(100)))) == list(range(100))
+
+    def broken():
+        yield 1
+        raise UserError("cut off", hint="none")
+
+    read = extract._ahead(broken())
+    assert next(read) == 1
+    with pytest.raises(UserError, match="cut off"):
+        next(read)
+
+    before, made = threading.active_count(), []
+    read = extract._ahead(made.append(i) or i for i in range(100))
+    assert [next(read), next(read)] == [0, 1]
+    read.close()
+    assert threading.active_count() == before and len(made) < 6
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_faces_do_not_depend_on_threads(clips, threads):
+    made = faces_of_video(clips / "one.mp4", sampling=parse("even", 12), detector="mtcnn_fast", threads=threads)
+    one = faces_of_video(clips / "one.mp4", sampling=parse("even", 12), detector="mtcnn_fast")
+    assert made.frames_with_face and [f.index for f in made.frames] == [f.index for f in one.frames]
+    for a, b in zip(made.frames, one.frames, strict=True):
+        assert a.faces == b.faces
+        for x, y in zip(a.crops, b.crops, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
 def test_refuses_without_frames_and_foreign_folders(clips, tmp_path):
     table = rows_of(["one.mp4"])
     with pytest.raises(UserError, match="00_convert_video_to_image"):
