@@ -28,8 +28,8 @@ from deepfake_detection import cli, metrics
 from deepfake_detection.files import write_json, write_text
 
 #: Detector 2.0's settings (recipes/detector_2_0.sh) for its first steps.
-COMMON = ("--size", "176", "--learning-rate", "2e-4", "--steps", "2000", "--stop-at", "250")
-BASE = {"--wide": "0.5", "--consistency": "0.2"}
+COMMON = ("--size", "176", "--steps", "2000", "--stop-at", "250")
+BASE = {"--wide": "0.5", "--consistency": "0.2", "--learning-rate": "2e-4"}
 #: Name of a run -> what is other than in BASE.
 RUNS: dict[str, dict] = {
     "2.0's settings": {},
@@ -37,15 +37,17 @@ RUNS: dict[str, dict] = {
     "pairs as low-rate videos leave them": {"--clips": "0.35"},
     "no degradation": {"--no-degrade": None},
     "tight window only": {"--wide": "0"},
-    "wide window only": {"--wide": "1"},
-    "no blends like live swaps": {"--no-live": None},
-    "middle of a pair held at 0": {"--centring": "0.3"},
-    "another seed": {"--seed": "2"},
     "no further DFDC fakes": {"--without": ("dfdc_more",)},
     "no stills": {"--without": ("utkface", "lfw", "ffhq", "ciplab", "stills")},
+    "only the last layers learn": {"--freeze": "block9_add"},
+    "twice the rate": {"--learning-rate": "4e-4"},
+    "no blends like live swaps": {"--no-live": None},
+    "another seed": {"--seed": "2"},
+    "wide window only": {"--wide": "1"},
+    "middle of a pair held at 0": {"--centring": "0.3"},
+    "no clips of new people": {"--without": ("celebv", "styletalk", "driving")},
     "no loss for a pair's order": {"--ranking": "0"},
     "no loss for a face's copy": {"--consistency": "0"},
-    "no clips of new people": {"--without": ("celebv", "styletalk", "driving")},
 }
 START = "before (1.5)"
 #: Column -> (which untouched clips, which altered ones): pairs of (split, sources).
