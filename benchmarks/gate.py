@@ -1,13 +1,17 @@
 """Risk against coverage of the face-quality gate: what each bound of `faces.quality.Bounds` costs; refits them.
 
-    python benchmarks/gate.py --data DIR --labels DIR/labels.csv        # up to 20 videos, 8 frames each
-    python benchmarks/gate.py --data DIR --videos 500 --frames 32 --scores faces.jsonl    # scores are kept and reused
+    python benchmarks/gate.py --index build/index.csv --scores build/gate.jsonl --degraded   # ten minutes on two cores
+    python benchmarks/gate.py --data DIR --labels DIR/labels.csv --videos 500 --scores faces.jsonl
 
-Every video is judged once; after that only the votes of its faces are counted anew. Writes benchmarks/results/gate.md:
-the gate switched off, as it is and refitted, then one bound at a time; and the refitted bounds as "quality" of
-detector.json. A bound may be where at least --coverage of the videos keep a say and the AUC of these is no lower than
-without the gate; of such values the one with the fewest untouched videos called FAKE is taken, then of the highest AUC,
-then the loosest.
+The clips are those of an index's splits `val` and `unseen` (recipes/index_2_0.py) with the sample, or those of a
+folder. `--degraded` also judges each made smaller, darker and softer as a whole (`gate_clips.DEGRADED`), for good clips
+say nothing of bounds that their faces never come near. Every clip is judged once and kept; after that only the votes of
+its faces are counted anew. Writes benchmarks/results/gate.md: the gate switched off, as it is and refitted; every kind
+of degraded copies; one bound at a time; and the refitted bounds as "quality" of detector.json.
+
+A bound is tightened step by step while the clips that lose their say by it are called no more rightly than wrongly (an
+untouched clip called FAKE counts twice), and --coverage of the clips as they are keep the say that they have; else
+loosened while those that gain one are called more rightly. A step goes to the next value that is twenty clips away.
 """
 
 from __future__ import annotations
@@ -15,266 +19,162 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
+sys.path.insert(0, str(PROJECT / "benchmarks"))
+
+from detector_tables_text import table_text  # noqa: E402
+from gate_clips import DEGRADED, VARIANTS, Clip, Video, scored  # noqa: E402
+from gate_risk import DEGRADED_FOR, HEAD, OFF, TRIED, Judge, Outcome, cells, lost_cells, outcome  # noqa: E402
 
 from deepfake_detection import cli, labels  # noqa: E402
-from deepfake_detection.aggregation import Thresholds  # noqa: E402
 from deepfake_detection.datasets.manifest import LAYOUTS  # noqa: E402
-from deepfake_detection.detector import people  # noqa: E402
-from deepfake_detection.detector.verdict import FaceScore  # noqa: E402
 from deepfake_detection.errors import UserError  # noqa: E402
-from deepfake_detection.faces.quality import Bounds, Quality  # noqa: E402
+from deepfake_detection.faces.quality import Bounds  # noqa: E402
 
-#: The measure that each bound is about.
-MEASURES = {f.name: f.name.partition("_")[2] for f in fields(Bounds)}
-#: Bounds that keep nobody out.
-OFF = Bounds(
-    min_size_px=0,
-    min_inside=0,
-    max_yaw=180,
-    max_pitch=180,
-    max_roll=180,
-    min_sharpness=0,
-    min_brightness=0,
-    min_contrast=0,
-    max_blown_out=1,
-    min_confidence=0,
-)
-#: Shares of the faces that the values which are tried keep out.
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.35)
-#: How often all bounds are gone through.
-ROUNDS = 2
 RESULT = PROJECT / "benchmarks" / "results" / "gate.md"
+#: See `earns`: an untouched clip called FAKE costs so many right verdicts, and fewer clips than this say nothing.
+COST, FEWEST = 2, 20
 
 
-@dataclass(frozen=True)
-class Video:
-    """A labelled video with the faces that were scored in it; frames: how many were looked at."""
-
-    name: str
-    label: str
-    frames: int
-    faces: tuple[FaceScore, ...]
+def pool(videos: list[Video], name: str) -> list[Video]:
+    """What a bound is measured on: the clips as they are and their copies degraded in what it is about."""
+    kind = DEGRADED_FOR.get(name, "-")
+    return [v for v in videos if not v.variant or v.variant.startswith(kind)]
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What turns faces into a verdict, beside the bounds."""
-
-    thresholds: Thresholds
-    decision: people.Decision
-    rule: str
-    _known: dict = field(default_factory=dict, repr=False)
-
-    def __call__(self, video: Video, faces: list[FaceScore]) -> people.Verdict:
-        """The verdict on a video with the votes of `faces`; most bounds change few of them, so it is kept."""
-        key = video.name, *(face.votes for face in faces)
-        if key not in self._known:
-            self._known[key] = people.judge(faces, self.thresholds, self.decision, self.rule, frames=video.frames)
-        return self._known[key]
+def values_of(name: str, own: float) -> list[float]:
+    """The values of a bound that are tried, and that in force, the loosest first."""
+    return sorted({*TRIED[name], own}, reverse=name.startswith("max_"))
 
 
-@dataclass(frozen=True)
-class Row:
-    """What a gate comes to: shares of faces that vote and of videos with a say, the AUC of these, verdicts of all."""
-
-    vote: float
-    say: float
-    auc: float | None
-    real: int
-    real_called_fake: int
-    fake: int
-    fake_called_real: int
-    unsure: int
-
-    def cells(self) -> list[str]:
-        auc = "-" if self.auc is None else f"{self.auc:.3f}"
-        wrong = (f"{self.real_called_fake} of {self.real}", f"{self.fake_called_real} of {self.fake}")
-        return [f"{self.vote:.0%}", f"{self.say:.0%}", auc, *wrong, str(self.unsure)]
+# -- refitting ---------------------------------------------------------------------------------------------------------
+def earns(looser: Outcome, tighter: Outcome) -> bool | None:
+    """Whether the clips that have a say by the looser bound alone are called more rightly than wrongly, COST to one;
+    None: too few to tell."""
+    between = looser.say & ~tighter.say
+    fakes, reals = (int((looser.wrong(label) & between).sum()) for label in (labels.REAL, labels.FAKE))
+    right = int((between & (looser.said != labels.VERDICT_UNSURE)).sum()) - fakes - reals
+    return None if between.sum() < FEWEST else right > COST * fakes + reals
 
 
-HEAD = ("faces that vote", "videos with a say", "AUC of these")
-HEAD += ("untouched called FAKE", "altered called REAL", "UNSURE")
+def moved(found: list[Outcome], at: int, least: float) -> int:
+    """Where a bound goes from value number `at` of those that gave `found`, the loosest first; `least` clips as they
+    are must keep a say."""
+    start, last = at, len(found)
+    while to := next((i for i in range(at + 1, last) if earns(found[at], found[i]) is not None), None):
+        if earns(found[at], found[to]) or found[to].say[found[to].plain].sum() < least:
+            break
+        at = to
+    while at <= start:
+        to = next((i for i in reversed(range(at)) if earns(found[i], found[at]) is not None), None)
+        if to is None or not earns(found[to], found[at]):
+            break
+        at = to
+    return at
 
 
-# -- from faces to numbers ---------------------------------------------------------------------------------------------
-def gated(faces: Iterable[FaceScore], bounds: Bounds) -> list[FaceScore]:
-    """The same faces with the votes that they have under these bounds."""
-    faults = ((face, bounds.fault(Quality(**face.quality))) for face in faces)
-    return [replace(face, votes=not fault, fault=fault) for face, fault in faults]
-
-
-def row_of(videos: list[Video], bounds: Bounds, judge: Judge) -> Row:
-    """The videos judged with these bounds; those without a face are left out."""
-    from deepfake_detection.metrics import MetricError, auc
-
-    said, y, p, verdicts, vote = [], [], [], [], []
-    for video in videos:
-        faces = gated(video.faces, bounds)
-        found = judge(video, faces)
-        vote += [face.votes for face in faces]
-        said.append(people.enough(faces, judge.decision, video.frames))
-        y.append(labels.label_of(video.label))
-        p.append(found.p_real)
-        verdicts.append((video.label, found.verdict))
-    kept = [i for i, say in enumerate(said) if say]
-    try:
-        area = float(auc([y[i] for i in kept], [p[i] for i in kept]))
-    except MetricError:
-        area = None
-    return Row(
-        vote=sum(vote) / len(vote),
-        say=len(kept) / len(videos),
-        auc=area,
-        real=y.count(labels.REAL),
-        real_called_fake=verdicts.count(("REAL", "FAKE")),
-        fake=y.count(labels.FAKE),
-        fake_called_real=verdicts.count(("FAKE", "REAL")),
-        unsure=sum(verdict == labels.VERDICT_UNSURE for _, verdict in verdicts),
-    )
-
-
-def candidates(videos: list[Video], name: str) -> list[float]:
-    """Values of a bound, the loosest first: off, and those that keep out SHARES of the faces."""
-    import numpy as np
-
-    values = np.abs([face.quality[MEASURES[name]] for video in videos for face in video.faces])
-    upper = name.startswith("max_")
-    cuts = np.quantile(values, [1 - s if upper else s for s in SHARES])
-    digits = 3 if np.max(values) <= 2 else 1
-    tried = {float(getattr(OFF, name)), *(round(float(c), digits) for c in cuts)}
-    return sorted(tried, reverse=upper)
-
-
-def fit(videos: list[Video], judge: Judge, coverage: float) -> Bounds:
-    """The bounds by the rule at the top of this file, one after the other, from the gate switched off."""
+def fit(videos: list[Video], judge: Judge, now: Bounds, coverage: float) -> Bounds:
+    """The bounds by the rule at the top of this file, one after the other, from those in force."""
     from tqdm import tqdm
 
-    bounds, least = OFF, row_of(videos, OFF, judge).auc
-    for name in tqdm([*MEASURES] * ROUNDS, desc="fitting", unit="bound", disable=None):
-        best = None
-        for place, value in enumerate(candidates(videos, name)):
-            tried = replace(bounds, **{name: value})
-            row = row_of(videos, tried, judge)
-            if value != getattr(OFF, name) and (
-                row.say < coverage or least is not None and (row.auc is None or row.auc < least)
-            ):
-                continue
-            cost = (row.real_called_fake, -(row.auc or 0), place)
-            if best is None or cost < best[0]:
-                best = cost, tried
-        bounds = best[1]
+    least = coverage * outcome([v for v in videos if not v.variant], now, judge).say.sum()
+    bounds = now
+    for name in tqdm(TRIED, desc="fitting", unit="bound", disable=None):
+        own, some = getattr(now, name), pool(videos, name)
+        tried = [replace(bounds, **{name: value}) for value in values_of(name, own)]
+        found = [outcome(some, b, judge) for b in tried]
+        bounds = tried[moved(found, values_of(name, own).index(own), least)]
     return bounds
 
 
-# -- faces -------------------------------------------------------------------------------------------------------------
-def kept_scores(path: Path | None) -> dict[str, dict]:
-    """What an earlier run left, by key; a line that was cut off is as if it were not there."""
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path and path.is_file() else ():
-        try:
-            entry = json.loads(line)
-            found[entry["key"]] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
-
-
-def scored(detector, data: Path, manifest, scores: Path | None, force: bool = False) -> tuple[list[Video], list[str]]:
-    """(videos with a face, lines on those without or with an error); scores are kept as they come."""
-    from tqdm import tqdm
-
-    kept, videos, left = {} if force else kept_scores(scores), [], []
-    frames = detector.settings.frames
-    for line in tqdm(list(manifest.itertuples()), desc="videos", unit="video", disable=None):
-        path = data / line.video
-        try:
-            about = path.stat()
-            key = f"{detector.model} {frames} {about.st_size} {about.st_mtime_ns} {line.video}"
-            entry = kept.get(key) or _judged(detector, path, key, scores)
-        except (UserError, OSError) as e:
-            left.append(f"{line.video}: {getattr(e, 'what', e)}")
-            continue
-        faces = tuple(FaceScore(**{**face, "box": tuple(face["box"])}) for face in entry["faces"])
-        if faces:
-            videos.append(Video(line.video, line.label, entry["frames"], faces))
-        else:
-            left.append(f"{line.video}: no face")
-    return videos, left
-
-
-def _judged(detector, path: Path, key: str, scores: Path | None) -> dict:
-    found = detector.predict(path)
-    faces = [{k: v for k, v in face.to_json().items() if k not in ("votes", "reason")} for face in found.faces]
-    entry = {"key": key, "frames": found.frames_decoded, "faces": faces}
-    if scores:
-        scores.parent.mkdir(parents=True, exist_ok=True)
-        with open(scores, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-    return entry
-
-
 # -- the page ----------------------------------------------------------------------------------------------------------
-def table(rows: list[tuple[str, Row]], first: str) -> str:
-    head = [first, *HEAD]
-    lines = [head, ["---"] + ["---:"] * len(HEAD), *([name, *row.cells()] for name, row in rows)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def by_kind(videos: list[Video], now: Bounds, judge: Judge) -> str:
+    """A table of the clips as they are and of each kind of copies: how many have a say, and how they would be judged
+    with the gate off."""
+    rows = []
+    for variant in dict.fromkeys(v.variant for v in sorted(videos, key=lambda v: VARIANTS.index(v.variant))):
+        some = [v for v in videos if v.variant == variant]
+        rows.append([variant or "as they are", str(len(some)), cells(outcome(some, now, judge))[0]])
+        rows[-1] += cells(outcome(some, OFF, judge))[1:]
+    return table_text(["clips", "with a face", "with a say", "AUC, gate off", *HEAD[2:]], rows)
+
+
+def by_value(videos: list[Video], name: str, now: Bounds, judge: Judge) -> str:
+    """A table of the values of one bound, the others as they are."""
+    own, some, rows, looser = getattr(now, name), pool(videos, name), [], None
+    for value in values_of(name, own):
+        found = outcome(some, replace(now, **{name: value}), judge)
+        lost = lost_cells(looser, found) if looser else ["", ""]
+        kept = f"{found.say[found.plain].mean():.0%}"
+        rows.append([f"{value:g}" + (" (now)" if value == own else ""), kept, *cells(found), *lost])
+        looser = found
+    return table_text([f"`{name}`", "as they are", *HEAD, "untouched that lose it", "altered that lose it"], rows)
 
 
 def page(videos: list[Video], left: list[str], judge: Judge, now: Bounds, fitted: Bounds, about: str) -> str:
     """The whole of gate.md."""
-    counts = {word: sum(v.label == word for v in videos) for word in ("REAL", "FAKE")}
-    faces = sum(len(v.faces) for v in videos)
-    few = min(counts.values()) < 50
-    gates = [("off", OFF), ("as it is", now), ("refitted", fitted)]
+    plain = [v for v in videos if not v.variant]
+    counts = {word: sum(v.label == word for v in plain) for word in ("REAL", "FAKE")}
     parts = [
         "# The face-quality gate: risk against coverage",
-        f"{about} {counts['REAL']} untouched and {counts['FAKE']} altered videos with a face, {faces:,} faces"
-        f"{f'; {len(left)} videos left out' if left else ''}.",
+        f"Made by `python benchmarks/gate.py` with {about}; {counts['REAL']} untouched and {counts['FAKE']} "
+        f"altered clips with a face, {len(videos) - len(plain):,} degraded copies, "
+        f"{sum(len(v.faces) for v in videos):,} faces.",
     ]
-    if few:
-        parts.append("**Too few videos to choose bounds by:** one verdict more or less moves every number here.")
+    if min(counts.values()) < 50:
+        parts.append("**Too few clips to choose bounds by:** one verdict more or less moves every number here.")
     parts += [
-        "A video has a say when enough of its faces vote; else it is UNSURE.",
-        table([(name, row_of(videos, bounds, judge)) for name, bounds in gates], "gate"),
-        "## One bound at a time, the others as they are",
+        "A clip has a say when enough of its faces vote; else it is UNSURE. Errors are shares of the clips of their "
+        "kind with a say. Brackets: 95 %, resampling groups."
     ]
-    for name in MEASURES:
-        own = getattr(now, name)
-        values = sorted({*candidates(videos, name), own}, reverse=name.startswith("max_"))
-        rows = [
-            (f"{value:g}" + (" (now)" if value == own else ""), row_of(videos, replace(now, **{name: value}), judge))
-            for value in values
-        ]
-        parts.append(table(rows, f"`{name}`"))
+    gates = [(word, outcome(plain, b, judge)) for word, b in (("off", OFF), ("as it is", now), ("refitted", fitted))]
+    rows = [[name, f"{found.vote:.0%}", *cells(found)] for name, found in gates]
+    parts.append("## Clips as they are\n\n" + table_text(["gate", "faces that vote", *HEAD], rows))
+    if len(plain) < len(videos):
+        parts.append("## Every clip degraded alike\n\n" + by_kind(videos, now, judge))
+    parts.append("## One bound at a time, the others as they are")
+    parts.append(
+        "On the clips as they are and, for size, sharpness, brightness and contrast, their copies small, soft and "
+        "dark; `as they are`: with a say, of those alone. "
+        "Last columns: what the row above would call the clips that lose their say by this one, REAL / UNSURE / FAKE."
+    )
+    parts += [by_value(videos, name, now, judge) for name in TRIED]
     parts += ["## Refitted", "```json\n" + json.dumps({"quality": asdict(fitted)}, indent=2) + "\n```"]
-    parts += ["## Left out", *(f"- {text}" for text in left)] if left else []
-    return "\n\n".join(parts) + "\n"
+    parts += ["## Left out", "\n".join(f"- {text}" for text in left)] if left else []
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+# -- the command -------------------------------------------------------------------------------------------------------
 def options() -> argparse.ArgumentParser:
     p = cli.parser(__doc__, out=False, layouts=LAYOUTS)
-    p.add_argument("--videos", type=cli.positive_int, default=20, metavar="N", help="at most (default: %(default)s)")
+    p.add_argument("--index", type=Path, metavar="FILE", help="index of faces, in place of --data: see above")
+    p.add_argument(
+        "--degraded", nargs="*", choices=[*DEGRADED], metavar="KIND", help="judge degraded copies too: all, or these"
+    )
+    p.add_argument("--videos", type=cli.positive_int, default=200, metavar="N", help="at most (default: %(default)s)")
     p.add_argument("--frames", type=cli.positive_int, default=8, metavar="N", help="a video (default: %(default)s)")
     p.add_argument("--model-dir", metavar="DIR", help="the detector (default: the shipped one)")
     p.add_argument("--scores", type=Path, metavar="FILE", help="JSON lines: scores of faces, reused and added to")
     p.add_argument(
-        "--coverage", type=cli.fraction, default=0.8, metavar="SHARE", help="see above (default: %(default)s)"
+        "--coverage", type=cli.fraction, default=0.98, metavar="SHARE", help="see above (default: %(default)s)"
     )
     p.add_argument("--result", type=Path, default=RESULT, metavar="FILE", help="(default: %(default)s)")
     return p
 
 
-def main(argv=None) -> None:
-    chosen = options().parse_args(argv)
-    from deepfake_detection import files
+def clips_of(chosen: argparse.Namespace) -> list[Clip]:
+    """The labelled clips that the options name."""
+    if chosen.index:
+        import people_rules
+
+        found = people_rules.clips_of(chosen.index)
+        words = {"real": "REAL", "fake": "FAKE"}
+        return [Clip(Path(c["file"]), c["file"], words[c["label"]], c["group"]) for c in found]
     from deepfake_detection.datasets.manifest import read_manifest
-    from deepfake_detection.detector.predictor import Detector
     from deepfake_detection.video.frames import balanced_titles
 
     manifest = read_manifest(chosen.data, chosen.layout, chosen.labels)
@@ -282,16 +182,26 @@ def main(argv=None) -> None:
     if set(usable["label"]) != {"REAL", "FAKE"}:
         raise UserError("there must be untouched and altered videos", file=chosen.data, hint="name them with --labels")
     usable = usable[usable["title"].isin(balanced_titles(usable, chosen.videos, chosen.seed))]
+    return [Clip(chosen.data / r.video, r.video, r.label, str(r.group)) for r in usable.itertuples()]
+
+
+def main(argv=None) -> None:
+    chosen = options().parse_args(argv)
+    from deepfake_detection import files
+    from deepfake_detection.detector.predictor import Detector
+
+    clips = clips_of(chosen)
     own = {"model": chosen.model_dir} if chosen.model_dir else {}
     detector = Detector(frames=chosen.frames, threads=chosen.workers, **own)
-    videos, left = scored(detector, chosen.data, usable, chosen.scores, chosen.force)
+    kinds = () if chosen.degraded is None else tuple(chosen.degraded or DEGRADED)
+    variants = [v for v in VARIANTS if v.partition(" ")[0] in kinds]
+    videos, left = scored(detector, clips, variants, chosen.scores, chosen.force)
     if {v.label for v in videos} != {"REAL", "FAKE"}:
-        raise UserError("no faces of one of the classes", file=chosen.data, hint="; ".join(left[:3]) or "more --videos")
+        where = chosen.index or chosen.data
+        raise UserError("no faces of one of the classes", file=where, hint="; ".join(left[:3]) or "more --videos")
     judge = Judge(detector.thresholds, detector.decision, detector.resolved["aggregate"])
-    fitted = fit(videos, judge, chosen.coverage)
-    about = (
-        f"{detector.model}, {chosen.frames} frames a video, seed {chosen.seed}, coverage {chosen.coverage:g} or more:"
-    )
+    fitted = fit(videos, judge, detector.bounds, chosen.coverage)
+    about = f"{detector.model}, {chosen.frames} frames a clip"
     text = page(videos, left, judge, detector.bounds, fitted, about)
     files.write_text(chosen.result, text)
     print(text.split("## One bound")[0].rstrip())

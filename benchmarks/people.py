@@ -89,7 +89,7 @@ class Frames:
 def found(detector: Detector, frames: list[extract.FrameFaces], width: int) -> tuple[int, int, int]:
     """Tracks by place and looks alone, with descriptors, and people of the verdict."""
     looks_alone = tracks.merge([f.faces for f in frames], [f.looks for f in frames])
-    faces = detector._scored(frames, [0.5] * sum(len(f.faces) for f in frames), width)
+    faces = detector._scored(detector._looks(frames, [0.5] * sum(len(f.faces) for f in frames), width))
     named = people.judge(faces, detector.thresholds, detector.decision, "mean", frames=len(frames)).people
     return len({f.person for row in looks_alone for f in row}), len({f.person for f in faces}), len(named)
 

@@ -67,7 +67,8 @@ def scored(clips: list[dict], kept: Path) -> list[dict]:
 
     known, detector = {}, Detector(frames=FRAMES)
     if kept.is_file():
-        known = {entry["file"]: entry for entry in map(json.loads, kept.read_text(encoding="utf-8").splitlines())}
+        entries = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+        known = {entry["file"]: entry for entry in entries if entry.get("model") == detector.model}
     with kept.open("a", encoding="utf-8") as file:
         for clip in tqdm([c for c in clips if c["file"] not in known], desc="clips", unit="clip", disable=None):
             try:
@@ -75,7 +76,7 @@ def scored(clips: list[dict], kept: Path) -> list[dict]:
             except UserError:
                 continue
             found = [[f.person, f.frame, f.p_real, f.votes, f.quality["size_px"]] for f in faces]
-            known[clip["file"]] = clip | {"faces": found}
+            known[clip["file"]] = clip | {"model": detector.model, "faces": found}
             file.write(json.dumps(known[clip["file"]]) + "\n")
     here = [known[clip["file"]] for clip in clips if clip["file"] in known]
     return [clip for clip in here if any(face[3] for face in clip["faces"])]
@@ -171,7 +172,8 @@ def main(argv=None) -> int:
     draws = [np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(RESAMPLES)]
     weights = [w[first] * w[second] for w in draws]
     weights = [w for w in weights if (w * y).sum() and (w * (1 - y)).sum()]
-    bound = read_config(PROJECT / "models")["thresholds"]["fake_below"]
+    config = read_config(PROJECT / "models")
+    bound = config["thresholds"]["fake_below"]
     larger = np.array([is_larger(shot) for shot, _, _ in shots])
     scores = {name: np.array([rule(shot) for shot, _, _ in shots]) for name, rule in RULES.items()}
     drawn = {name: np.array([weighted_auc(y, p, w) for w in weights]) for name, p in scores.items()}
@@ -187,8 +189,9 @@ def main(argv=None) -> int:
     text = "\n".join(
         [
             "# The rule over people\n",
-            f"Made by `python benchmarks/people_rules.py`: {len(shots):,} shots of two people, put together from the "
-            f"scores of {sum(c['label'] == 'real' for c in clips)} untouched and "
+            f"Made by `python benchmarks/people_rules.py` with {config['name']} {config['version']}: "
+            f"{len(shots):,} shots of two people, put together from the scores of "
+            f"{sum(c['label'] == 'real' for c in clips)} untouched and "
             f"{sum(c['label'] == 'fake' for c in clips)} altered clips of {len(names)} groups.\n",
             table_text(
                 [

@@ -2,7 +2,7 @@
 thresholds."""
 
 from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature, fit_thresholds
-from .rules import RULES, PersonScore, aggregate, person_scores, video_score
+from .rules import RULES, PersonScore, aggregate, person_scores, video_score, word_of
 
 __all__ = [
     "Calibration",
@@ -15,4 +15,5 @@ __all__ = [
     "fit_thresholds",
     "person_scores",
     "video_score",
+    "word_of",
 ]

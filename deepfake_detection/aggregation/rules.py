@@ -73,6 +73,19 @@ RULES: dict[str, Callable[[numpy.ndarray], float]] = {
     "confident_mean": confident_mean,
     "weighted": weighted,
 }
+#: What a person reads for the value of a rule.
+WORDS = {
+    "mean": "average",
+    "median": "median",
+    "vote": "share of faces that look altered",
+    "confident_mean": "average of the sure faces",
+    "weighted": "weighted average",
+}
+
+
+def word_of(rule: str) -> str:
+    """What the value of a rule is called where a person reads it: "average", "median"."""
+    return WORDS.get(rule, "value")
 
 
 def aggregate(p_real, rule: str = "mean") -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import labels
-from ..aggregation import RULES, Thresholds, person_scores
+from ..aggregation import RULES, Thresholds, person_scores, word_of
 from ..faces import quality
 from .verdict import FaceScore, Person, Stretch, fake_interval, frame_range
 
@@ -74,6 +74,7 @@ def judge(
     *,
     frames: int | None = None,
     seed: int = 1,
+    intervals: bool = True,
 ) -> Verdict:
     """The verdict on the faces of a video.
 
@@ -85,7 +86,7 @@ def judge(
         faces: in time order, with `person`, `votes`, `reason` and `fault`.
         rule: from faces to a score (`aggregation.RULES`).
         frames: frames looked at; None: those with a face.
-        seed: of the interval's resampling.
+        seed: of the interval's resampling; intervals: False leaves them out, which is most of the work.
     """
     everything, faces = faces, [f for f in faces if not f.again]
     if not faces:
@@ -93,13 +94,13 @@ def judge(
     largest = _largest_of_each_frame([f for f in faces if f.votes])
     say = enough(faces, decision, frames)
     deciding = largest if say else _largest_of_each_frame(faces)
-    people = _people(faces, thresholds, decision, rule, seed)
+    people = _people(faces, thresholds, decision, rule, seed if intervals else None)
     led = Counter(f.person for f in deciding)
     people.sort(key=lambda p: (-led[p.id], not p.well_seen, p.p_real, p.id))
     p_real = RULES[rule](np.array([f.p_real for f in deciding]))
     stretches = _stretches(everything, people, thresholds, decision)
     if say:
-        verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds), people, stretches)
+        verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds, rule), people, stretches)
     else:
         dumb = [f for f in faces if not f.votes]
         verdict = labels.VERDICT_UNSURE
@@ -113,7 +114,7 @@ def judge(
         float(p_real),
         tuple(people),
         reason,
-        fake_interval(scores, RULES[rule], seed=seed),
+        fake_interval(scores, RULES[rule], seed=seed) if intervals else None,
         frame_range(scores),
         stretches,
     )
@@ -125,8 +126,8 @@ def enough(faces: Sequence[FaceScore], decision: Decision, frames: int | None = 
     return with_vote >= max(min(decision.min_faces, frames or with_face), decision.min_vote_share * with_face)
 
 
-def _word(p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds) -> tuple[str, str]:
-    """(verdict, reason) of an average of these faces alone.
+def _word(p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds, rule: str) -> tuple[str, str]:
+    """(verdict, reason) of what a rule makes of these faces alone.
 
     Of faces that had to be turned FAKE is said with half the p_real only: they are found a little elsewhere than
     upright ones, and an untouched face near the threshold would be FAKE one way up and UNSURE the other.
@@ -136,7 +137,7 @@ def _word(p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds) -> 
         return labels.VERDICT_UNSURE, (
             f"the people are not upright: only above {100 * (1 - bound):.0f} % would this be called FAKE"
         )
-    return verdict, between(thresholds) if verdict == labels.VERDICT_UNSURE else ""
+    return verdict, between(thresholds, rule) if verdict == labels.VERDICT_UNSURE else ""
 
 
 def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tuple[Stretch, ...]) -> tuple[str, str]:
@@ -151,10 +152,10 @@ def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tup
     return (labels.VERDICT_UNSURE if doubts else verdict), "; ".join(doubts)
 
 
-def between(thresholds: Thresholds) -> str:
+def between(thresholds: Thresholds, rule: str) -> str:
     """What UNSURE means where nothing is wrong with the picture."""
     low, high = 100 * (1 - thresholds.real_above), 100 * (1 - thresholds.fake_below)
-    return f"the average lies between {low:.0f} and {high:.0f} %, where this detector does not decide"
+    return f"the {word_of(rule)} lies between {low:.0f} and {high:.0f} %, where this detector does not decide"
 
 
 def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
@@ -187,7 +188,7 @@ def numbered(faces: Sequence[FaceScore], decision: Decision) -> list[FaceScore]:
 
 
 def _people(
-    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int
+    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int | None
 ) -> list[Person]:
     own = _somebody(faces, decision)
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
@@ -197,7 +198,7 @@ def _people(
     for s in person_scores(scores, rule, min_frames=decision.min_faces, min_share=decision.min_share):
         seen, votes = own[s.person], sum(f.votes for f in own[s.person])
         well_seen = votes > 0 and votes >= max(min(decision.min_faces, most), decision.min_share * most)
-        verdict, reason = _word(s.p_real, counted[s.person], thresholds)
+        verdict, reason = _word(s.p_real, counted[s.person], thresholds, rule)
         if not votes:
             verdict = labels.VERDICT_UNSURE
             reason = quality.reason([f.fault for f in seen], [f.quality["size_px"] for f in seen])
@@ -206,7 +207,7 @@ def _people(
             Person(
                 id=s.person,
                 p_real=s.p_real,
-                interval=fake_interval(values, RULES[rule], seed=seed),
+                interval=None if seed is None else fake_interval(values, RULES[rule], seed=seed),
                 verdict=verdict,
                 first_s=seen[0].time_s,
                 last_s=seen[-1].time_s,

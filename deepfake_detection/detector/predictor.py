@@ -10,12 +10,10 @@ quality of each face (`faces.quality`), then the decision (`people`). No TensorF
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import labels
 from ..errors import UserError
@@ -228,7 +226,7 @@ class Detector:
         """
         from ..faces import extract
         from ..video.decode import FrameReader
-        from . import stills
+        from . import looks, stills
 
         tell = progress or (lambda share, what: None)
         start = time.perf_counter()
@@ -250,13 +248,14 @@ class Detector:
                 hint="is it whole, and does it play in another program?",
             )
         tell(0.9, "judging the faces")
-        faces = self._scored(frames, scores, reader.info.width)
+        seen = self._looks(frames, scores, reader.info.width)
+        faces = self._scored(seen)
         if self._sampling.gap_s is not None and (near := self._to_look_again(faces, reader)):
             again = FrameReader(
                 Path(video), self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, wanted=near
             )
-            more, more_scores = self._read(extract.faces_of_frames(again, **cut))
-            faces = self._scored(*_together(frames, scores, more, more_scores), reader.info.width, first=len(frames))
+            more = self._looks(*self._read(extract.faces_of_frames(again, **cut)), reader.info.width, again=True)
+            faces = self._scored(looks.together(seen, more))
         return self._judge(str(video), faces, frames, reader, start)
 
     def _read(self, stream: Iterable, tell: Callable[[int], None] | None = None) -> tuple[list, list[float]]:
@@ -286,64 +285,23 @@ class Detector:
         lone = people.lone(faces, self.decision)[:MOST_AGAIN]
         if not lone:  # most videos: they are judged once only
             return []
-        judged = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"])
+        judged = people.judge(faces, self.thresholds, self.decision, self.resolved["aggregate"], intervals=False)
         if judged.verdict != labels.VERDICT_REAL:
             return []
         near = {face.index + round(step * AGAIN_S * fps) for face in lone for step in (-4, -3, -2, -1, 1, 2, 3, 4)}
         return sorted(i for i in near - set(wanted) if 0 <= i <= wanted[-1])
 
-    def _scored(
-        self, frames: list, scores: list[float], source_width: int, *, first: int | None = None
-    ) -> list[FaceScore]:
-        """FaceScores in time order from frames with their linked faces, crops and the crops' scores; frames from number
-        `first` on were looked at again."""
-        from ..faces import descriptors, quality, tracks
-        from ..faces.crops import widen
+    def _looks(self, frames: list, scores: list[float], source_width: int, again: bool = False) -> list:
+        """The frames with what is measured of their faces (`looks.Look`)."""
+        from . import looks
 
-        values = iter(scores)
-        measured, faults, origins = [], [], []
-        for frame in frames:
-            scale = frame.size[0] / source_width if source_width else 1.0
-            cut = [widen(face, self.resolved["margin"], *frame.size)[:2] for face in frame.faces]
-            own = [
-                quality.measure(face, crop, origin, frame.size, scale)
-                for face, crop, origin in zip(frame.faces, frame.crops, cut)
-            ]
-            measured.append(own)
-            faults.append([self.bounds.fault(q) for q in own])
-            origins.append(cut)
+        return looks.measured(frames, scores, source_width, self.bounds, self.resolved["margin"], again)
 
-        def describe(places: list) -> Any:
-            return self._describer(
-                [descriptors.aligned(frames[i].crops[j], origins[i][j], frames[i].faces[j]) for i, j in places]
-            )
+    def _scored(self, seen: list) -> list[FaceScore]:
+        """The faces of `_looks` in time order, their people linked over all of them."""
+        from . import looks
 
-        linked = tracks.merge(
-            [frame.faces for frame in frames],
-            [frame.looks for frame in frames],
-            describe,
-            lambda i, j: 0.0 if faults[i][j] else measured[i][j].size_px * math.cos(math.radians(measured[i][j].yaw)),
-        )
-        return [
-            FaceScore(
-                person=face.person,
-                frame=frame.frame,
-                index=frame.index,
-                time_s=float(frame.time_s),
-                p_real=next(values),
-                box=face.box,
-                confidence=float(face.confidence),
-                crop=crop,
-                quality=q.to_json(),
-                votes=not fault,
-                reason=quality.words(fault, q.size_px),
-                fault=fault,
-                again=first is not None and frame.frame >= first,
-                turned=face.turned,
-            )
-            for frame, faces, own, found in zip(frames, linked, measured, faults)
-            for face, crop, q, fault in zip(faces, frame.crops, own, found)
-        ]
+        return looks.scored(seen, self._describer)
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
@@ -381,17 +339,3 @@ class Detector:
             duration_s=float(reader.info.duration_s),
             seconds=time.perf_counter() - start,
         )
-
-
-def _together(frames: list, scores: list[float], more: list, more_scores: list[float]) -> tuple[list, list[float]]:
-    """All frames in time order with their people linked anew, and the scores of their faces; the later ones are
-    numbered after the first."""
-    from ..faces import tracks
-
-    entries = []
-    for own, values, start in ((frames, iter(scores), 0), (more, iter(more_scores), len(frames))):
-        entries += [(replace(f, frame=f.frame + start), [next(values) for _ in f.faces]) for f in own]
-    entries.sort(key=lambda entry: entry[0].index)
-    linker = tracks.Linker()
-    linked = [replace(frame, faces=linker.update(frame.faces, frame.looks)) for frame, _ in entries]
-    return linked, [p for _, values in entries for p in values]

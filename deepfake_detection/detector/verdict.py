@@ -96,7 +96,7 @@ class Person:
     Attributes:
         id: "p1", "p2", ... in order of appearance: the same everywhere.
         p_real: the aggregation rule over this person's faces that vote (all faces, where none votes), in 0..1.
-        interval: (low, high) of the average fake probability, by resampling frames, or None with too few.
+        interval: (low, high) of the rule's fake probability, by resampling frames, or None with too few.
         verdict: REAL, FAKE or UNSURE.
         first_s, last_s: first and last time seen, seconds.
         frames: in how many of the frames looked at.
@@ -142,8 +142,8 @@ class Prediction:
         video: the path as it was given.
         verdict: REAL, FAKE, UNSURE or NO FACE; None when `error` is set.
         p_real, p_fake: calibrated probabilities, p_fake = 1 - p_real; None without a face.
-        interval: (low, high) of the average p_fake: 95 % percentile bootstrap of the frames that decide. It says how
-            sure their average is, not how far single frames agree (`frame_range`), nor how often such verdicts are
+        interval: (low, high) of p_fake: 95 % percentile bootstrap of the frames that decide. It says how sure the
+            rule's value is, not how far single frames agree (`frame_range`), nor how often such verdicts are
             right.
         frame_range: (low, high) of p_fake of single frames that decide (5th and 95th percentile), or None.
         reason: "" or in words why the verdict is UNSURE, e.g. "the faces are too small (28 px)".
@@ -191,6 +191,7 @@ class Prediction:
             "reason": self.reason,
             "p_real": self.p_real,
             "p_fake": self.p_fake,
+            "rule": self.settings.get("aggregate", ""),
             "interval": _listed(self.interval),
             "frame_range": _listed(self.frame_range),
             "frames_decoded": self.frames_decoded,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..aggregation import word_of
 from ..labels import counted
 
 
 def line_of(result: dict) -> str:
-    """The line that a person reads: name, verdict, average fake probability and that of single frames, the reason,
+    """The line that a person reads: name, verdict, fake probability by the rule and that of single frames, the reason,
     faces, frames used, warnings."""
     name = shown(result["video"])
     if result["error"]:
@@ -18,7 +19,7 @@ def line_of(result: dict) -> str:
     text = f"{name}  {result['verdict']}  fake probability {result['p_fake']:.3f}"
     single = result.get("frame_range")
     if single:
-        text += f" (average; single frames {single[0]:.3f} to {single[1]:.3f})"
+        text += f" ({word_of(result.get('rule') or 'mean')}; single frames {single[0]:.3f} to {single[1]:.3f})"
     if result.get("reason"):
         text += f"  {result['reason']}"
     people = result["people"]

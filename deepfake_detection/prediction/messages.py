@@ -200,7 +200,8 @@ def answer(message: dict) -> dict:
     )
     _need(_number(result.get("seconds"), most=math.inf), "a time that is none")
     _need(
-        isinstance(result.get("model", ""), (str, type(None))) and isinstance(result.get("note", ""), str),
+        isinstance(result.get("model", ""), (str, type(None)))
+        and all(isinstance(result.get(name, ""), str) for name in ("note", "rule")),
         "a text that is none",
     )
     people = result.get("people")

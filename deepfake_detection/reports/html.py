@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .. import labels
+from ..aggregation import word_of
 from .people import person_name
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -299,6 +300,7 @@ def video_report(data: dict) -> str:
             data=data,
             verdict=verdict,
             headline=HEADLINES[verdict],
+            word=word_of(data.get("rule") or "mean"),
             people=shown,
             others=[p for p in people if p not in shown],
             css=Markup(css),

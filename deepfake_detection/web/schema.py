@@ -29,7 +29,9 @@ class Person(BaseModel):
     first_s: Seconds = Field(description="first seen, seconds from the start of the video")
     last_s: Seconds = Field(description="last seen, seconds from the start of the video")
     frames: Count = Field(description="frames with this face")
-    interval: Interval | None = Field(None, description="95 % interval of the average p_fake: resampled frames")
+    interval: Interval | None = Field(
+        None, description="95 % interval of p_fake, the average or another `rule` over frames: resampled frames"
+    )
     well_seen: bool = True
     faces_that_vote: Count | None = Field(None, description="faces whose picture is good enough to be judged by")
     frame_range: Interval | None = Field(
@@ -47,6 +49,7 @@ class Result(BaseModel):
     p_real: Share | None = Field(None, description="calibrated probability that the video is real, 0..1")
     p_fake: Share | None = Field(None, description="1 - p_real")
     interval: Interval | None = Field(None, description="95 % interval of the average p_fake: resampled frames")
+    rule: Text = Field("", description="what p_fake is of the faces that decide: mean, median, ...")
     frames_decoded: Count = 0
     frames_with_face: Count = 0
     people: Annotated[list[Person], Field(max_length=1000)] = []

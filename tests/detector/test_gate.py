@@ -1,6 +1,7 @@
 """The benchmark of the face-quality gate: what it counts and fits on faces with a known fault, and its one command."""
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 gate = pytest.importorskip("gate")
+import gate_clips  # noqa: E402
+from gate_risk import OFF, TRIED, Judge, auc_cell, gated, lost_cells, outcome, share_cell  # noqa: E402
 
 from deepfake_detection.aggregation import Thresholds  # noqa: E402
 from deepfake_detection.detector.people import Decision  # noqa: E402
 from deepfake_detection.detector.verdict import FaceScore  # noqa: E402
 from deepfake_detection.errors import UserError  # noqa: E402
 
-JUDGE = gate.Judge(Thresholds(0.3, 0.7), Decision(), "mean")  # keeps verdicts by a video's name and votes
+JUDGE = Judge(Thresholds(0.3, 0.7), Decision(), "mean")  # keeps verdicts by a video's name and votes
 GOOD = {"size_px": 120.0, "inside": 1.0, "yaw": 3.0, "pitch": -4.0, "roll": 0.0, "sharpness": 0.4, "brightness": 120.0}
 GOOD |= {"contrast": 50.0, "blown_out": 0.0, "confidence": 0.99}
 
@@ -24,7 +27,7 @@ def video(name, label, scores, **quality):
         FaceScore("p1", k, k, k / 2, p, (0.0, 0.0, 50.0, 60.0), 0.99, quality=GOOD | quality)
         for k, p in enumerate(scores)
     ]
-    return gate.Video(name, label, len(faces), tuple(faces))
+    return gate.Video(name, label, len(faces), tuple(faces), group=name)
 
 
 @pytest.fixture
@@ -36,46 +39,82 @@ def videos():
     return made + [video(f"f{i}", "FAKE", 0.1 + 0.15 * rng.random(6), yaw=float(4 * i)) for i in range(25)]
 
 
-def test_a_row_counts_faces_videos_and_verdicts(videos):
-    off = gate.row_of(videos, gate.OFF, JUDGE)
-    assert (off.vote, off.say, off.real, off.fake, off.real_called_fake, off.unsure) == (1, 1, 25, 25, 5, 0)
-    strict = gate.row_of(videos, gate.replace(gate.OFF, min_size_px=40), JUDGE)
-    assert (strict.vote, strict.say, strict.real_called_fake, strict.unsure) == (0.9, 0.9, 0, 5)
-    assert strict.auc == 1 and off.auc < 1
-    assert gate.row_of(videos, gate.replace(gate.OFF, min_size_px=1000), JUDGE).auc is None
+def test_an_outcome_counts_faces_videos_and_verdicts(videos):
+    off = outcome(videos, OFF, JUDGE)
+    assert (off.vote, off.say.mean(), off.rate(1), off.rate(0)) == (1, 1, 0.2, 0) and off.auc < 1
+    strict = outcome(videos, replace(OFF, min_size_px=40), JUDGE)
+    assert (strict.vote, strict.say.mean(), strict.rate(1), strict.auc) == (0.9, 0.9, 0, 1)
+    assert (strict.said == "UNSURE").sum() == 5
+    assert lost_cells(off, strict) == ["0 / 0 / 5", ""]
+    nobody = outcome(videos, replace(OFF, min_size_px=1000), JUDGE)
+    assert nobody.auc is nobody.rate(1) is None and auc_cell(nobody) == ""
 
 
-def test_the_fault_is_found_and_nothing_else_is_bound(videos):
-    fitted = gate.fit(videos, JUDGE, 0.8)
-    assert fitted.min_size_px > 30 and gate.row_of(videos, fitted, JUDGE).real_called_fake == 0
-    assert gate.replace(fitted, min_size_px=0) == gate.OFF
-    assert fitted == gate.fit(videos, JUDGE, 0.8)
+def test_intervals_are_over_groups():
+    hit = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    alone = share_cell(hit, np.ones(8, bool), np.arange(8))
+    assert alone.startswith("50% [") and alone != "50% [0, 100]"
+    assert share_cell(hit, np.ones(8, bool), np.arange(8) // 4) == "50% [0, 100]"
+    assert share_cell(hit, np.zeros(8, bool), np.arange(8)) == ""
 
 
-def test_coverage_goes_before_errors(videos):
-    assert gate.fit(videos, JUDGE, 0.95) == gate.OFF
+@pytest.mark.parametrize(
+    "now, coverage, size, few",
+    [
+        pytest.param(0.0, 0.8, 32.0, 0.0, id="tightened where small faces are called FAKE"),
+        pytest.param(0.0, 0.98, 0.0, 0.0, id="not where too many lose their say"),
+        pytest.param(120.0, 0.8, 56.0, 56.0, id="loosened while verdicts are right"),
+    ],
+)
+def test_a_bound_is_moved_to_where_verdicts_are_right(now, coverage, size, few):
+    made = [video(f"{i}", ("REAL", "FAKE")[i % 2], [(0.9, 0.1)[i % 2]] * 6, size_px=60.0 + i % 20) for i in range(80)]
+    made += [video(f"s{i}", "REAL", [0.1] * 6, size_px=30.0) for i in range(20)]
+    start = replace(OFF, min_size_px=now)
+    fitted = gate.fit(made, JUDGE, start, coverage)
+    assert fitted == replace(OFF, min_size_px=size)
+    assert gate.fit(made[:-1], JUDGE, start, coverage) == replace(OFF, min_size_px=few)  # 19 small ones say nothing
 
 
 def test_the_bounds_that_are_off_keep_nobody_out():
     worst = dict.fromkeys(GOOD, 0.0) | {"yaw": -180.0, "pitch": 90.0, "roll": 180.0, "blown_out": 1.0}
-    assert all(f.votes for f in gate.gated(video("x", "REAL", [0.5], **worst).faces, gate.OFF))
-    assert set(gate.MEASURES.values()) <= set(GOOD)
+    assert all(f.votes for f in gated(video("x", "REAL", [0.5], **worst).faces, OFF))
+    assert set(TRIED) == set(asdict(OFF)) and all(values[0] == getattr(OFF, name) for name, values in TRIED.items())
+
+
+@pytest.mark.parametrize(
+    "variant, shape, mean",
+    [
+        pytest.param("small 60", (50, 100), 100, id="half the size"),
+        pytest.param("dark 30", (100, 200), 25, id="a quarter of the light"),
+        pytest.param("soft 0.02", (100, 200), 100, id="blurred"),
+        pytest.param("small 130", None, None, id="never made larger"),
+        pytest.param("dark 121", None, None, id="never made brighter"),
+    ],
+)
+def test_a_copy_is_degraded_as_its_largest_faces_ask(variant, shape, mean):
+    faces = [{"frame": 0, "quality": GOOD}, {"frame": 0, "quality": GOOD | {"size_px": 20.0, "brightness": 5.0}}]
+    change = gate_clips.change_of(variant, faces)
+    assert (change is None) == (shape is None) and gate_clips.change_of(variant, []) is None
+    if change is not None:
+        stripes = np.tile(np.uint8([[0, 200]] * 100).repeat(3).reshape(1, 200, 3), (100, 1, 1))
+        changed = change(stripes)
+        assert changed.shape[:2] == shape and abs(changed.mean() - mean) <= 1
 
 
 def test_the_command_keeps_scores_and_says_the_same_again(sample, tmp_path, capsys, monkeypatch):
     """Four clips of the sample, two frames each; a cut line of the kept scores is scored anew."""
     scores, result = tmp_path / "faces.jsonl", tmp_path / "gate.md"
-    arguments = ["--data", str(sample), "--videos", "4", "--frames", "3", "--workers", "1"]
+    arguments = ["--data", str(sample), "--videos", "4", "--frames", "3", "--workers", "1", "--degraded", "soft"]
     arguments += ["--scores", str(scores), "--result", str(result)]
     gate.main(arguments)
     first = result.read_text()
-    assert "| as it is |" in first and '"min_size_px"' in first and "Too few videos" in first
-    assert all(f"`{name}`" in first for name in gate.MEASURES)
-    assert "2 untouched and 2 altered" in first
+    assert "| as it is |" in first and '"min_size_px"' in first and "Too few clips" in first
+    assert all(f"`{name}`" in first for name in TRIED)
+    assert "2 untouched and 2 altered" in first and "| soft 0.04 | 4 |" in first
     scores.write_text(scores.read_text()[:-40] + "\n")
     judged = []
-    inner = gate._judged
-    monkeypatch.setattr(gate, "_judged", lambda *a: judged.append(a) or inner(*a))
+    inner = gate_clips._faces_of
+    monkeypatch.setattr(gate_clips, "_faces_of", lambda *a: judged.append(a) or inner(*a))
     gate.main(arguments)
     assert len(judged) == 1 and result.read_text() == first
 

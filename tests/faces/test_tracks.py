@@ -206,6 +206,25 @@ def test_descriptors_go_before_looks(alike, apart, good, people):
     assert sorted(asked) == ([(i, 0) for i in range(4)] if good else [])
 
 
+@pytest.mark.parametrize("away, people", [(0.3, 1), (0.6, 2)], ids=["one-person", "two"])
+def test_tracks_are_compared_by_their_means_over_time(away, people):
+    """Single faces of a track are far apart (pose, expression): only their means tell. Each part of its time is asked
+    for its best face."""
+    looks = np.zeros((2, 448), np.float32)
+    looks[0, 0] = looks[1, 5] = looks[1, 256] = 1
+    frames = [[Face(100, 10, 50, 50, 0.9, ((0, 0),) * 5, person=f"p{1 + (i >= 10)}")] for i in range(20)]
+    asked = []
+
+    def describe(places):
+        asked.extend(number for number, _ in places)
+        return np.array([[away * (number >= 10), 0.5 * (-1) ** k] for k, (number, _) in enumerate(places)])
+
+    seen = [[looks[0]]] * 10 + [[looks[1]]] * 10
+    merged = tracks.merge(frames, seen, describe, lambda i, j: 1.0 + i % 2)
+    assert len({f.person for faces in merged for f in faces}) == people
+    assert asked == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
+
+
 def test_nothing_is_described_where_nobody_can_be_joined():
     frames = [[face(100), face(400)], [face(100), face(400)]]
     linked = tracks.link(frames)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from deepfake_detection.aggregation import Thresholds
+from deepfake_detection.aggregation import RULES, Thresholds, word_of
 from deepfake_detection.detector.people import Decision, judge, lone, numbered
-from deepfake_detection.detector.verdict import FaceScore
+from deepfake_detection.detector.verdict import FaceScore, Prediction
+from deepfake_detection.prediction.lines import line_of
 
 THRESHOLDS = Thresholds(0.32, 0.70)
 
@@ -126,6 +127,27 @@ def test_people_are_numbered_without_those_who_are_nobody():
 def test_decision_is_read_from_the_file_with_defaults():
     assert Decision.from_dict({"min_faces": 5, "unknown": 1}) == Decision(min_faces=5)
     assert Decision.from_dict(None) == Decision()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_words_name_the_rule(rule):
+    own = word_of(rule)
+    assert own != "value" and (own == "average") == (rule == "mean")
+    found = judge(faces([0.5, 0.45] * 16), THRESHOLDS, Decision(), rule, frames=32)
+    if found.verdict == "UNSURE":
+        assert found.reason.startswith(f"the {own} lies between 30 and 68 %") and found.people[0].reason == found.reason
+    line = line_of(
+        Prediction("a.mp4", "REAL", 0.9, 0.1, frame_range=(0.1, 0.2), settings={"aggregate": rule}).to_json()
+    )
+    assert f"0.100 ({own}; single frames 0.100 to 0.200)" in line
+
+
+def test_without_intervals_the_verdict_is_the_same():
+    some = faces([0.9, 0.8] * 16)
+    quick = judge(some, THRESHOLDS, Decision(), "mean", intervals=False)
+    whole = judge(some, THRESHOLDS, Decision(), "mean")
+    assert quick.interval is quick.people[0].interval is None and whole.interval and whole.people[0].interval
+    assert replace(whole, interval=None, people=()) == replace(quick, people=())
 
 
 def again(p_real, at_s, gap_s=0.2):

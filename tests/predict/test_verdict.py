@@ -48,6 +48,22 @@ def test_nothing_is_looked_at_again_where_nothing_looks_altered(tiny_model, tmp_
     assert got.verdict == "REAL" and got.frames_decoded == 38 and not any(f.again for f in got.faces)
 
 
+def test_looking_again_measures_and_describes_no_face_twice(tiny_model, tmp_path, monkeypatch):
+    """A lone altered face makes the frames around it be looked at; the first ones are not measured anew."""
+    from deepfake_detection.faces import quality
+
+    measured, described = [], []
+    measure = quality.measure
+    monkeypatch.setattr(quality, "measure", lambda face, *rest: measured.append(face.box) or measure(face, *rest))
+    path = write(tmp_path / "clip.mp4", [(60, REAL_TINT)], 30 * FPS, (10.0, 10.8))
+    judge = Detector(model=str(tiny_model))
+    inner = judge._describer
+    monkeypatch.setattr(judge, "_describer", lambda cut: described.extend(c.tobytes() for c in cut) or inner(cut))
+    got = judge.predict(path)
+    assert any(f.again for f in got.faces) and len(measured) == len(got.faces)
+    assert len(described) == len(set(described))
+
+
 def test_two_people_are_judged_each_and_the_altered_one_is_named(detector, clips):
     got = detector.predict(clips["two"])
     real, fake = got.people  # both are as large, the one that leads in more frames comes first

@@ -258,7 +258,7 @@ function verdict(row, r) {
 function facts(r) {
   const parts = [];
   if (r.p_fake !== null) {
-    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.frame_range ? ` (single frames ${span(r.frame_range)})` : r.interval ? ` (average of resampled frames ${span(r.interval)})` : ""));
+    parts.push(`Fake probability ${percent(r.p_fake)}` + (r.frame_range ? ` (single frames ${span(r.frame_range)})` : r.interval ? ` (${span(r.interval)} where frames are resampled)` : ""));
     parts.push(plural(r.people.length, "person").replace("persons", "people"));
   }
   if (!r.file || !r.file.still) parts.push(`${r.frames_with_face} of ${plural(r.frames_decoded, "frame")} with a face`);

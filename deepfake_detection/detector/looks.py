@@ -1,0 +1,115 @@
+"""From the frames of a video that were looked at to its scored faces: every frame is measured once, its people are
+linked anew when more frames come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..faces import descriptors, quality, tracks
+from ..faces.crops import widen
+from ..faces.extract import FrameFaces
+from .verdict import FaceScore
+
+
+@dataclass
+class Look:
+    """A frame with what was measured of its faces.
+
+    Attributes:
+        frame: with its linked faces and their crops; scores: p_real of each.
+        measured, faults: `faces.quality` of each; origins: where each crop was cut out of the frame, px.
+        again: the frame was only looked at because one beside it looked altered.
+        described: face -> its descriptor, of those that were asked for.
+    """
+
+    frame: FrameFaces
+    scores: list[float]
+    measured: list[quality.Quality]
+    faults: list[str]
+    origins: list[tuple[int, int]]
+    again: bool = False
+    described: dict[int, Any] = field(default_factory=dict)
+
+
+def measured(
+    frames: Sequence[FrameFaces],
+    scores: Sequence[float],
+    source_width: int,
+    bounds: quality.Bounds,
+    margin: float,
+    again: bool = False,
+) -> list[Look]:
+    """Measures the faces of frames.
+
+    Args:
+        scores: of all faces of all frames, in their order.
+        source_width: of the video, px: sizes are those of its pixels; 0: of the frames'.
+        margin: that of the crops.
+    """
+    values, out = iter(scores), []
+    for frame in frames:
+        scale = frame.size[0] / source_width if source_width else 1.0
+        origins = [widen(face, margin, *frame.size)[:2] for face in frame.faces]
+        own = [
+            quality.measure(face, crop, origin, frame.size, scale)
+            for face, crop, origin in zip(frame.faces, frame.crops, origins)
+        ]
+        out.append(Look(frame, [next(values) for _ in own], own, [bounds.fault(q) for q in own], origins, again))
+    return out
+
+
+def together(first: Sequence[Look], more: Sequence[Look]) -> list[Look]:
+    """All of them in time order with their people linked anew by place and looks; the later ones are numbered after the
+    first."""
+    numbered = [replace(x, frame=replace(x.frame, frame=x.frame.frame + len(first))) for x in more]
+    linker = tracks.Linker()
+    return [
+        replace(x, frame=replace(x.frame, faces=linker.update(x.frame.faces, x.frame.looks)))
+        for x in sorted([*first, *numbered], key=lambda x: x.frame.index)
+    ]
+
+
+def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[FaceScore]:
+    """The faces in time order, their people merged over the whole video."""
+
+    def describe(places: list[tuple[int, int]]) -> np.ndarray:
+        new = [(i, j) for i, j in places if j not in looks[i].described]
+        if new:
+            cut = [
+                descriptors.aligned(looks[i].frame.crops[j], looks[i].origins[j], looks[i].frame.faces[j])
+                for i, j in new
+            ]
+            for (i, j), found in zip(new, describer(cut)):
+                looks[i].described[j] = found
+        return np.stack([looks[i].described[j] for i, j in places])
+
+    def good(i: int, j: int) -> float:
+        own = looks[i]
+        return 0.0 if own.faults[j] else own.measured[j].size_px * math.cos(math.radians(own.measured[j].yaw))
+
+    linked = tracks.merge([x.frame.faces for x in looks], [x.frame.looks for x in looks], describe, good)
+    return [
+        FaceScore(
+            person=face.person,
+            frame=x.frame.frame,
+            index=x.frame.index,
+            time_s=float(x.frame.time_s),
+            p_real=p_real,
+            box=face.box,
+            confidence=float(face.confidence),
+            crop=crop,
+            quality=q.to_json(),
+            votes=not fault,
+            reason=quality.words(fault, q.size_px),
+            fault=fault,
+            again=x.again,
+            turned=face.turned,
+        )
+        for x, faces in zip(looks, linked)
+        for face, p_real, crop, q, fault in zip(faces, x.scores, x.frame.crops, x.measured, x.faults)
+    ]
