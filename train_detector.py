@@ -1,13 +1,14 @@
-"""Trains a detector like the shipped one from any index of faces, and writes what predict.py and serve.py take.
+"""Trains a detector like the shipped one on your own faces, and writes what predict.py and serve.py take.
 
-    python recipes/index_2_0.py --data DIR --sources DIR --out build/index.csv  # the shipped one's
-    python train_detector.py --index build/index.csv --weights WEIGHTS --out my_detector \\
-        --label "my detector" --label-version 1.0
+    python train_detector.py --data VIDEOS --data MORE_VIDEOS --real-faces PORTRAITS \\
+        --weights models/detector.keras --out my_detector --label "my detector" --label-version 1.0
+    recipes/detector_2_0.sh     # the shipped one
 
-An index is a CSV file with a row a picture or video: file, label (real or fake), source, manipulation, group (nobody of
-one group is in two splits), split (train, val, or unseen: for choosing only), window (wide, or tight for crops that end
-at the brows and the chin), original (the untouched file of a fake), frames. Cuts the faces once into --work, trains,
-calibrates on `val` and `unseen`. A run that was killed goes on when the same command is given again.
+Makes an index of the faces, or takes one with --index: a CSV file with a row a picture or video: file, label (real or
+fake), source, manipulation, group (nobody of one group is in two splits), split (train, val, or unseen: for choosing
+only), window (wide, or tight for crops that end at the brows and the chin), original (the untouched file of a fake),
+frames. Cuts the faces once into --work, trains, calibrates on `val` and `unseen`: keep videos that shall test the
+detector out of it. A run that was killed goes on when the same command is given again.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def side(text: str) -> int:
 
 def parse(argv=None):
     p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
-    p.add_argument("--index", type=Path, required=True, metavar="FILE", help="CSV file with a row a picture or video")
+    source_options(p)
     p.add_argument(
         "--weights",
         default="none",
@@ -52,6 +53,26 @@ def parse(argv=None):
     batch_options(p)
     ship_options(p)
     return p.parse_args(argv)
+
+
+def source_options(p) -> None:
+    """What is learnt from."""
+    from deepfake_detection.datasets.manifest import LAYOUTS
+
+    where = p.add_mutually_exclusive_group(required=True)
+    again = dict(type=Path, action="append", default=[], metavar="DIR")
+    where.add_argument("--data", **again, help="folder of labelled videos in any --layout (again for more)")
+    where.add_argument("--index", type=Path, metavar="FILE", help="CSV file with a row a picture or video")
+    p.add_argument("--layout", default="auto", metavar="NAME", help=", ".join(LAYOUTS) + " (default: %(default)s)")
+    p.add_argument(
+        "--real-faces", **again, help="beside --data: folder of pictures of untouched faces (again for more)"
+    )
+    p.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="FILE",
+        help="JSON file: how many faces of which source a batch has (default: all sources, stills as often as clips)",
+    )
 
 
 def run_options(p) -> None:
@@ -138,8 +159,8 @@ def ship_options(p) -> None:
     )
 
 
-def settings_of(options):
-    """The settings of the run."""
+def settings_of(options, shares: tuple):
+    """The settings of the run. `shares`: of the sources, see `blending.recipe`."""
     from deepfake_detection.blending import sampler
     from deepfake_detection.training import pairs
 
@@ -150,6 +171,7 @@ def settings_of(options):
         clips=options.clips,
         live=not options.no_live,
         without=tuple(options.without),
+        shares=shares,
         seed=options.seed,
     )
     return pairs.Settings(
@@ -179,14 +201,21 @@ def main(argv=None) -> int:
             file=options.weights,
             hint="--weights takes a .keras file of the same architecture",
         )
+    if options.real_faces and not options.data:
+        raise UserError("--real-faces goes with --data", file=options.index, hint="an index names such faces itself")
 
-    from deepfake_detection.blending import faces
+    from deepfake_detection.blending import faces, index, recipe, sampler
     from deepfake_detection.faces.detectors import DATA
     from deepfake_detection.training import pairs
 
-    settings, run = settings_of(options), options.work / options.name
-    yunet = DATA / "face_detection_yunet_2023mar.onnx"
-    cut = faces.prepare(options.index, options.work, yunet, workers=options.workers)
+    made_of, run = recipe.read(options.recipe) if options.recipe else recipe.Recipe(), options.work / options.name
+    file = options.index or index.write(
+        options.work / "index.csv", options.data, options.real_faces, layout=options.layout, seed=options.seed
+    )
+    yunet, sharp = DATA / "face_detection_yunet_2023mar.onnx", made_of.least_sharpness
+    cut = faces.prepare(file, options.work, yunet, workers=options.workers, least_sharpness=sharp)
+    train = sampler.trained_on(cut, options.without)
+    settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
     feed = pairs.Feed(options.work, settings.batches)
     try:
         model = pairs.run(settings, feed, run, look_at(cut, run))

@@ -28,7 +28,8 @@ from deepfake_detection import cli, metrics
 from deepfake_detection.files import write_json, write_text
 
 #: Detector 2.0's settings (recipes/detector_2_0.sh) for its first steps.
-COMMON = ("--size", "176", "--steps", "2000", "--stop-at", "250")
+RECIPE = str(PROJECT / "recipes" / "detector_2_0.json")
+COMMON = ("--recipe", RECIPE, "--size", "176", "--steps", "2000", "--stop-at", "250")
 BASE = {"--wide": "0.5", "--consistency": "0.2", "--learning-rate": "2e-4"}
 #: Name of a run -> what is other than in BASE.
 RUNS: dict[str, dict] = {

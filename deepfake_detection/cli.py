@@ -320,7 +320,13 @@ def fraction(text: str) -> float:
 
 def settings_of(options: argparse.Namespace) -> dict:
     """The resolved options as plain JSON values."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in sorted(vars(options).items())}
+
+    def plain(value):
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in sorted(vars(options).items())}
 
 
 def announce(stage: str, options: argparse.Namespace, out: Path | None = None) -> dict:

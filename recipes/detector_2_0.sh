@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python recipes/index_2_0.py --data "$1" --sources "$2" --out build/index.csv
-python train_detector.py --index build/index.csv --weights "$3" --name 2.0 --size 176 --wide 0.5 \
+python train_detector.py --index build/index.csv --recipe recipes/detector_2_0.json --weights "$3" --name 2.0 --size 176 --wide 0.5 \
   --steps 2000 --stop-at 500 --learning-rate 2e-4 --consistency 0.2 --interpolate 0.5 \
   --window tight --out build/detector-2.0 --label faces-sbi-lite0 --label-version 2.0
 # The thresholds: FAKE on the strangers' clips as users' videos are judged, REAL by hand (see models/README.md).

@@ -10,7 +10,9 @@ the face is found and cut with `MARGIN` around its box, or `tight`, a crop that 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +42,6 @@ MARGIN = 0.32
 
 #: Side of the cut faces.
 SIDE = 256
-
-#: Pictures softer than this (variance of the Laplacian of the face at 128 x 160 px) were enlarged before they came
-#: here.
-LEAST_SHARPNESS = {"utkface": 50.0}
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -103,11 +101,17 @@ def read_index(path: Path):
     return table
 
 
-def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
+def prepare(
+    index: Path, work: Path, yunet: Path, *, workers: int = 2, least_sharpness: Mapping[str, float] | None = None
+) -> Faces:
     """Cuts the faces of the index into `<work>/faces.npy`, `faces.csv` and `meshes.npy`, or opens them if they stand.
 
     Files without a face, or not readable, are named in `<work>/left_out.csv`; training faces that are also among those
     of another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
+
+    Args:
+        least_sharpness: source -> the least variance of the Laplacian of a face at 128 x 160 px; softer ones are left
+            out.
     """
     import multiprocessing
 
@@ -121,12 +125,15 @@ def prepare(index: Path, work: Path, yunet: Path, *, workers: int = 2) -> Faces:
         "margin": MARGIN,
         "side": SIDE,
         "detector": sha256(yunet),
-        "sharp": LEAST_SHARPNESS,
+        "sharp": dict(least_sharpness or {}),
     }
     stamp = work / "faces.json"
     if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
         work.mkdir(parents=True, exist_ok=True)
-        jobs = [row._asdict() for row in table.itertuples(index=False)]
+        jobs = [
+            row._asdict() | {"least_sharpness": settings["sharp"].get(row.source, 0.0)}
+            for row in table.itertuples(index=False)
+        ]
         rows, left_out = [], []
         with (
             atomic_path(work / "faces.npy") as partial,
@@ -241,16 +248,21 @@ def _frames(path: str, count: int):
     """(time in s, BGR frame) of `count` frames spread evenly over a video."""
     import av
 
-    with av.open(path) as container:
+    from ..video.picture import orientation, upright
+
+    # A file that breaks off gives what decodes.
+    with contextlib.suppress(av.FFmpegError, IndexError), av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
         total = stream.frames or sum(1 for p in container.demux(stream) if p.size)
         container.seek(0)
         wanted = set(np.linspace(0, max(0, total - 1), count).round().astype(int).tolist())
         rate = float(stream.average_rate or 25)
+        turn = (0, False)
         for number, frame in enumerate(container.decode(stream)):
+            turn = orientation(frame) or turn
             if number in wanted:
-                yield number / rate, frame.to_ndarray(format="bgr24")
+                yield number / rate, upright(frame.to_ndarray(format="bgr24"), *turn)
 
 
 def _cut_frame(job: dict, time_s: float, frame: np.ndarray):
@@ -263,7 +275,7 @@ def _cut_frame(job: dict, time_s: float, frame: np.ndarray):
         return None
     height, width = frame.shape[:2]
     (x, y, w, h), points = found
-    if limit := LEAST_SHARPNESS.get(job["source"]):
+    if limit := job["least_sharpness"]:
         face = crop_face(frame, found[0], 0.0)
         grey = cv2.resize(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY), (128, 160), interpolation=cv2.INTER_AREA)
         if cv2.Laplacian(grey, cv2.CV_64F).var() < limit:

@@ -16,19 +16,10 @@ import cv2
 import numpy as np
 
 from ..faces.mesh import CONTROL
+from . import recipe
 from .blend import STEADY, SelfBlender
 from .degrade import Degradation
 from .faces import BOX, POINTS, Faces
-
-#: Pairs of a batch: (kind, sources, how many). `given` pairs a fake of the sources with its original, `blend` a face
-#: with its blend.
-SHARES = (
-    ("blend", {"utkface": 0.3, "lfw": 0.12, "ffhq": 0.22, "ciplab": 0.26, "stills": 0.1}, 10),
-    ("blend", {"celebv": 0.25, "styletalk": 0.2, "driving": 0.15, "ffpp": 0.33, "dfd": 0.07}, 10),
-    ("given", {"ffpp": 1.0}, 4),
-    ("given", {"dfdc": 0.35, "dfdc_more": 0.65}, 5),
-    ("blend", {"dfdc": 0.85, "ffpp_faces": 0.15}, 1),
-)
 
 #: What is blended in, by chance: the face's own copy, another face as today's swappers lay it in, another face bent in,
 #: an expression.
@@ -60,6 +51,7 @@ class Settings:
         live: whether blends like today's swaps are made; without them they are the face's own copy or swaps along the
             mesh.
         without: sources that are left out, with everything that comes from them.
+        shares: of the sources, see `blending.recipe`; `recipe.usual` where there are none.
         seed: of every random choice.
     """
 
@@ -70,6 +62,7 @@ class Settings:
     clips: float = 0.0
     live: bool = True
     without: tuple = ()
+    shares: tuple[recipe.Share, ...] = ()
     seed: int = 1
 
 
@@ -88,15 +81,11 @@ class Sampler:
         self._places = table[["frame_x0", "frame_y0", "frame_x1", "frame_y1"]].to_numpy(np.float64)
         self._times, self._files = table.time_s.to_numpy(), table.file.to_numpy()
         self._groups, self._originals = table.group.to_numpy(), table.original.to_numpy()
-        self._shares = [
-            (kind, {s: p for s, p in sources.items() if s not in settings.without}, count)
-            for kind, sources, count in SHARES
-        ]
-        self._shares = [share for share in self._shares if share[1]]
+        train = trained_on(faces, settings.without)
+        self._shares = recipe.shares_of(train, settings.shares, settings.without)
         self.pairs = sum(count for *_, count in self._shares)
         self._videos, self._rows_of_file, self._reals_of_group = {}, {}, {}
-        train = table[table.split == "train"]
-        train = train[~train.source.isin(settings.without)]
+        self._windows = train.groupby("source").window.first()
         for (source, label), part in train.groupby(["source", "label"]):
             # A video is drawn first, then a face of it, so that long videos do not weigh more.
             self._videos[source, label] = [g.index.to_numpy() for _, g in part.groupby("file", sort=True)]
@@ -137,7 +126,7 @@ class Sampler:
         window, real = self._window(rng, row), self._original(rng, row)
         fake = self._seen(self._images[row], window)
         if real is None:
-            real = self._draw(rng, source if (source, "real") in self._videos else "dfdc", "real")
+            real = self._draw(rng, self._untouched_beside(source), "real")
             window = self._window(rng, real)
         else:
             window = self._same_place(window, row, real)
@@ -149,6 +138,13 @@ class Sampler:
     def _draw(self, rng, source: str, label: str) -> int:
         videos = self._videos[source, label]
         return int(rng.choice(videos[rng.integers(len(videos))]))
+
+    def _untouched_beside(self, source: str) -> str:
+        """The source itself, or where it has fakes only the largest one of the same window."""
+        if (source, "real") in self._videos:
+            return source
+        reals = sorted(name for name, label in self._videos if label == "real")
+        return max(reals, key=lambda s: (self._windows[s] == self._windows[source], len(self._videos[s, "real"])))
 
     def _original(self, rng, row: int) -> int | None:
         """The row of the fake's original that shows the same moment, or a real face of the same group, or None."""
@@ -229,6 +225,12 @@ class Sampler:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
         )
+
+
+def trained_on(faces: Faces, without: tuple = ()):
+    """The rows of the training split, but for the sources left out."""
+    train = faces.table[faces.table.split == "train"]
+    return train[~train.source.isin(without)]
 
 
 def _around(box, left: float, top: float, right: float, bottom: float) -> np.ndarray:

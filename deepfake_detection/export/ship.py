@@ -8,6 +8,7 @@ What is shipped is compared first: the ONNX file must say of real faces what Ker
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,21 +85,28 @@ def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR
     has one class only. Every source weighs alike in it (none has more than FACES_OF_A_SOURCE faces), and so do both
     classes, so that 0.5 means "as likely real as fake". The thresholds are fitted on videos (the mean over their
     faces): at most `fake_rate` of the untouched videos are called FAKE, of all sources together and of the unseen ones
-    alone; at most `error_rate` of the fakes of each kind of split are called REAL.
+    alone; at most `error_rate` of the fakes of each split and window are called REAL. Where the scores support none of
+    it every verdict is UNSURE, and `fitted_on` says why.
     """
-    from ..aggregation import fit_temperature
+    from ..aggregation import CalibrationError, fit_temperature
 
     known = scores[scores.split == "val"] if scores.split.eq("val").any() else scores
     thinned = known.groupby("source", group_keys=False).apply(
         lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1)
     )
-    calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
+    try:
+        calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
+    except CalibrationError as e:
+        return {
+            "thresholds": {"fake_below": 0.0, "real_above": 1.0},
+            "fitted_on": {"faces": len(thinned), "unsure_share": 1.0, "no_thresholds": e.reason},
+        }
     videos = (
         scores.assign(p=calibration.apply(scores.p_real.to_numpy()))
         .groupby("file")
-        .agg(p=("p", "mean"), real=("real", "first"), split=("split", "first"), source=("source", "first"))
+        .agg(p=("p", "mean"), real=("real", "first"), split=("split", "first"), window=("window", "first"))
     )
-    parts = [part for _, part in videos.groupby(videos.split + videos.source.eq("dfdc").map({True: "+", False: ""}))]
+    parts = [part for _, part in videos.groupby(["split", "window"])]
     fake_below = min(
         _allowed(part.p[part.real == REAL].to_numpy(), fake_rate) for part in parts if (part.real == REAL).any()
     )
@@ -183,5 +191,8 @@ def ship(
         "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)},
     }
     write_json(out / CONFIG, config)
-    write_json(out / CONFIG, config | calibrate(validation_scores(out, faces)))
+    config |= calibrate(validation_scores(out, faces))
+    write_json(out / CONFIG, config)
+    if reason := config["fitted_on"].get("no_thresholds"):
+        print(f"warning: every verdict of it is UNSURE: {reason}", file=sys.stderr)
     return out / KERAS

@@ -10,8 +10,6 @@ import numpy as np
 
 from .settings import PUBLISHED_MARGIN
 
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-
 #: In a folder of faces: how stage 01a made them, the margin among it.
 SETTINGS_FILE = "faces.json"
 
@@ -45,11 +43,6 @@ def crop_face(frame: np.ndarray, box, margin: float = PUBLISHED_MARGIN) -> np.nd
     """The face's pixels: a view of `frame` (H, W, 3), cut by `widen`."""
     x0, y0, x1, y1 = widen(box, margin, frame.shape[1], frame.shape[0])
     return frame[y0:y1, x0:x1]
-
-
-def turned_by(image: np.ndarray, turn: int) -> np.ndarray:
-    """The picture (H, W, 3) turned clockwise by 0, 90, 180 or 270 degrees."""
-    return cv2.rotate(image, _TURNS[turn]) if turn else image
 
 
 def turned_rectangle(corners: tuple, turn: int, width: int, height: int) -> tuple:

@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..video.picture import turned_by
 from .boxes import Face
-from .crops import turned_by
 from .detectors import DATA
 
 MODEL = DATA / "face_descriptor.onnx"

@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 
 from ..video.decode import Frame, FrameReader
+from ..video.picture import turned_by
 from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
 from . import detectors, tracks, turns
 from .boxes import Face
-from .crops import crop_face, turned_by
+from .crops import crop_face
 from .settings import PUBLISHED_CONFIDENCE, PUBLISHED_MARGIN
 
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.

@@ -17,9 +17,10 @@ from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
+from ..video.picture import turned_by
 from . import boxes, pictures
 from .boxes import Face
-from .crops import SETTINGS_FILE, turned_by
+from .crops import SETTINGS_FILE
 
 RED_BGR = (0, 0, 255)
 RECORD = "marked.json"

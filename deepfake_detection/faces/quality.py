@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, fields
 import cv2
 import numpy as np
 
+from ..video.picture import turned_by
 from .boxes import Face
-from .crops import turned_by
 
 #: Eyes, nose tip and corners of the mouth of a mean face, mm; x right, y down, z towards the camera.
 _MODEL = np.array(

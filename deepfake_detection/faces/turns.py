@@ -16,9 +16,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from ..video.picture import turned_by
 from ..video.sampling import thin
 from .boxes import Face
-from .crops import crop_face, turned_by, turned_rectangle
+from .crops import crop_face, turned_rectangle
 from .quality import pose
 
 TURNS = (0, 90, 180, 270)

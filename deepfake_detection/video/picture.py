@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UserError
 from . import containers, hdr
 
-_ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 #: Containers that state the shape of a pixel for the whole video; in the others the frames do, and it may change.
 _SHAPE_OF_CONTAINER = ("mov", "matroska")
@@ -49,6 +49,17 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool] | None:
     if abs(b) + abs(c) > abs(a) + abs(d):
         return (90 if b > 0 else 270), bool((b > 0) == (c > 0))
     return (0 if d > 0 else 180), bool((a > 0) != (d > 0))
+
+
+def turned_by(image: np.ndarray, turn: int) -> np.ndarray:
+    """The picture (H, W, 3) turned clockwise by 0, 90, 180 or 270 degrees."""
+    return cv2.rotate(image, _TURNS[turn]) if turn else image
+
+
+def upright(image: np.ndarray, turn: int, mirrored: bool) -> np.ndarray:
+    """A stored picture as `orientation` says that it is shown."""
+    image = turned_by(image, turn)
+    return cv2.flip(image, 1) if mirrored else image
 
 
 class PixelShape:
@@ -165,10 +176,7 @@ class Pictures:
                     file=self._path,
                     hint="convert the video, e.g. to H.264",
                 ) from None
-        rotation, mirrored = self.turn
-        if rotation:
-            image = cv2.rotate(image, _ROTATE[rotation])
-        return cv2.flip(image, 1) if mirrored else image
+        return upright(image, *self.turn)
 
     def _complete_colours(self, frame: av.VideoFrame) -> None:
         """What the frame does not say of its colours is what the container said; of the matrix, else what players take

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deepfake_detection.blending.faces import Faces
-from deepfake_detection.blending.sampler import SHARES, Sampler, Settings, alike
+from deepfake_detection.blending.recipe import PAIRS
+from deepfake_detection.blending.sampler import Sampler, Settings, alike
 
 PLAIN = Settings(size=64, degrade=False, copies=0)
 
@@ -17,7 +18,7 @@ def sampler(cut_faces):
 def test_a_batch_is_a_function_of_seed_and_step(sampler, cut_faces):
     a, b = sampler(3), sampler(4)
     assert a.shape == (2 * sampler.pairs + 4, 64, 64, 3) and a.dtype == np.uint8
-    assert sampler.pairs == sum(count for *_, count in SHARES)
+    assert sampler.pairs == PAIRS
     np.testing.assert_array_equal(a, Sampler(cut_faces, Settings(size=64))(3))
     assert (a != b).any() and (a != Sampler(cut_faces, Settings(size=64, seed=2))(3)).any()
 
@@ -58,11 +59,11 @@ def test_a_fake_stands_beside_its_own_original(cut_faces):
     files = {f: i for i, f in enumerate(sorted(set(table.file)))}
     for row, file in enumerate(table.file):
         images[row] = files[file]
-    sampler = Sampler(Faces(table, images, cut_faces.meshes), Settings(size=64, degrade=False, copies=0))
-    start = sum(count for kind, _, count in SHARES[:2])
-    batch = sampler(0).reshape(-1, 2, 64, 64, 3)
+    shares = (("blend", {"ffhq": 1.0}, 2), ("given", {"ffpp": 1.0}, 4))
+    settings = Settings(size=64, degrade=False, copies=0, shares=shares)
+    batch = Sampler(Faces(table, images, cut_faces.meshes), settings)(0).reshape(-1, 2, 64, 64, 3)
     name = {i: f for f, i in files.items()}
-    for untouched, fake in batch[start : start + 4]:
+    for untouched, fake in batch[2:]:
         a, b = name[int(untouched[32, 32, 0])], name[int(fake[32, 32, 0])]
         assert a.endswith("_real.mp4") and b == a.replace("_real", "_fake")
 

@@ -47,6 +47,7 @@ def scores(turned: bool = False) -> pd.DataFrame:
                     {
                         "source": source,
                         "split": split,
+                        "window": "tight" if source == "dfdc" else "wide",
                         "file": f"{source}{v}",
                         "real": real,
                         "p_real": 1 / (1 + np.exp(-logit)),
@@ -73,11 +74,10 @@ def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_mate
     assert 0 < found["thresholds"]["fake_below"] <= found["thresholds"]["real_above"] < 1
 
 
-def test_scores_of_the_wrong_polarity_are_not_shipped():
-    from deepfake_detection.aggregation import CalibrationError
-
-    with pytest.raises(CalibrationError, match="wrong way"):
-        ship.calibrate(scores(turned=True))
+def test_scores_of_the_wrong_polarity_decide_nothing():
+    found = ship.calibrate(scores(turned=True))
+    assert found["thresholds"] == {"fake_below": 0.0, "real_above": 1.0} and "calibration" not in found
+    assert "wrong way" in found["fitted_on"]["no_thresholds"]
 
 
 @pytest.fixture(scope="module")

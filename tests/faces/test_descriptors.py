@@ -6,8 +6,9 @@ import pytest
 
 from deepfake_detection.faces import descriptors, detectors, tracks
 from deepfake_detection.faces.boxes import Face
-from deepfake_detection.faces.crops import crop_face, turned_by, turned_rectangle, widen
+from deepfake_detection.faces.crops import crop_face, turned_rectangle, widen
 from deepfake_detection.video.decode import FrameReader
+from deepfake_detection.video.picture import turned_by
 from deepfake_detection.video.sampling import parse
 
 

@@ -10,6 +10,7 @@ from deepfake_detection.faces import boxes, crop_stage, crops, detectors, extrac
 from deepfake_detection.faces.boxes import Face
 from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.decode import Frame, FrameReader
+from deepfake_detection.video.picture import turned_by
 from deepfake_detection.video.sampling import parse
 from tests.clips import pattern, scene, write_video
 
@@ -61,7 +62,7 @@ def test_turned_people_are_found_as_upright_ones(project_clips, name, detector, 
     """The same crops, bit by bit, and the same places once these are turned back."""
     images, detector = project_clips[name], detectors.create(detector)
     upright = found_in(images, detector)
-    turned = found_in([crops.turned_by(image, turn) for image in images], detector)
+    turned = found_in([turned_by(image, turn) for image in images], detector)
     assert sum(len(f.faces) for f in upright) >= 8
     for a, b in zip(upright, turned):
         assert [f.turned for f in b.faces] == [BACK[turn]] * len(a.faces)
@@ -105,21 +106,21 @@ def test_people_who_come_late():
 def test_one_picture(project_clips):
     image = project_clips["man_selfie"][3]
     for turn in BACK:
-        ((face,),) = ([f.faces for f in found_in([crops.turned_by(image, turn)], detectors.create("yunet"))],)
+        ((face,),) = ([f.faces for f in found_in([turned_by(image, turn)], detectors.create("yunet"))],)
         assert [f.turned for f in face] == [BACK[turn]]
 
 
 @pytest.mark.parametrize("turn", turns.TURNS)
 def test_a_face_and_its_crop_go_there_and_back(turn):
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
-    turned = crops.turned_by(image, turn)
+    turned = turned_by(image, turn)
     face = Face(21.3, 12.4, 40.2, 45.7, 0.9, POINTS)
     own = turns.turned_back(face, turn, 70, 90)
     assert own.turned == turn
     corners = (own.x, own.y, own.x + own.width, own.y + own.height)
     assert crops.turned_rectangle(corners, turn, 70, 90) == pytest.approx((21.3, 12.4, 61.5, 58.1))
     for margin in (0.0, 0.3, 2.0):
-        cut = crops.turned_by(crops.crop_face(image, own, margin), turn)
+        cut = turned_by(crops.crop_face(image, own, margin), turn)
         assert np.array_equal(cut, crops.crop_face(turned, face, margin))
     same = Face(*own.box, 0.9, own.points)
     assert quality.pose(own.points)[:2] == pytest.approx(quality.pose(POINTS)[:2], abs=1e-6)

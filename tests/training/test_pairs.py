@@ -58,7 +58,9 @@ def test_a_run_leaves_model_log_and_settings_and_is_not_made_again(feed, tmp_pat
     model = keras.models.load_model(path, compile=False)
     assert model.input_shape == (None, 32, 32, 3) and model.layers[-1].activation.__name__ == "sigmoid"
     log = pd.read_csv(tmp_path / "history.csv")
-    assert log.epoch.tolist() == [0, 1] and log[["live_auc", "dfdc_auc"]].apply(lambda v: v.between(0, 1)).all(None)
+    assert log.epoch.tolist() == [0, 1] and log[["unseen_live_swaps_auc", "val_dfdc_auc"]].apply(
+        lambda v: v.between(0, 1)
+    ).all(None)
     before = path.stat().st_mtime_ns
     assert pairs.run(TINY, None, tmp_path) == path and path.stat().st_mtime_ns == before
 
@@ -232,7 +234,8 @@ def scored(live, untouched):
 )
 def test_numbers_of_live_swaps(live, auc, ordered):
     found = judge.numbers(scored(live, [0.5, 1.5]))
-    assert (found["live_auc"], found["live_pairs"]) == (auc, ordered)
+    assert (found["unseen_live_swaps_auc"], found["unseen_pairs"]) == (auc, ordered)
+    assert found["unseen_celebv_z"] == 1.0 and "unseen_celebv_auc" not in found
 
 
 @pytest.mark.parametrize("text, right", [("176", True), ("184", False)])

@@ -1,0 +1,151 @@
+"""An index from folders of videos and pictures, what it refuses, recipes, and a detector trained from folders alone."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import cv2
+import pandas as pd
+import pytest
+
+from deepfake_detection.blending import index, recipe, sampler
+from deepfake_detection.blending.faces import read_index
+from deepfake_detection.blending.sampler import Sampler, Settings
+from deepfake_detection.errors import UserError
+
+PEOPLE = ("longhair_zoom-call", "sunglasses_old-phone", "curly_vertical", "astronaut_close-up")
+
+
+@pytest.fixture(scope="module")
+def folders(sample, tmp_path_factory):
+    """Two folders of labelled videos (four people, each untouched and altered) and one of portraits."""
+    root = tmp_path_factory.mktemp("given")
+    for name, people in (("one", PEOPLE[:2]), ("two", PEOPLE[2:])):
+        (root / name).mkdir()
+        with open(root / name / "labels.csv", "w", newline="") as f:
+            table = csv.writer(f)
+            table.writerow(("path", "label", "person", "original", "manipulation"))
+            for who in people:
+                for clip, label in ((who, "real"), (f"{who}_mirror", "fake")):
+                    shutil.copy(sample / f"{clip}.mp4", root / name)
+                    fake = label == "fake"
+                    table.writerow((f"{clip}.mp4", label, who, f"{who}.mp4" * fake, "mirror" * fake))
+    (root / "portraits" / "deeper").mkdir(parents=True)
+    for number, clip in enumerate(("man_selfie", "woman_worried")):
+        ok, frame = cv2.VideoCapture(str(sample / f"{clip}.mp4")).read()
+        assert ok and cv2.imwrite(str(root / "portraits" / ("deeper" * number) / f"{clip}.png"), frame)
+    return root
+
+
+def test_an_index_of_folders(folders, tmp_path):
+    data, portraits = [folders / "one", folders / "two"], [folders / "portraits"]
+    table = read_index(index.write(tmp_path / "index.csv", data, portraits))
+    clips = table[table.frames != ""]
+    assert clips.groupby("source").size().to_dict() == {"one": 4, "two": 4}
+    assert clips.groupby("split").label.nunique().to_dict() == {"train": 2, "val": 2, "unseen": 2}
+    fakes = clips[clips.label == "fake"]
+    assert [f.replace("_mirror", "") for f in fakes.file] == list(fakes.original) and set(fakes.manipulation) == {
+        "mirror"
+    }
+    stills = table[table.source == "portraits"]
+    assert set(stills.split) == {"train"} and set(stills.label) == {"real"} and stills.group.nunique() == 2
+    again = index.write(tmp_path / "again.csv", data, portraits)
+    assert again.read_bytes() == (tmp_path / "index.csv").read_bytes()
+
+
+def test_folders_of_one_name_are_two_sources(folders, tmp_path):
+    shutil.copytree(folders / "two", tmp_path / "one")
+    table = read_index(index.write(tmp_path / "index.csv", [folders / "one", tmp_path / "one"]))
+    assert table.groupby("source").size().to_dict() == {"one": 4, "one-2": 4}
+
+
+@pytest.mark.parametrize(
+    "data, real_faces, said",
+    [
+        pytest.param(["portraits"], [], "no videos", id="no videos"),
+        pytest.param(["one"], [], "too few identity groups", id="too few people"),
+        pytest.param(["one", "one"], [], "named twice", id="a folder twice"),
+        pytest.param(["one", "two"], ["gone"], "no such folder", id="no such folder of pictures"),
+        pytest.param(["one", "two"], ["empty"], "no pictures", id="an empty one"),
+    ],
+)
+def test_folders_that_give_no_index(folders, tmp_path, data, real_faces, said):
+    (folders / "empty").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=said) as refused:
+        index.write(tmp_path / "i.csv", [folders / f for f in data], [folders / f for f in real_faces])
+    assert refused.value.hint and not (tmp_path / "i.csv").exists()
+
+
+def test_the_usual_shares_are_of_stills_clips_and_fakes(cut_faces):
+    table = sampler.trained_on(cut_faces).copy()
+    table.loc[table.source == "ffhq", "time_s"] = 0.0
+    shares = recipe.usual(table)
+    assert [(kind, count) for kind, _, count in shares] == [("blend", 10), ("blend", 10), ("given", 10)]
+    assert set(shares[0][1]) == {"ffhq"} and "ffhq" not in shares[1][1]
+    assert set(shares[2][1]) == set(table.source[table.label == "fake"])
+    assert sum(count for *_, count in recipe.usual(table[table.label == "real"])) == recipe.PAIRS
+    assert Sampler(cut_faces, Settings(size=32)).pairs == recipe.PAIRS
+
+
+def test_the_shipped_recipe(cut_faces, project):
+    made = recipe.read(project / "recipes" / "detector_2_0.json")
+    assert sum(count for *_, count in made.shares) == 30 and made.least_sharpness == {"utkface": 50.0}
+    assert all(sum(sources.values()) == pytest.approx(1) for _, sources, _ in made.shares)
+    settings = Settings(size=32, degrade=False, copies=0)
+    one, other = Sampler(cut_faces, replace(settings, shares=made.shares))(0), Sampler(cut_faces, settings)(0)
+    assert one.shape == other.shape and (one != other).any()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        pytest.param("[", "cannot be read", id="no JSON"),
+        pytest.param('{"least_sharpness": {}}', "cannot be read", id="no shares"),
+        pytest.param('{"shares": [{"kind": "swap", "pairs": 1, "sources": {"a": 1}}]}', "kind 'swap'", id="kind"),
+        pytest.param('{"shares": [{"kind": "blend", "pairs": 0, "sources": {"a": 1}}]}', "0 pairs", id="no pairs"),
+        pytest.param('{"shares": [{"kind": "blend", "pairs": 1, "sources": {}}]}', "of {}", id="no sources"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path, text, said):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(UserError, match=said) as refused:
+        recipe.read(tmp_path / "r.json")
+    assert refused.value.hint
+
+
+def test_a_recipe_of_sources_that_are_not_there(cut_faces):
+    train = sampler.trained_on(cut_faces)
+    wanted = (("blend", {"ffpp": 1.0}, 2), ("given", {"ffhq": 1.0}, 1))
+    with pytest.raises(UserError, match="no fake training faces of the source ffhq"):
+        recipe.shares_of(train, wanted)
+    assert recipe.shares_of(train, wanted, without=("ffhq",)) == wanted[:1]
+    with pytest.raises(UserError, match="no untouched face"):
+        recipe.shares_of(train[train.label == "fake"])
+
+
+def test_a_detector_trained_from_folders_judges_a_video(folders, tmp_path, monkeypatch, sample):
+    import train_detector
+    from deepfake_detection import Detector
+    from deepfake_detection.training import pairs
+
+    monkeypatch.setattr(index, "FRAMES", 2)
+    monkeypatch.setattr(pairs, "EPOCH", 2)
+    given = ["--real-faces", folders / "portraits", "--work", tmp_path / "work", "--out", tmp_path / "own"]
+    for folder in ("one", "two"):
+        given += ["--data", folders / folder]
+    tiny = "--architecture compact_cnn --size 32 --steps 2 --freeze none --learn-norms --no-degrade --workers 1".split()
+    assert train_detector.main([*map(str, given), *tiny]) == 0
+    log = pd.read_csv(tmp_path / "work" / "main" / "history.csv")
+    assert {"val_auc", "unseen_auc", "wide_val_auc"} <= set(log)
+    said = json.loads((tmp_path / "own" / "detector.json").read_text())
+    assert [kind for kind, *_ in said["training"]["batches"]["shares"]] == ["blend", "blend", "given"]
+    judged = Detector(model=tmp_path / "own").predict(sample / "man_selfie.mp4")
+    assert judged.verdict in ("REAL", "FAKE", "UNSURE") and 0 <= judged.p_real <= 1
+
+
+def test_pictures_of_untouched_faces_go_with_folders(tmp_path):
+    import train_detector
+
+    with pytest.raises(UserError, match="goes with --data"):
+        train_detector.main(["--index", "x.csv", "--real-faces", str(tmp_path), "--work", str(tmp_path / "work")])
