@@ -10,23 +10,15 @@ and ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real
 a spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
 """
 
-import argparse
-from pathlib import Path
-
 from deepfake_detection import cli
 
 
 def parse(argv=None):
-    first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = cli.bare_parser(__doc__)
     p.add_argument(
         "--preds", metavar="PATH", help="score file, or folder of score files (default: <out>/cnn_preds_values.json)"
     )
-    p.add_argument(
-        "--out", type=Path, default=Path("."), metavar="DIR", help="folder of the results (default: %(default)s)"
-    )
+    cli.out_option(p)
     p.add_argument(
         "--master",
         metavar="URL",

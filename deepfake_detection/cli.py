@@ -59,14 +59,16 @@ def _refuse_the_wrong_interpreter() -> None:
 _refuse_the_wrong_interpreter()
 
 
-def bare_parser(description: str) -> argparse.ArgumentParser:
+def bare_parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
     """A parser without options, which refuses unknown and abbreviated ones.
 
     Args:
         description: the script's docstring; its first line is the description, the rest the epilog.
+        prog: what the command is called; the script's name if None.
     """
     first, _, rest = (description or "").strip().partition("\n")
     return argparse.ArgumentParser(
+        prog=prog,
         description=first,
         epilog=rest.strip() or None,
         allow_abbrev=False,

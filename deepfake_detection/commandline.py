@@ -7,7 +7,6 @@ deepfake-detect predict --help
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import re
@@ -35,13 +34,9 @@ def main(argv=None) -> int | None:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     listed = "\n".join(f"  {name:<9} {what}" for name, (_, what, _) in COMMANDS.items())
-    p = argparse.ArgumentParser(
-        prog="deepfake-detect",
-        description="Says whether the faces in a video were altered.",
-        allow_abbrev=False,
-        epilog=f"commands:\n{listed}\n\ndeepfake-detect COMMAND --help lists a command's options.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = "Says whether the faces in a video were altered."
+    more = f"commands:\n{listed}\n\ndeepfake-detect COMMAND --help lists a command's options."
+    p = cli.bare_parser(f"{about}\n{more}", "deepfake-detect")
     p.add_argument("--version", action="version", version=f"deepfake-detect {__version__}")
     p.add_argument("command", choices=tuple(COMMANDS), metavar="COMMAND", help=", ".join(COMMANDS))
     command = p.parse_args(given[:1]).command

@@ -9,7 +9,6 @@ Exit code: 0 without leaks, 1 with leaks (each is listed), 2 when the folder is 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from . import cli
@@ -18,10 +17,7 @@ from .datasets import split_check
 
 def main(argv=None) -> int:
     """The command line; returns the exit code."""
-    first, _, rest = __doc__.partition("\n")
-    p = argparse.ArgumentParser(
-        description=first, epilog=rest.strip(), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = cli.bare_parser(__doc__)
     p.add_argument(
         "folder", type=Path, metavar="DIR", help="the split: holds train, val and test (or folders of other names)"
     )

@@ -169,9 +169,9 @@ def labels_note(manifest) -> str:
 
 def main(argv=None) -> int:
     """The command line; returns the exit code."""
-    import argparse
+    from .. import cli
 
-    p = argparse.ArgumentParser(description="Print the manifest of a data folder as CSV.", allow_abbrev=False)
+    p = cli.bare_parser("Prints the manifest of a data folder as CSV.")
     p.add_argument("data", type=Path, metavar="DIR")
     p.add_argument("--layout", default="auto", metavar="NAME", help=", ".join(LAYOUTS) + " (default: %(default)s)")
     options = p.parse_args(argv)

@@ -12,7 +12,6 @@ refused and not written. --int8 is calibrated on --faces-dir, half of which are 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -303,15 +302,8 @@ def convert(
 
 def parse(argv=None):
     """The options of the command."""
-    first, _, rest = __doc__.partition("\n")
     command = sys.argv[0] if sys.argv[0].startswith("deepfake-detect") else "python -m deepfake_detection.export"
-    p = argparse.ArgumentParser(
-        prog=command,
-        description=first,
-        epilog=rest.strip(),
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = cli.bare_parser(__doc__, command)
     p.add_argument("--format", choices=tuple(FORMATS), required=True, help="what to write")
     cli.option(
         p,
