@@ -106,6 +106,9 @@ def check_config(text: str) -> dict:
 def config_from_slurm(environment: Mapping[str, str]) -> dict:
     """TF_CONFIG from the variables that `srun` sets: one worker a task, ports from SLURM_PORT on, counted on each host.
 
+    Not TensorFlow's `SlurmClusterResolver`: it sorts hosts as text, so that on n[9-10] each would take the other's
+    address (tests/training shows it).
+
     Raises:
         UserError: when they are not there.
     """

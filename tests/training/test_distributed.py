@@ -32,7 +32,7 @@ for name in strategies:
     session.start(seed=1, announce=False)
     strategy = distributed.make(name)
     with distributed.scope(strategy):
-        model, _ = start.build_model(base)
+        model, *_ = start.build_started(base)
     stores = [FaceStore(find_faces(faces / s), 16) for s in ("train", "val")]
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +125,19 @@ def test_cluster_from_slurm():
         "task": {"type": "worker", "index": 3},
     }
     assert distributed.check_config(json.dumps(config)) == config
+
+
+def test_why_the_cluster_is_not_tensorflows_own(monkeypatch):
+    """Slurm's first task runs on its first host, n9; TensorFlow's resolver gives it n10's address."""
+    import tensorflow as tf
+
+    environment = {"STEP_NODELIST": "n[9-10]", "STEP_TASKS_PER_NODE": "1(x2)", "STEP_NUM_TASKS": "2", "PROCID": "0"}
+    environment = {f"SLURM_{name}": value for name, value in environment.items()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    theirs = tf.distribute.cluster_resolver.SlurmClusterResolver(gpus_per_node=1, auto_set_gpu=False)
+    assert theirs.cluster_spec().as_dict()["worker"][0].startswith("n10:") and theirs.task_id == 0
+    assert distributed.config_from_slurm(environment)["cluster"]["worker"][0].startswith("n9:")
 
 
 @pytest.mark.parametrize(
