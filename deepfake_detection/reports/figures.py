@@ -303,22 +303,25 @@ def plot_score_histogram(y, p, path: str | Path, title: str = "Scores") -> Path:
     y, p = checked(y, p)
 
     def paint(axes):
+        import seaborn
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        edges = np.linspace(0, 1, 2 * BINS + 1)
         counts = {}
         for label, sign, colour, word in ((REAL, 1, REAL_COLOUR, "REAL"), (FAKE, -1, FAKE_COLOUR, "FAKE")):
-            counts[label], _ = np.histogram(p[y == label], edges)
-            axes.bar(
-                edges[:-1],
-                sign * counts[label],
-                width=0.5 / BINS,
-                align="edge",
+            own = p[y == label]
+            counts[label], _ = np.histogram(own, 2 * BINS, (0, 1))
+            seaborn.histplot(
+                x=own,
+                bins=2 * BINS,
+                binrange=(0, 1),
+                weights=np.full(len(own), float(sign)),
                 color=colour,
+                alpha=1,
                 edgecolor="white",
                 linewidth=0.8,
-                label=f"{word} ({(y == label).sum():,})",
+                label=f"{word} ({len(own):,})",
                 hatch="" if label == REAL else "///",
+                ax=axes,
             )
         axes.axhline(0, color=NEUTRAL, linewidth=1)
         axes.axvline(TIE_THRESHOLD, color="#1a1a1a", linestyle="--", linewidth=1.2)
