@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Images per second of the input pipeline, of the training step, and of the published way, side by side in one run.
 
-    python benchmarks/training_pipeline.py --faces ../shared/data/dfdc_faces/train --count 1200
-    python benchmarks/training_pipeline.py --faces split_dataset/train --model compact_cnn --augment strong
+    python benchmarks/training_pipeline.py --faces-dir ../shared/data/dfdc_faces/train --count 1200
+    python benchmarks/training_pipeline.py --faces-dir split_dataset/train --architecture compact_cnn --augment strong
 
 The published way is Keras' own ImageDataGenerator with the published settings: one picture at a time in Python, decoded
 and resized with Pillow, an affine map with SciPy (rotation, shifts, shear, zoom, flip), divided by 255. The pipeline is
@@ -59,12 +59,12 @@ def published_way(folder, size, batch, count):
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    p.add_argument("--faces", type=Path, required=True, help="folder with real/ and fake/")
+    p.add_argument("--faces-dir", type=Path, required=True, help="folder with real/ and fake/")
     p.add_argument("--count", type=int, default=1200, help="faces (default: %(default)s)")
     p.add_argument(
         "--published-count", type=int, default=300, help="faces for the published way (default: %(default)s)"
     )
-    p.add_argument("--model", default="efficientnet_b0")
+    p.add_argument("--architecture", default="efficientnet_b0")
     p.add_argument("--image-size", type=int, default=128)
     p.add_argument("--augment", nargs="+", default=["published", "strong"])
     p.add_argument("--batch-size", type=int, default=32)
@@ -91,14 +91,14 @@ def main():
 
     from deepfake_detection.training.augmentation import augment
 
-    faces = find_faces(options.faces)
+    faces = find_faces(options.faces_dir)
     rng = np.random.default_rng(1)
     faces = faces.take(np.sort(rng.permutation(len(faces))[: options.count]))
     count, size, batch = len(faces), options.image_size, options.batch_size
     rows, stores = [], []
     published = -(-options.published_count // batch) * batch
     rows.append(
-        timed("published way, ImageDataGenerator", published_way(options.faces, size, batch, published), published)
+        timed("published way, ImageDataGenerator", published_way(options.faces_dir, size, batch, published), published)
     )
     rows.append(
         timed(
@@ -121,13 +121,13 @@ def main():
         pass
     rows.append(timed("pipeline: not cached, augmentation published", lambda data=data: [None for _ in data], count))
 
-    model = registry.build(options.model, input_size=size)
+    model = registry.build(options.architecture, input_size=size)
     model.compile(keras.optimizers.Adam(1e-4), "binary_crossentropy")
     x, y = store.get(np.arange(min(batch, count))).astype("float32"), store.y[:batch].astype("float32")[:, None]
     model.train_on_batch(x, y)  # traced before the clock starts
     rows.append(
         timed(
-            f"training step alone, {options.model}",
+            f"training step alone, {options.architecture}",
             lambda: [model.train_on_batch(x, y) for _ in range(options.train_steps)],
             options.train_steps * len(x),
         )
