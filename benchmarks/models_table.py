@@ -4,7 +4,7 @@
     python benchmarks/models_table.py --train ../shared/data/dfdc_faces/train \\
         --val ../shared/data/dfdc_faces/val --out /tmp/models_table
     python benchmarks/models_table.py --train ff/split_dataset/train --val ff/split_dataset/test \\
-        --frames ff/frames --models cnn_lstm landmark_gru ...
+        --frames-dir ff/frames --models cnn_lstm landmark_gru ...
 
 Each model gets `--crops` faces an epoch (as many reals as fakes), `--epochs` epochs, Adam, augmentation `published`, no
 choice by the validation set: the last epoch is judged, so that the numbers are not selected on what they are measured
@@ -83,13 +83,13 @@ def measure(name: str, options) -> dict:
     kind = registry.module(name).KIND
     settings = settings_of(name, options)
     session.start(seed=options.seed, workers=options.threads, announce=False)
-    model, origin = start.build_model(settings)
+    model, origin, _ = start.build_started(settings)
     groups = groups_from_index(options.train) or known.groups_of(options.train)
     sets = {}
     for split, folder, count in (("train", options.train, options.crops), ("val", options.val, options.val_crops)):
         faces = face_list.find_faces(folder, both_classes=True, groups=groups)
         sets[split] = thin(faces, count, options.seed) if kind == "frame" else faces
-    tables = {s: sequences.box_tables(f, options.frames) if kind == "sequence" else None for s, f in sets.items()}
+    tables = {s: sequences.box_tables(f, options.frames_dir) if kind == "sequence" else None for s, f in sets.items()}
     data = {s: stores.store_for(model, f, tables=tables[s], workers=options.threads) for s, f in sets.items()}
     extractor, trained = extractor_and_head(model) if kind == "sequence" else (None, model)
     if extractor is not None:
@@ -152,7 +152,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--train", type=Path, required=True)
     p.add_argument("--val", type=Path, required=True)
-    p.add_argument("--frames", type=Path, help="box tables, for sequence models")
+    p.add_argument("--frames-dir", type=Path, help="box tables, for sequence models")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument(
         "--models",

@@ -151,8 +151,9 @@ def _fused(detector_name, rule="per-second", count=32):
     detector = detectors.create(detector_name)
 
     def run(clip):
-        video = extract.faces_of_video(clip, sampling=parse(rule, count), detector=detector)
-        return {"frames": video.frames_decoded, "faces": sum(len(f.faces) for f in video.frames)}
+        reader, frames = extract.iter_faces_of_video(clip, sampling=parse(rule, count), detector=detector)
+        faces = sum(len(f.faces) for f in frames)
+        return {"frames": reader.yielded, "faces": faces}
 
     return run
 

@@ -309,7 +309,7 @@ def _from_columns(table, path: Path):
     table["p_real"] = _scores(table["p_real"], path, empty_allowed=True)
     times = table["time_s"] if "time_s" in table else pd.Series(float("nan"), index=table.index)
     table["time_s"] = pd.to_numeric(times.replace("", None), errors="coerce").astype(float)
-    front = [c for c in COLUMNS]
+    front = list(COLUMNS)
     return table[front + [c for c in table.columns if c not in front]].assign(_frame=0, _face=0)
 
 

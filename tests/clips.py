@@ -160,3 +160,12 @@ def dfdc_folder(folder: Path, clips: dict[str, Path], fakes: dict[str, str]) -> 
         )
     (folder / "metadata.json").write_text(json.dumps(labels))
     return folder
+
+
+def faces_of_video(path: Path, detector, **settings) -> tuple:
+    """(reader, [faces of each frame]) of the fused path; `detector` may be a name."""
+    from deepfake_detection.faces import detectors, extract
+
+    made = detectors.create(detector) if isinstance(detector, str) else detector
+    reader, frames = extract.iter_faces_of_video(path, detector=made, **settings)
+    return reader, list(frames)

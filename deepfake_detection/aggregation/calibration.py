@@ -87,14 +87,11 @@ class Calibration:
         return cls(float(values["temperature"]), float(values["bias"]))
 
 
-def fit_temperature(
-    y, p, *, bias: bool = True, balanced: bool = False, weight=None, counts: tuple[int, int] | None = None
-) -> Calibration:
-    """The calibration with the least log loss on these videos.
+def fit_temperature(y, p, *, balanced: bool = False, weight=None, counts: tuple[int, int] | None = None) -> Calibration:
+    """The temperature and bias (Platt) with the least log loss on these videos.
 
     Args:
         y, p: (N,) labels (1 real, 0 fake) and uncalibrated P(real).
-        bias: fit a bias as well (Platt); else temperature only.
         balanced: weigh both classes equally, so that the share of fakes in this set does not become part of the score.
         weight: (N,) how much each row counts beside the others; all alike if None.
         counts: numbers of independent fakes and reals among the rows. With them the fit aims at Platt's (n + 1) / (n +
@@ -118,18 +115,16 @@ def fit_temperature(
     aim = np.where(y == REAL, 1 - 1 / (reals + 2), 1 / (fakes + 2))
 
     def loss(v):  # v = log of 1 / temperature, bias: keeps the temperature positive
-        z = np.exp(v[0]) * x + (v[1] if bias else 0.0)
+        z = np.exp(v[0]) * x + v[1]
         residual = weight * (expit(z) - aim)
-        return weight @ (np.logaddexp(0, z) - aim * z), np.array(
-            [residual @ (np.exp(v[0]) * x), residual.sum() if bias else 0.0]
-        )
+        return weight @ (np.logaddexp(0, z) - aim * z), np.array([residual @ (np.exp(v[0]) * x), residual.sum()])
 
     low, high = TEMPERATURE_BOUNDS
     bounds = [(-np.log(high), -np.log(low)), (-50.0, 50.0)]
     best = minimize(
         loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-14}
     )
-    return Calibration(float(np.exp(-best.x[0])), float(best.x[1]) if bias else 0.0)
+    return Calibration(float(np.exp(-best.x[0])), float(best.x[1]))
 
 
 @dataclass(frozen=True)

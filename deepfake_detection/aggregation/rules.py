@@ -148,17 +148,9 @@ def person_scores(
     return [PersonScore(name, aggregate(persons[name], rule), counts[name], counts[name] >= needed) for name in counts]
 
 
-def video_score(
-    persons: Mapping[str, numpy.ndarray],
-    rule: str = "mean",
-    *,
-    min_frames: int = MIN_FRAMES,
-    min_share: float = MIN_SHARE,
-) -> float:
+def video_score(persons: Mapping[str, numpy.ndarray], rule: str = "mean") -> float:
     """P(real) of the video: the lowest among its well-seen people, so a video is as fake as its most fake person.
 
     Arguments and errors: see `person_scores`. Faces that belong to no tracked person come as one person "".
     """
-    return min(
-        s.p_real for s in person_scores(persons, rule, min_frames=min_frames, min_share=min_share) if s.well_seen
-    )
+    return min(s.p_real for s in person_scores(persons, rule) if s.well_seen)

@@ -40,7 +40,7 @@ def hashes(thumbs: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 
 
-def across_splits(faces: Faces, progress: bool = True):
+def across_splits(faces: Faces):
     """Training faces whose twin of another group stands in another split.
 
     Returns:
@@ -53,10 +53,7 @@ def across_splits(faces: Faces, progress: bool = True):
     order = [np.flatnonzero(split == "train"), np.flatnonzero(np.isin(split, ("val", "unseen")))]
     blocks = [rows[k : k + BLOCK] for rows in order for k in range(0, len(rows), BLOCK)]
     thumbs = np.concatenate(
-        [
-            thumbnails(faces.images[rows])
-            for rows in tqdm(blocks, desc="near-duplicates", unit="block", disable=None if progress else True)
-        ]
+        [thumbnails(faces.images[rows]) for rows in tqdm(blocks, desc="near-duplicates", unit="block", disable=None)]
         or [np.zeros((0, THUMB, THUMB), np.float32)]
     )
     marks = hashes(thumbs) if len(thumbs) else np.zeros(0, np.uint64)

@@ -20,7 +20,6 @@ from .manifest import COLUMNS
 from .split import SETS, allocate, assign_groups
 
 STAGE = "02"
-BALANCE = ("delete", "none")
 SPLIT = ("groups", "official")
 _PICTURES = (".png", ".jpg", ".jpeg")
 _FIRST = ("label", "group")

@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from .verdict import FaceScore
 
 
-def chosen_faces(prediction, *, decider: int = 2, others: int = 1) -> list[tuple[str, FaceScore]]:
+#: Of the pictures shown, px.
+SIDE = 224
+
+
+def chosen_faces(prediction) -> list[tuple[str, FaceScore]]:
     """The faces that the report shows: ("suspicious" | "normal", FaceScore), the deciding person's first.
 
-    The lowest and the highest p_real of each well-seen person among the faces that count: `decider` each of the one who
-    decides, `others` each of two more people. Not next to each other in time while there are others.
+    The lowest and the highest p_real of each well-seen person among the faces that count: two each of the one who
+    decides, one each of two more people. Not next to each other in time while there are others.
     """
     out = []
     for place, person in enumerate([p for p in prediction.people if p.well_seen][:3] or prediction.people[:1]):
         own = [f for f in prediction.faces if f.person == person.id]
         own = [f for f in own if getattr(f, "votes", True)] or own
-        most = decider if place == 0 else others
+        most = 2 if place == 0 else 1
         gap = (own[-1].time_s - own[0].time_s) / (4 * most) if len(own) > 2 * most else 0.0
         low = _spread(sorted(own, key=lambda f: f.p_real), min(most, (len(own) + 1) // 2), gap)
         high = _spread(sorted((f for f in own if not any(f is t for t in low)), key=lambda f: -f.p_real), most, gap)
@@ -106,9 +110,9 @@ def evidence_of(
     return out
 
 
-def _shown(crop: np.ndarray, side: int = 224) -> np.ndarray:
+def _shown(crop: np.ndarray) -> np.ndarray:
     """The crop at the size it is shown in, never a network's squashed square."""
-    scale = side / max(crop.shape[:2])
+    scale = SIDE / max(crop.shape[:2])
     return cv2.resize(
         crop,
         (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))),

@@ -189,15 +189,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return (values / largest if largest > 1e-12 else values).astype(np.float32)
 
 
-def check(
-    face: np.ndarray,
-    values: np.ndarray,
-    score: Callable,
-    *,
-    seed: int = 1,
-    share: float = CHECKED_SHARE,
-    controls: int = CONTROLS,
-) -> Check:
+def check(face: np.ndarray, values: np.ndarray, score: Callable, *, seed: int = 1) -> Check:
     """Deletion check of a map: hides the part it marks most, and the same shape (turned, moved) in other places.
 
     For a face judged fake the part that speaks for FAKE is hidden, for one judged real the part that speaks for REAL.
@@ -208,7 +200,7 @@ def check(
     signed = values * sign
     # At most that share of the pixels, exactly it also where many are equal, and only what is marked at all.
     marked = np.zeros(signed.size, np.float32)
-    marked[np.argsort(-signed, axis=None, kind="stable")[: round(share * signed.size)]] = 1
+    marked[np.argsort(-signed, axis=None, kind="stable")[: round(CHECKED_SHARE * signed.size)]] = 1
     marked = marked.reshape(signed.shape) * (signed > LEAST_MARK)
     if not marked.any():
         return Check(1 - before, 1 - before, 1 - before, word, NOTHING)
@@ -216,10 +208,10 @@ def check(
     # Turned and moved copies have the same area and shape; those that cover the marked part least say most.
     moved = [
         np.roll(np.rot90(marked, random.integers(4)), tuple(random.integers(0, face.shape[0], 2)), (0, 1))
-        for _ in range(4 * controls)
+        for _ in range(4 * CONTROLS)
     ]
     moved.sort(key=lambda m: float((m * marked).sum()))
-    masks = [marked, *moved[:controls]]
+    masks = [marked, *moved[:CONTROLS]]
     soft = [cv2.GaussianBlur(np.ascontiguousarray(m), (0, 0), face.shape[0] / 50) for m in masks]
     after = np.asarray(score([_hide(face, blurred, m) for m in soft]), np.float64)
     moves = sign * (logit_fake(before) - logit_fake(after))

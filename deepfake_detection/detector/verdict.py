@@ -216,9 +216,7 @@ def failed(video: str, error: str, *, seconds: float = 0.0, model: str | None = 
     return Prediction(video=video, verdict=None, seconds=seconds, model=model, error=error).to_json()
 
 
-def fake_interval(
-    scores: Sequence[float], rule: Callable, *, seed: int = 1, resamples: int = RESAMPLES, coverage: float = COVERAGE
-) -> tuple[float, float] | None:
+def fake_interval(scores: Sequence[float], rule: Callable, *, seed: int = 1) -> tuple[float, float] | None:
     """Percentile bootstrap of 1 - rule(scores) over frames (Efron 1979); None for fewer than 3 frames.
 
     Frames of one video resemble each other, so this is the agreement of the frames, not the chance of being right.
@@ -233,9 +231,9 @@ def fake_interval(
     if len(p) < INTERVAL_MIN_FRAMES:
         return None
     # Sorted indices keep the time order that a rule may rely on.
-    picks = np.sort(np.random.default_rng(seed).integers(0, len(p), (resamples, len(p))), axis=1)
+    picks = np.sort(np.random.default_rng(seed).integers(0, len(p), (RESAMPLES, len(p))), axis=1)
     fakes = np.array([1.0 - rule(p[i]) for i in picks])
-    low, high = np.quantile(fakes, [(1 - coverage) / 2, (1 + coverage) / 2])
+    low, high = np.quantile(fakes, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
 
 

@@ -70,15 +70,6 @@ class Face:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-def iou(a: Face, b: Face) -> float:
-    """Intersection over union of two boxes, 0..1."""
-    w = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    h = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    if w <= 0 or h <= 0:
-        return 0.0
-    return w * h / (a.width * a.height + b.width * b.height - w * h)
-
-
 def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: tuple[int, int, int, int]) -> dict:
     """One line of boxes.csv.
 

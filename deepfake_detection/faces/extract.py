@@ -15,10 +15,9 @@ import numpy as np
 
 from ..video.decode import Frame, FrameReader
 from ..video.picture import turned_by
-from ..video.probe import VideoInfo
 from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
-from . import detectors, tracks, turns
+from . import tracks, turns
 from .boxes import Face
 from .crops import crop_face
 from .settings import PUBLISHED_CONFIDENCE, PUBLISHED_MARGIN
@@ -58,25 +57,6 @@ class FrameFaces:
     crops: list[np.ndarray]
     size: tuple[int, int]
     looks: list[np.ndarray] = field(default_factory=list)
-
-
-@dataclass
-class VideoFaces:
-    """All kept faces of one video.
-
-    Attributes:
-        info: the video; frames: one entry a decoded frame, also without a face; frames_decoded: how many.
-        error: "" or what was wrong with the file (it is cut off, ...) although frames could be read.
-    """
-
-    info: VideoInfo
-    frames: list[FrameFaces] = field(default_factory=list)
-    frames_decoded: int = 0
-    error: str = ""
-
-    @property
-    def frames_with_face(self) -> int:
-        return sum(bool(f.faces) for f in self.frames)
 
 
 def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
@@ -191,38 +171,13 @@ def iter_faces_of_video(
     min_face_source_px: float | None = None,
     threads: int = 1,
 ) -> tuple[FrameReader, Iterator[FrameFaces]]:
-    """The fused path as a stream, for videos of any length: (reader, faces frame by frame). See `faces_of_video`."""
-    reader = FrameReader(path, sampling, scale=scale, threads=threads)
-    smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
-    return reader, faces_of_frames(
-        reader,
-        detector,
-        margin=margin,
-        confidence=confidence,
-        carry_over=carry_over,
-        min_face_px=smallest,
-        ahead=threads > 1,
-    )
-
-
-def faces_of_video(
-    path: str | Path,
-    *,
-    sampling: Sampling,
-    detector,
-    margin: float = PUBLISHED_MARGIN,
-    confidence: float | None = None,
-    scale: str | float = PUBLISHED,
-    carry_over: CarryOver | None = None,
-    min_face_source_px: float | None = None,
-    threads: int = 1,
-) -> VideoFaces:
-    """The fused path: video to face crops in one decoding pass, no frame on disk. The same crops as stages 00 and 01a.
+    """The fused path: (reader, faces frame by frame) in one decoding pass, no frame on disk, for videos of any length.
+    The same crops as stages 00 and 01a.
 
     Args:
         path: the video.
         sampling: which frames.
-        detector: of `detectors.create`, or its name.
+        detector: of `detectors.create`.
         margin: part of the box added on every side of a crop.
         confidence: the bound of the published rule, see `keep`; None: the detector's own, 0.95 for MTCNN.
         scale: the resize rule, "published" or a factor.
@@ -234,18 +189,14 @@ def faces_of_video(
     Raises:
         UserError: the video cannot be read at all.
     """
-    if isinstance(detector, str):
-        detector = detectors.create(detector)
-    reader, stream = iter_faces_of_video(
-        path,
-        sampling=sampling,
-        detector=detector,
+    reader = FrameReader(path, sampling, scale=scale, threads=threads)
+    smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
+    return reader, faces_of_frames(
+        reader,
+        detector,
         margin=margin,
         confidence=confidence,
-        scale=scale,
         carry_over=carry_over,
-        min_face_source_px=min_face_source_px,
-        threads=threads,
+        min_face_px=smallest,
+        ahead=threads > 1,
     )
-    frames = list(stream)
-    return VideoFaces(reader.info, frames, reader.yielded, reader.note)

@@ -26,9 +26,7 @@ RED_BGR = (0, 0, 255)
 RECORD = "marked.json"
 
 
-def mark(
-    crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None, colour=RED_BGR
-) -> np.ndarray:
+def mark(crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None) -> np.ndarray:
     """A copy of the crop with a filled circle on each of the five points; points outside the crop are not drawn.
 
     Args:
@@ -42,7 +40,7 @@ def mark(
     if radius is None:
         radius = max(1, round(min(height, width) / 60))
     for x, y in face.points:
-        cv2.circle(marked, (round(x) - corner[0], round(y) - corner[1]), radius, colour, thickness=cv2.FILLED)
+        cv2.circle(marked, (round(x) - corner[0], round(y) - corner[1]), radius, RED_BGR, thickness=cv2.FILLED)
     return turned_by(marked, face.turned)
 
 

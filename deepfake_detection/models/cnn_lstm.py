@@ -13,7 +13,6 @@ from __future__ import annotations
 
 NAME = "cnn_lstm"
 KIND = "sequence"
-INPUTS = "faces"
 INPUT_SIZE = 80
 MIN_INPUT_SIZE = 16
 LENGTH = 20

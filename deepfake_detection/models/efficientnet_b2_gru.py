@@ -15,7 +15,6 @@ from .sequence import feature_gru
 
 NAME = "efficientnet_b2_gru"
 KIND = "sequence"
-INPUTS = "faces"
 INPUT_SIZE = 260
 LENGTH = 25
 FEATURES = "efficientnet_b2"

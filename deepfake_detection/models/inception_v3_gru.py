@@ -17,7 +17,6 @@ from .sequence import feature_gru
 
 NAME = "inception_v3_gru"
 KIND = "sequence"
-INPUTS = "faces"
 INPUT_SIZE = 299
 MIN_INPUT_SIZE = 32
 LENGTH = 20

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 NAME = "landmark_gru"
 KIND = "sequence"
-INPUTS = "points"
 INPUT_SIZE = 0
 MIN_INPUT_SIZE = 0
 LENGTH = 60

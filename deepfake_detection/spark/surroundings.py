@@ -50,13 +50,8 @@ _TELLING = (
 )
 
 
-def java_version(java: str | Path) -> int | None:
-    """The major version of a java program (8 for 1.8), or None when it does not run."""
-    return _asked(java)[0]
-
-
 def _asked(java: str | Path) -> tuple[int | None, str]:
-    """(major version or None, the first line that tells why there is none)."""
+    """(major version of a java program, 8 for 1.8, or None; the first line that tells why there is none)."""
     try:
         done = subprocess.run([str(java), "-version"], capture_output=True, text=True, errors="replace", timeout=60)
     except OSError as e:

@@ -74,7 +74,7 @@ def tables_digest(tables: dict) -> str:
     return digest.hexdigest()[:16] if tables else ""
 
 
-def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say: bool = True) -> Sequences:
+def make_sequences(faces: Faces, length: int, tables: dict | None = None) -> Sequences:
     """Groups faces into one sequence a person (track) and title.
 
     A frame that lacks this person's face is a gap that the mask hides, where the frames from first to last fit into
@@ -99,7 +99,7 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None, *, say
             left_out += 1
             continue
         tracks.setdefault((int(label), title, person), []).append((frame, i))
-    if untracked and say:
+    if untracked:
         print(
             f"note: {len(untracked)} titles show several faces in a frame and are not tracked: {left_out} faces are "
             "left out "

@@ -19,11 +19,6 @@ from .settings import Settings
 SHIPPED_DETECTOR = MODEL_FOLDER / "detector.keras"
 
 
-def build_model(settings: Settings):
-    """The model of `settings` and one line on its weights, see `build_started`."""
-    return build_started(settings)[:2]
-
-
 def build_started(settings: Settings):
     """The model of `settings` with the weights it starts from, one line that says which these are, and their file
     (None: no file).

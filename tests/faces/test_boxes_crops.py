@@ -5,7 +5,7 @@ import pytest
 
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces import boxes
-from deepfake_detection.faces.boxes import Face, iou
+from deepfake_detection.faces.boxes import Face
 from deepfake_detection.faces.crops import crop_face, network_input, widen
 from deepfake_detection.faces.extract import keep
 
@@ -54,11 +54,6 @@ def test_shrinking_does_not_alias():
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.ptp(network_input(stripes, 128).astype(int)) <= 1
-
-
-def test_iou():
-    assert iou(face(), face()) == 1 and iou(face(), face(x=100)) == 0
-    assert iou(face(0, 0, 10, 10), face(5, 0, 10, 10)) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from deepfake_detection.faces import detectors
-from deepfake_detection.faces.boxes import iou
 from deepfake_detection.faces.detectors import build_mtcnn
 from deepfake_detection.faces.detectors.pyramid import scales
 from deepfake_detection.faces.extract import _chunks, keep
@@ -13,6 +12,13 @@ from deepfake_detection.video.sampling import parse
 from tests.clips import scene
 
 ALL = detectors.NAMES
+
+
+def iou(a, b) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    w = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    h = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    return w * h / (a.width * a.height + b.width * b.height - w * h) if w > 0 and h > 0 else 0.0
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from deepfake_detection.video import frames as frames_stage
 from deepfake_detection.video.decode import Frame, FrameReader
 from deepfake_detection.video.picture import turned_by
 from deepfake_detection.video.sampling import parse
-from tests.clips import pattern, scene, write_video
+from tests.clips import faces_of_video, pattern, scene, write_video
 
 #: By how much a picture was turned clockwise -> by how much it must be turned to be upright.
 BACK = {90: 270, 180: 180, 270: 90}
@@ -154,9 +154,9 @@ def test_every_path_reads_it_turned(upside_down, tmp_path):
     crop_stage.crop_faces(table, upside_down, tmp_path / "b", settings, direct=True, sampling=rule)
     rows = boxes.read_boxes(tmp_path / "a/v/faces/boxes.csv")
     assert rows.equals(boxes.read_boxes(tmp_path / "b/v/faces/boxes.csv")) and set(rows["turned"]) == {180}
-    fused = extract.faces_of_video(upside_down / "v.mp4", sampling=rule, detector="yunet")
+    _, fused = faces_of_video(upside_down / "v.mp4", sampling=rule, detector="yunet")
     landmarks.mark_faces(table, tmp_path / "a")
-    for line, frame in zip(rows.to_dict("records"), fused.frames, strict=True):
+    for line, frame in zip(rows.to_dict("records"), fused, strict=True):
         stored = cv2.imread(str(tmp_path / "a/v/faces" / line["file"]))
         assert np.array_equal(stored, frame.crops[0][..., ::-1])
         whole = cv2.imread(str(tmp_path / "a/v" / f"v-{line['frame']:03d}.png"))

@@ -155,7 +155,7 @@ def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     with pytest.raises(weights.WeightsUnavailable, match="Name or service not known"):
         registry.build("efficientnet_b0", input_size=32, weights="imagenet")
     monkeypatch.setattr(start, "SHIPPED_DETECTOR", tmp_path / "none.keras")
-    _, origin = start.build_model(Settings(image_size=32))
+    _, origin, _ = start.build_started(Settings(image_size=32))
     assert "cannot be downloaded" in origin and "random weights" in origin
 
 

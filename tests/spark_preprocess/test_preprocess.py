@@ -15,7 +15,7 @@ import pytest
 from deepfake_detection.datasets.manifest import read_manifest
 from deepfake_detection.errors import UserError
 from deepfake_detection.spark import arrays, face_parts, preprocess, surroundings
-from tests.clips import dfdc_folder, moving_face, pattern, truncated, write_video
+from tests.clips import dfdc_folder, faces_of_video, moving_face, pattern, truncated, write_video
 from tests.processes import heed_interrupts
 
 SETTINGS = face_parts.Settings()
@@ -62,7 +62,6 @@ def made_here(folder, tmp_path_factory):
 def test_rows_are_those_of_the_fused_path(folder, made_here):
     import cv2
 
-    from deepfake_detection.faces.extract import faces_of_video
     from deepfake_detection.video import sampling
 
     rows = table(made_here[0])
@@ -72,7 +71,7 @@ def test_rows_are_those_of_the_fused_path(folder, made_here):
             (f, n)
             for f in faces_of_video(
                 folder / f"{title}.mp4", sampling=sampling.parse("per-second"), detector="mtcnn_fast"
-            ).frames
+            )[1]
             for n in range(len(f.faces))
         ]
         got = rows[(rows["title"] == title) & (rows["status"] == "ok")]
@@ -294,7 +293,7 @@ def test_java(tmp_path, monkeypatch):
     old.mkdir(parents=True)
     (old / "java").write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
     (old / "java").chmod(0o755)
-    assert surroundings.java_version(old / "java") == 8 and surroundings.java_version(tmp_path / "none") is None
+    assert surroundings._asked(old / "java")[0] == 8 and surroundings._asked(tmp_path / "none")[0] is None
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(surroundings.Path, "glob", lambda *a: iter([]))

@@ -57,7 +57,7 @@ def test_stage_03(damaged, tmp_path):
 
 
 def test_stage_03a(damaged, tmp_path):
-    model, _ = start.build_model(TINY)
+    model, *_ = start.build_started(TINY)
     model.save(tmp_path / "m.keras")
     scoring.run(tmp_path / "m.keras", damaged / "test", tmp_path, image_size=16)
     rows_are_right(account(tmp_path, "03a_load_model"), "test")

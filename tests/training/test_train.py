@@ -35,7 +35,7 @@ def stores(dataset):
 def trained(folder, settings, stores, **options):
     folder.mkdir(parents=True, exist_ok=True)
     session.start(seed=settings.seed, precision=settings.precision, announce=False)
-    model, _ = start.build_model(settings)
+    model, *_ = start.build_started(settings)
     training = FolderTraining(model, stores["train"], stores["val"], settings)
     progress = loop.fit(training, folder, mark="m", **options)
     with np.load(folder / "training_state.npz") as state:
@@ -149,7 +149,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path, 
 def test_a_training_of_other_settings_or_a_broken_state_starts_anew(tmp_path, stores, capsys):
     trained(tmp_path, TINY, stores, stop_after=2)
     session.start(seed=1, announce=False)
-    model, _ = start.build_model(TINY)
+    model, *_ = start.build_started(TINY)
     training = FolderTraining(model, stores["train"], stores["val"], dataclasses.replace(TINY, epochs=1))
     progress = loop.fit(training, tmp_path, mark="other")
     assert progress.epoch == 1 and "starting anew" in capsys.readouterr().err
@@ -286,7 +286,7 @@ def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     for i, path in enumerate(sorted((dataset / "test" / "real").iterdir())[:3]):
         shutil.copy(path, faces / ("holiday.png" if i == 0 else f"holiday-{i:03d}-00.png"))
     session.start(seed=1, announce=False)
-    model, _ = start.build_model(TINY)
+    model, *_ = start.build_started(TINY)
     model.save(tmp_path / "m.keras")
     result = scoring.run(tmp_path / "m.keras", faces, tmp_path / "out")
     assert "faces" not in result and not (tmp_path / "out" / "ROC.png").exists()
@@ -335,7 +335,7 @@ def test_faces_as_stage_01a_writes_them(by_title, where, names):
 @pytest.mark.parametrize("labelled", [True, False], ids=["01a's account", "no account"])
 def test_03a_scores_the_frames_folder(project, tmp_path, by_title, labelled):
     session.start(seed=1, announce=False)
-    start.build_model(TINY)[0].save(tmp_path / "m.keras")
+    start.build_started(TINY)[0].save(tmp_path / "m.keras")
     if labelled:
         (by_title / "stage_reports").mkdir()
         (by_title / "stage_reports" / "01a_videos.csv").write_text(
@@ -474,7 +474,7 @@ def test_the_part_of_a_crop_that_a_tighter_model_sees(faces_margin, model_margin
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_model_with_a_description_sees_its_part_and_is_calibrated(tmp_path, dataset, flip):
     session.start(seed=1, announce=False)
-    model, _ = start.build_model(TINY)
+    model, *_ = start.build_started(TINY)
     model.save(tmp_path / "m.keras")
     card = {
         "margin": 0.0,
