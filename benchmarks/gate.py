@@ -1,17 +1,18 @@
 """Risk against coverage of the face-quality gate: what each bound of `faces.quality.Bounds` costs; refits them.
 
-    python benchmarks/gate.py --index build/index.csv --scores build/gate.jsonl --degraded   # ten minutes on two cores
+    python benchmarks/gate.py --index build/index.csv --scores build/gate.jsonl --degraded --stills    # 20 minutes
     python benchmarks/gate.py --data DIR --labels DIR/labels.csv --videos 500 --scores faces.jsonl
 
 The clips are those of an index's splits `val` and `unseen` (recipes/index_2_0.py) with the sample, or those of a
 folder. `--degraded` also judges each made smaller, darker and softer as a whole (`gate_clips.DEGRADED`), for good clips
-say nothing of bounds that their faces never come near. Every clip is judged once and kept; after that only the votes of
-its faces are counted anew. Writes benchmarks/results/gate.md: the gate switched off, as it is and refitted; every kind
-of degraded copies; one bound at a time; and the refitted bounds as "quality" of detector.json.
+say nothing of bounds that their faces never come near; `--stills` the validation pictures of the index, one face of a
+video each, in a table of their own. Every clip is judged once and kept; after that only the votes of its faces are
+counted anew. Writes benchmarks/results/gate.md: the gate switched off, as it is and refitted; every kind of degraded
+copies; one bound at a time; and the refitted bounds as "quality" of detector.json.
 
 A bound is tightened step by step while the clips that lose their say by it are called no more rightly than wrongly (an
 untouched clip called FAKE counts twice), and --coverage of the clips as they are keep the say that they have; else
-loosened while those that gain one are called more rightly. A step goes to the next value that is twenty clips away.
+loosened while those that gain one are called more rightly. A step goes to the next value that is fifty clips away.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ sys.path.insert(0, str(PROJECT))
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 from detector_tables_text import table_text  # noqa: E402
-from gate_clips import DEGRADED, VARIANTS, Clip, Video, scored  # noqa: E402
+from gate_clips import DEGRADED, STILL, VARIANTS, Clip, Video, scored  # noqa: E402
 from gate_risk import DEGRADED_FOR, HEAD, OFF, TRIED, Judge, Outcome, cells, lost_cells, outcome  # noqa: E402
 
 from deepfake_detection import cli, labels  # noqa: E402
@@ -37,7 +38,7 @@ from deepfake_detection.faces.quality import Bounds  # noqa: E402
 
 RESULT = PROJECT / "benchmarks" / "results" / "gate.md"
 #: See `earns`: an untouched clip called FAKE costs so many right verdicts, and fewer clips than this say nothing.
-COST, FEWEST = 2, 20
+COST, FEWEST = 2, 50
 
 
 def pool(videos: list[Video], name: str) -> list[Video]:
@@ -84,7 +85,7 @@ def fit(videos: list[Video], judge: Judge, now: Bounds, coverage: float) -> Boun
     least = coverage * outcome([v for v in videos if not v.variant], now, judge).say.sum()
     bounds = now
     for name in tqdm(TRIED, desc="fitting", unit="bound", disable=None):
-        own, some = getattr(now, name), pool(videos, name)
+        own, some = getattr(now, name), pool(videos, name) + [v for v in videos if v.variant == STILL]
         tried = [replace(bounds, **{name: value}) for value in values_of(name, own)]
         found = [outcome(some, b, judge) for b in tried]
         bounds = tried[moved(found, values_of(name, own).index(own), least)]
@@ -96,34 +97,48 @@ def by_kind(videos: list[Video], now: Bounds, judge: Judge) -> str:
     """A table of the clips as they are and of each kind of copies: how many have a say, and how they would be judged
     with the gate off."""
     rows = []
-    for variant in dict.fromkeys(v.variant for v in sorted(videos, key=lambda v: VARIANTS.index(v.variant))):
+    for variant in dict.fromkeys(v.variant for v in sorted(videos, key=lambda v: [*VARIANTS, STILL].index(v.variant))):
         some = [v for v in videos if v.variant == variant]
-        rows.append([variant or "as they are", str(len(some)), cells(outcome(some, now, judge))[0]])
+        rows.append(
+            [
+                {"": "as they are", STILL: "single faces"}.get(variant, variant),
+                str(len(some)),
+                cells(outcome(some, now, judge))[0],
+            ]
+        )
         rows[-1] += cells(outcome(some, OFF, judge))[1:]
-    return table_text(["clips", "with a face", "with a say", "AUC, gate off", *HEAD[2:]], rows)
+    return table_text(["clips", "with a face", "with a say", "AUC", *HEAD[2:]], rows)
 
 
 def by_value(videos: list[Video], name: str, now: Bounds, judge: Judge) -> str:
-    """A table of the values of one bound, the others as they are."""
-    own, some, rows, looser = getattr(now, name), pool(videos, name), [], None
+    """A table of the values of one bound, the others as they are, on the clips and on the single faces."""
+    stills = [v for v in videos if v.variant == STILL]
+    return "\n".join(_by_value(some, name, now, judge) for some in (pool(videos, name), stills) if some)
+
+
+def _by_value(some: list[Video], name: str, now: Bounds, judge: Judge) -> str:
+    own, rows, looser = getattr(now, name), [], None
     for value in values_of(name, own):
         found = outcome(some, replace(now, **{name: value}), judge)
         lost = lost_cells(looser, found) if looser else ["", ""]
-        kept = f"{found.say[found.plain].mean():.0%}"
+        kept = f"{found.say[found.plain].mean():.0%}" if found.plain.any() else ""
         rows.append([f"{value:g}" + (" (now)" if value == own else ""), kept, *cells(found), *lost])
         looser = found
-    return table_text([f"`{name}`", "as they are", *HEAD, "untouched that lose it", "altered that lose it"], rows)
+    if not found.plain.any() and all(row[2] == rows[0][2] for row in rows):
+        return ""  # the bound keeps out none of them
+    head = ["as they are", *HEAD] if found.plain.any() else ["", "single faces with a say", *HEAD[1:]]
+    return table_text([f"`{name}`", *head, "untouched that lose it", "altered that lose it"], rows)
 
 
 def page(videos: list[Video], left: list[str], judge: Judge, now: Bounds, fitted: Bounds, about: str) -> str:
     """The whole of gate.md."""
-    plain = [v for v in videos if not v.variant]
+    plain, stills = ([v for v in videos if v.variant == kind] for kind in ("", STILL))
     counts = {word: sum(v.label == word for v in plain) for word in ("REAL", "FAKE")}
     parts = [
         "# The face-quality gate: risk against coverage",
         f"Made by `python benchmarks/gate.py` with {about}; {counts['REAL']} untouched and {counts['FAKE']} "
-        f"altered clips with a face, {len(videos) - len(plain):,} degraded copies, "
-        f"{sum(len(v.faces) for v in videos):,} faces.",
+        f"altered clips with a face, {len(videos) - len(plain) - len(stills):,} degraded copies, {len(stills):,} "
+        f"single faces of other videos, {sum(len(v.faces) for v in videos):,} faces.",
     ]
     if min(counts.values()) < 50:
         parts.append("**Too few clips to choose bounds by:** one verdict more or less moves every number here.")
@@ -131,11 +146,15 @@ def page(videos: list[Video], left: list[str], judge: Judge, now: Bounds, fitted
         "A clip has a say when enough of its faces vote; else it is UNSURE. Errors are shares of the clips of their "
         "kind with a say. Brackets: 95 %, resampling groups."
     ]
-    gates = [(word, outcome(plain, b, judge)) for word, b in (("off", OFF), ("as it is", now), ("refitted", fitted))]
-    rows = [[name, f"{found.vote:.0%}", *cells(found)] for name, found in gates]
+    gates = {"off": OFF, "the code's defaults": Bounds(), "as it is": now, "refitted": fitted}
+    found_by = [(name, outcome(plain, bounds, judge)) for name, bounds in gates.items()]
+    rows = [[name, f"{found.vote:.0%}", *cells(found)] for name, found in found_by]
     parts.append("## Clips as they are\n\n" + table_text(["gate", "faces that vote", *HEAD], rows))
     if len(plain) < len(videos):
-        parts.append("## Every clip degraded alike\n\n" + by_kind(videos, now, judge))
+        parts.append(
+            "## Every clip degraded alike\n\nWho has a say with the gate as it is; AUC and errors with it off."
+        )
+        parts.append(by_kind(videos, now, judge))
     parts.append("## One bound at a time, the others as they are")
     parts.append(
         "On the clips as they are and, for size, sharpness, brightness and contrast, their copies small, soft and "
@@ -155,6 +174,7 @@ def options() -> argparse.ArgumentParser:
     p.add_argument(
         "--degraded", nargs="*", choices=[*DEGRADED], metavar="KIND", help="judge degraded copies too: all, or these"
     )
+    p.add_argument("--stills", action="store_true", help="judge the validation pictures of the index too")
     p.add_argument("--videos", type=cli.positive_int, default=200, metavar="N", help="at most (default: %(default)s)")
     p.add_argument("--frames", type=cli.positive_int, default=8, metavar="N", help="a video (default: %(default)s)")
     p.add_argument("--model-dir", metavar="DIR", help="the detector (default: the shipped one)")
@@ -171,9 +191,13 @@ def clips_of(chosen: argparse.Namespace) -> list[Clip]:
     if chosen.index:
         import people_rules
 
-        found = people_rules.clips_of(chosen.index)
+        found = [(c["file"], c["label"], c["group"], False) for c in people_rules.clips_of(chosen.index)]
+        if chosen.stills:
+            table = people_rules.read_index(chosen.index)
+            rest = table[(table.split == "val") & ~table.file.isin([c[0] for c in found])]
+            found += [(r.file, r.label, str(r.group), True) for r in rest.itertuples()]
         words = {"real": "REAL", "fake": "FAKE"}
-        return [Clip(Path(c["file"]), c["file"], words[c["label"]], c["group"]) for c in found]
+        return [Clip(Path(file), file, words[label], group, still) for file, label, group, still in found]
     from deepfake_detection.datasets.manifest import read_manifest
     from deepfake_detection.video.frames import balanced_titles
 

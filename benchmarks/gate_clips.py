@@ -20,17 +20,21 @@ from deepfake_detection.errors import UserError
 
 #: What a clip's face is brought to: shorter side in px; mean brightness; blur (sigma) as a share of its size.
 DEGRADED = {"small": (56, 40, 28, 20), "dark": (40, 28, 18, 10), "soft": (0.015, 0.025, 0.04)}
+#: In the place of a variant: a picture.
+STILL = "still"
 VARIANTS = ["", *(f"{kind} {value:g}" for kind, values in DEGRADED.items() for value in values)]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled clip: where it lies, what it is called, REAL or FAKE, and the group of its people."""
+    """A labelled clip: where it lies, what it is called, REAL or FAKE, the group of its people, and whether it is a
+    picture, one face of a video."""
 
     path: Path
     name: str
     label: str
     group: str
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Video:
     """A labelled clip with the faces that were scored in it.
 
     Attributes:
-        frames: how many were looked at; variant: "" as it is, else how it was degraded, e.g. "small 40".
+        frames: how many were looked at; variant: "" as it is, else how it was degraded, e.g. "small 40", or STILL.
     """
 
     name: str
@@ -71,14 +75,18 @@ def scored(
     variants = list(dict.fromkeys(["", *variants]))
     for clip in tqdm(list(clips), desc="videos", unit="video", disable=None):
         try:
-            entries = entries_of(detector, clip, variants, kept, scores)
+            entries = entries_of(detector, clip, [""] if clip.still else variants, kept, scores)
         except (UserError, OSError) as e:
             left.append(f"{clip.path.name}: {getattr(e, 'what', e)}")
             continue
         for variant, entry in entries.items():
             faces = tuple(FaceScore(**{**face, "box": tuple(face["box"])}) for face in entry["faces"])
+            if clip.still:  # a crop ends round the face, not where a picture would
+                faces = tuple(replace(f, quality=f.quality | {"inside": 1.0}) for f in faces)
             if faces:
-                videos.append(Video(clip.name, clip.label, entry["frames"], faces, clip.group, variant))
+                videos.append(
+                    Video(clip.name, clip.label, entry["frames"], faces, clip.group, STILL if clip.still else variant)
+                )
             elif entry["frames"]:
                 left.append(f"{clip.path.name}{f' ({variant})' if variant else ''}: no face")
     return videos, left

@@ -25,6 +25,7 @@ import numpy as np  # noqa: E402
 from detector_tables_text import table_text  # noqa: E402
 
 from deepfake_detection import cli  # noqa: E402
+from deepfake_detection.blending.faces import VIDEOS, read_index  # noqa: E402
 from deepfake_detection.detector.config import read_config  # noqa: E402
 from deepfake_detection.errors import UserError  # noqa: E402
 from deepfake_detection.files import write_text  # noqa: E402
@@ -47,8 +48,6 @@ def parse(argv=None):
 # -- scores ------------------------------------------------------------------------------------------------------------
 def clips_of(index: Path) -> list[dict]:
     """file, label, source and group of every clip that was not trained on."""
-    from deepfake_detection.blending.faces import VIDEOS, read_index
-
     table = read_index(index)
     table = table[(table.split != "train") & table.file.map(lambda f: Path(f).suffix.lower() in VIDEOS)]
     clips = [{"file": r.file, "label": r.label, "source": r.source, "group": str(r.group)} for r in table.itertuples()]

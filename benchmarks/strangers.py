@@ -17,6 +17,7 @@ untouched is called FAKE and of the altered REAL. They are moved on the clips th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -72,7 +73,8 @@ def judged(options) -> pd.DataFrame:
 
     detector, table = Detector(model=str(options.models), threads=2), read_index(options.index)
     clips = table[(table.split != "train") & table.file.map(lambda f: Path(f).suffix.lower() in VIDEOS)]
-    made = options.work / f"{detector.model.split('(')[-1].strip(')')}.csv"
+    own = {k: v for k, v in detector.config.items() if k not in ("training", "fitted_on", "environment")}
+    made = options.work / f"{hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]}.csv"
     known = pd.read_csv(made).set_index("file") if made.is_file() else pd.DataFrame()
     rows = []
     for clip in tqdm(list(clips.itertuples()), desc="clips", unit="clip", disable=None):

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ..blending.faces import BOX, Faces
-from ..detector.config import CONFIG
+from ..detector.config import CONFIG, read_config
 from ..detector.network import KERAS, ONNX
 from ..faces.crops import crop_face, network_input
 from ..files import atomic_path, sha256, write_json
 from ..labels import FAKE, REAL
+from ..places import MODEL_FOLDER
 from ..training.judge import WIDE_MARGIN as MARGIN
 from ..training.judge import in_crop
 
@@ -185,6 +186,8 @@ def ship(
         "confidence": 0.6,
         "sampling": "even",
         "frames": 32,
+        # Those of the shipped detector, until benchmarks/gate.py fits this network's own.
+        "quality": read_config(MODEL_FOLDER).get("quality") or {},
         "training": training or {},
         "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "agreement_with_keras": {name: compared[name] for name in ("faces", "largest")},

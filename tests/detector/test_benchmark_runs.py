@@ -1,9 +1,10 @@
-"""What the long benchmarks rest on: the split of the published recipe."""
+"""What the long benchmarks rest on: the split of the published recipe, thresholds moved over clips."""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -29,3 +30,29 @@ def test_published_recipe_keeps_a_source_on_one_side_and_balances():
     assert 0.05 < (chosen.place == "val").mean() < 0.2
     again, _ = published_recipe.places(pd.concat([train, val], ignore_index=True), seed=1, most=None)
     pd.testing.assert_frame_equal(chosen, again)
+
+
+@pytest.fixture
+def clips():
+    """Untouched clips score .50 to .89, altered ones .20 to .59; one more was UNSURE for its picture."""
+    scores = [(0.5 + 0.01 * i, 1) for i in range(40)] + [(0.2 + 0.01 * i, 0) for i in range(40)]
+    rows = [{"p_real": p, "real": real, "split": "unseen", "group": f"g{i}"} for i, (p, real) in enumerate(scores)]
+    said = ["REAL" if r["p_real"] >= 0.7 else "UNSURE" if r["p_real"] >= 0.3 else "FAKE" for r in rows]
+    rows.append({"p_real": 0.1, "real": 1, "split": "unseen", "group": "x"})
+    return pd.DataFrame(rows).assign(verdict=[*said, "UNSURE"])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.2])
+def test_thresholds_are_moved_to_the_errors_that_are_allowed(clips, rate):
+    import strangers
+
+    force = {"fake_below": 0.3, "real_above": 0.7}
+    low, high = strangers.moved(clips, force, rate)
+    said = strangers.words(clips, force, low, high)
+    assert said[-1] == "UNSURE"  # for its picture, wherever the thresholds are
+    for code, word in ((1, "FAKE"), (0, "REAL")):
+        assert (said[clips.real == code] == word).mean() <= rate
+    assert (said[clips.real == 1] == "FAKE").mean() > rate - 0.06
+    rows = strangers.risk(clips, force, force)
+    assert [r[:2] for r in rows[:2]] == [["unseen", "in force"], ["unseen", "0%"]] and len(rows) == 14
+    assert rows[1][5].startswith("0%")
