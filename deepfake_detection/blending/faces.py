@@ -84,7 +84,9 @@ def read_index(path: Path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e:
         raise UserError(
-            f"this index cannot be read ({e})", file=path, hint="it is a CSV file with a row a file"
+            f"this index cannot be read ({getattr(e, 'strerror', None) or e})",
+            file=path,
+            hint="it is a CSV file with a row a file",
         ) from None
     if missing := [c for c in COLUMNS if c not in table]:
         raise UserError(f"the index lacks {', '.join(missing)}", file=path, hint=f"its columns: {', '.join(COLUMNS)}")

@@ -54,7 +54,9 @@ def read(path: Path) -> Recipe:
         sharp = {str(s): float(least) for s, least in said.get("least_sharpness", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(
-            f"this recipe cannot be read ({type(e).__name__}: {e})", file=path, hint="see recipes/detector_2_0.json"
+            f"this recipe cannot be read ({getattr(e, 'strerror', None) or f'{type(e).__name__}: {e}'})",
+            file=path,
+            hint="see recipes/detector_2_0.json",
         ) from None
     for kind, sources, pairs in shares:
         if kind not in KINDS or pairs < 1 or min(sources.values(), default=0) <= 0:
