@@ -10,3 +10,5 @@ python train_detector.py --index build/index.csv --recipe recipes/detector_2_0.j
   --window tight --out build/detector-2.0 --label faces-sbi-lite0 --label-version 2.0
 # The thresholds: FAKE on the strangers' clips as users' videos are judged, REAL by hand (see models/README.md).
 python benchmarks/strangers.py --index build/index.csv --models build/detector-2.0 --fit
+# Which faces vote: prints "quality" of detector.json, put there by hand (and thresholds fitted before it, as here).
+python benchmarks/gate.py --index build/index.csv --model-dir build/detector-2.0 --scores build/gate.jsonl --degraded --stills
