@@ -84,7 +84,7 @@ def run_options(p) -> None:
         p.add_argument(name, default=default, help=f"{text} (default: %(default)s)", **how)
 
     setting("--architecture", "network", metavar="NAME")
-    setting("--steps", "batches of 64 faces", type=cli.positive_int, metavar="N")
+    setting("--steps", "batches of 64 faces; 0: the network stays as --weights has it", type=cli.count, metavar="N")
     setting(
         "--stop-at", "end after so many of these, at the learning rate then reached", type=cli.positive_int, metavar="N"
     )
@@ -157,6 +157,14 @@ def ship_options(p) -> None:
         metavar="PART",
         help="ship this part of the way from --weights to the run's end; 1 is its end (default: %(default)s)",
     )
+    p.add_argument(
+        "--head",
+        type=cli.count,
+        default=0,
+        metavar="N",
+        help="then fit the classifier anew, to all levels of the network, on N batches of fakes and their originals "
+        "(default: %(default)s)",
+    )
 
 
 def settings_of(options, shares: tuple):
@@ -194,10 +202,10 @@ def settings_of(options, shares: tuple):
 def main(argv=None) -> int:
     options = parse(argv)
     cli.announce("train_detector", options)
-    if options.interpolate < 1 and not Path(options.weights).is_file():
+    if (options.interpolate < 1 or not options.steps) and not Path(options.weights).is_file():
         # Asked before the training, not hours later.
         raise UserError(
-            "--interpolate needs a file to begin at",
+            "--interpolate and --steps 0 need a file to begin at",
             file=options.weights,
             hint="--weights takes a .keras file of the same architecture",
         )
@@ -206,7 +214,6 @@ def main(argv=None) -> int:
 
     from deepfake_detection.blending import faces, index, recipe, sampler
     from deepfake_detection.faces.detectors import DATA
-    from deepfake_detection.training import pairs
 
     made_of, run = recipe.read(options.recipe) if options.recipe else recipe.Recipe(), options.work / options.name
     file = options.index or index.write(
@@ -216,13 +223,7 @@ def main(argv=None) -> int:
     cut = faces.prepare(file, options.work, yunet, workers=options.workers, least_sharpness=sharp)
     train = sampler.trained_on(cut, options.without)
     settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
-    feed = pairs.Feed(options.work, settings.batches)
-    try:
-        model = pairs.run(settings, feed, run, look_at(cut, run))
-    finally:
-        feed.close()
-    if options.interpolate < 1:
-        model = pairs.between(Path(options.weights), model, options.interpolate, run / "interpolated.keras")
+    model = trained(options, settings, cut, run)
     if options.out:
         from deepfake_detection.export import ship
 
@@ -233,10 +234,40 @@ def main(argv=None) -> int:
             name=options.label,
             version=options.label_version,
             window=options.window,
-            training=asdict(settings) | {"weights": Path(options.weights).name, "interpolate": options.interpolate},
+            training=made_by(options, settings),
         )
     print(f"trained: {model}")
     return cli.EXIT_OK
+
+
+def made_by(options, settings) -> dict:
+    """What detector.json says of the training; of a network that stood still only what its classifier learnt from."""
+    made = asdict(settings)
+    if not options.steps:
+        made = {key: made[key] for key in ("architecture", "steps", "batches", "seed")}
+    return made | {"weights": Path(options.weights).name, "interpolate": options.interpolate, "head": options.head}
+
+
+def trained(options, settings, cut, run: Path) -> Path:
+    """The `.keras` file of the network that the options ask for."""
+    from deepfake_detection.training import head, pairs
+
+    start, model = Path(options.weights), Path(options.weights)
+    if options.steps:
+        feed = pairs.Feed(options.work, settings.batches)
+        try:
+            model = pairs.run(settings, feed, run, look_at(cut, run))
+        finally:
+            feed.close()
+    if options.interpolate < 1:
+        model = pairs.between(start, model, options.interpolate, run / "interpolated.keras")
+    if options.head:
+        feed = pairs.Feed(options.work, head.batches_of(settings.batches, tight=options.window == "tight"))
+        try:
+            model = head.refit(model, settings.architecture, feed, options.head, run / "head.keras")
+        finally:
+            feed.close()
+    return model
 
 
 def look_at(cut, run: Path):

@@ -89,8 +89,14 @@ def build(
     if str(weights) in ("none", "imagenet") or hasattr(arch, "FEATURES"):
         return arch.build(size, weights=str(weights), **options)
     model = arch.build(size, weights="none", **options)
-    weights_module.load_into(model, weights)
+    load_into(model, weights)
     return model
+
+
+def load_into(model, path: str | Path):
+    """`weights.load_into` of a model that `build` made: fills it and says what was filled."""
+    grown = getattr(module(model.name), "GROWN", ()) if model.name in _MODULES else ()
+    return weights_module.load_into(model, path, grown)
 
 
 def features(model):

@@ -120,7 +120,7 @@ def copy_in_order(source, target) -> None:
         b.set_weights(a.get_weights())
 
 
-def load_into(model, path: str | Path) -> Report:
+def load_into(model, path: str | Path, grown: tuple[str, ...] = ()) -> Report:
     """Fills `model` from a `.keras`, `.h5` or `.weights.h5` file: a whole model of this architecture, or its feature
     extractor.
 
@@ -128,13 +128,16 @@ def load_into(model, path: str | Path) -> Report:
     they are part of the architecture here, and other packages store other numbers in them (`keras.applications` divides
     by the standard deviation twice, the `efficientnet` package outside the model).
 
+    Args:
+        grown: classifiers that once saw fewer features: the file's rows come first, those of the others are 0.
+
     Raises:
         UserError: no such file, not a weights file, or of another architecture.
     """
     import keras
 
     path = Path(path)
-    source = _read(path)
+    source = _grown(_read(path), {layer.name: layer for layer in leaf_layers(model) if layer.name in grown})
     targets = [
         layer for layer in leaf_layers(model) if layer.weights and not isinstance(layer, keras.layers.Normalization)
     ]
@@ -159,6 +162,19 @@ def load_into(model, path: str | Path) -> Report:
             hint="choose the architecture they were saved from with --architecture, or --weights none",
         )
     return Report(str(path), filled, left, n_filled / total)
+
+
+def _grown(source: list[tuple[str, str, list]], targets: dict) -> list[tuple[str, str, list]]:
+    """The layers of a file, the kernels of narrower classifiers filled up with 0."""
+    import numpy as np
+
+    filled = []
+    for name, kind, arrays in source:
+        if name in targets and len(arrays) == 2 and arrays[0].ndim == 2:
+            missing = targets[name].weights[0].shape[0] - arrays[0].shape[0]
+            arrays = [np.pad(arrays[0], ((0, max(0, missing)), (0, 0))), arrays[1]]
+        filled.append((name, kind, arrays))
+    return filled
 
 
 def leaf_layers(model) -> list:

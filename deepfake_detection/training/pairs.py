@@ -19,6 +19,7 @@ from ..blending.sampler import Sampler
 from ..blending.sampler import Settings as Batches
 from ..errors import UserError
 from ..files import atomic_path, write_json
+from ..models import registry
 from . import loop, session
 from .checkpoint import mark_of
 from .start import freeze
@@ -133,8 +134,6 @@ def build(settings: Settings, pairs: int):
     """The network with logits for its output and the loss of the pairs; `model.network` is the network itself."""
     import keras
     from keras import ops
-
-    from ..models import registry
 
     size = settings.batches.size
     network = registry.build(settings.architecture, input_size=size, weights=settings.weights, dropout=settings.dropout)
@@ -294,14 +293,15 @@ def between(start: Path, end: Path, part: float, out: Path) -> Path:
     """
     import keras
 
-    first, last = (keras.models.load_model(path, compile=False) for path in (start, end))
-    a, b = first.get_weights(), last.get_weights()
-    if [w.shape for w in a] != [w.shape for w in b]:
+    last = keras.models.load_model(end, compile=False)
+    first = keras.models.clone_model(last)
+    if left := registry.load_into(first, start).left:
         raise UserError(
-            "these two models are of different architectures",
+            f"these two models are not of one architecture: {', '.join(left)}",
             file=start,
             hint="interpolate between a run and the .keras file it began with",
         )
+    a, b = first.get_weights(), last.get_weights()
     last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
     with atomic_path(out) as partial:
         last.save(partial)

@@ -9,7 +9,6 @@ from .. import files
 from ..errors import UserError
 from ..faces.settings import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
-from ..models.weights import load_into
 from . import margins, results, sequences, session
 from .face_list import find_faces, titles_below
 from .input_pipeline import WHOLE
@@ -35,7 +34,7 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
                 hint="name it with --architecture, one of: " + ", ".join(registry.names()),
             )
         built = registry.build(model, input_size=image_size)
-        report = load_into(built, path)
+        report = registry.load_into(built, path)
         if report.left:
             raise UserError(
                 f"this file does not fill every layer of {model} (lacking: {', '.join(report.left[:5])})",

@@ -10,7 +10,6 @@ from pathlib import Path
 from .. import files
 from ..errors import UserError
 from ..models import registry
-from ..models.weights import load_into
 from ..places import MODEL_FOLDER
 from . import session
 from .settings import Settings
@@ -36,12 +35,12 @@ def build_started(settings: Settings):
         about = keras_file(path)
         if about.get("name") == settings.model and network != settings.model:  # a whole sequence model
             model = architecture(settings, settings.image_size or about["input_size"])
-            return model, str(load_into(model, path)), path
+            return model, str(registry.load_into(model, path)), path
         size = settings.image_size or (about.get("input_size") if about.get("name") == network else None)
         if network != settings.model:
             return architecture(settings, size, weights=str(path)), f"{network} from {path}", path
         model = architecture(settings, size)
-        return model, str(load_into(model, path)), path
+        return model, str(registry.load_into(model, path)), path
 
     choice = settings.weights
     if choice == "none":

@@ -191,7 +191,7 @@ def test_a_model_between_two(tmp_path):
         np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     other.save(tmp_path / "other.keras")
-    with pytest.raises(UserError, match="different architectures"):
+    with pytest.raises(UserError, match="not of the architecture"):
         pairs.between(tmp_path / "other.keras", tmp_path / "end.keras", 0.5, tmp_path / "no.keras")
 
 
