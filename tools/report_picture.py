@@ -2,7 +2,7 @@
 its fake called FAKE.
 
     python tools/report_picture.py                     # the pair of the sample that is told apart most clearly
-    python tools/report_picture.py --fake man_selfie_swap-photo.mp4
+    python tools/report_picture.py --fake two-friends_brunette_swap-redhead.mp4
 
 Run it again when the detector's weights change. Needs Chromium (CHROMIUM names another command) beside the ordinary
 install.

@@ -146,6 +146,10 @@ def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tup
         return verdict, ""
     others = [p.id for p in people[1:] if p.well_seen and p.verdict == labels.VERDICT_FAKE]
     doubts = [f"another person looks altered ({', '.join(others)})"] if others else []
+    # One who is more likely altered than not: a REAL would speak for that person too.
+    likely = [p.id for p in people[1:] if p.well_seen and p.p_real < 0.5 and p.id not in others]
+    if verdict == labels.VERDICT_REAL and likely:
+        doubts.append(f"another person may be altered ({', '.join(likely)})")
     doubts += [s.text for s in stretches[:2]]
     if verdict == labels.VERDICT_UNSURE and not others:
         doubts = [reason]

@@ -240,7 +240,7 @@ def test_lite0_takes_its_imagenet_weights(shared):
     model = registry.build("efficientnet_lite0", input_size=64)
     report = weights.load_into(model, shared / "weights" / "efficientnet_lite0_imagenet_notop.weights.h5")
     assert report.left == ["p_real"]
-    assert registry.features(model).output_shape == (None, 1280)
+    assert registry.features(model).output_shape == (None, 1280 + 40 + 192)
 
 
 def test_features_of_every_light_frame_model():
