@@ -144,6 +144,37 @@ def test_a_detector_trained_from_folders_judges_a_video(folders, tmp_path, monke
     assert judged.verdict in ("REAL", "FAKE", "UNSURE") and 0 <= judged.p_real <= 1
 
 
+def test_a_network_that_stands_still_gets_another_classifier(folders, tmp_path, monkeypatch):
+    import train_detector
+    from deepfake_detection.models import registry
+
+    monkeypatch.setattr(index, "FRAMES", 2)
+    registry.build("efficientnet_lite0", input_size=32).save(tmp_path / "old.keras")
+    given = [
+        "--data",
+        folders / "one",
+        "--data",
+        folders / "two",
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "own",
+    ]
+    tiny = "--size 32 --steps 0 --head 2 --window tight --no-degrade --workers 1".split()
+    assert train_detector.main([*map(str, given), *tiny, "--weights", str(tmp_path / "old.keras")]) == 0
+    said = json.loads((tmp_path / "own" / "detector.json").read_text())["training"]
+    assert said["head"] == 2 and said["steps"] == 0 and "learning_rate" not in said
+    assert not (tmp_path / "work" / "main" / "history.csv").exists()
+
+
+@pytest.mark.parametrize("option", [("--steps", "0"), ("--interpolate", "0.5")])
+def test_what_needs_a_file_to_begin_at_says_so_first(tmp_path, option):
+    import train_detector
+
+    with pytest.raises(UserError, match="need a file to begin at"):
+        train_detector.main(["--index", "x.csv", "--work", str(tmp_path / "work"), *option])
+
+
 def test_pictures_of_untouched_faces_go_with_folders(tmp_path):
     import train_detector
 
