@@ -121,7 +121,7 @@ def made(options) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     kept = options.work / "over_time.npz"
     if kept.is_file():
         stored = np.load(kept, allow_pickle=False)
-        return pd.DataFrame({k: stored[k] for k in COLUMNS}), stored["features"], stored["logits"]
+        return pd.DataFrame({k: stored[f"clip_{k}"] for k in COLUMNS}), stored["features"], stored["logits"]
     cut = faces.opened(options.work)
     sequences = Sequences(cut, keras.models.load_model(options.model, compile=False))
     clips = cut.table[cut.table.file.map(lambda f: Path(f).suffix.lower() in VIDEOS)].drop_duplicates("file")
@@ -144,7 +144,9 @@ def made(options) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
             add(clip, rows, sequences.blended(rows, rng), 0, copy, change)
     columns = dict(zip(COLUMNS, map(np.array, zip(*table))))
     with atomic_path(kept) as partial, open(partial, "wb") as out:
-        np.savez(out, features=np.stack(features), logits=np.stack(logits), **columns)
+        np.savez(
+            out, features=np.stack(features), logits=np.stack(logits), **{f"clip_{k}": v for k, v in columns.items()}
+        )
     return pd.DataFrame(columns), np.stack(features), np.stack(logits)
 
 
