@@ -41,8 +41,8 @@ from .settings import PUBLISHED_MARGIN, PUBLISHED_MIN_FACE_PX
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """What decides the faces of a video, beside its frames. See `extract.iter_faces_of_video`; `min_face_px` in pixels of
-    the resized frame, `min_face_source_px` in pixels of the source instead."""
+    """What decides the faces of a video, beside its frames. See `extract.iter_faces_of_video`; `min_face_px` in pixels
+    of the resized frame, `min_face_source_px` in pixels of the source instead."""
 
     detector: str = "mtcnn"
     min_face_px: float = PUBLISHED_MIN_FACE_PX
