@@ -78,7 +78,7 @@ def parse(argv=None):
     )
     p.add_argument("--parts", default=",".join(PARTS), metavar="A,B", help="which tables (default: %(default)s)")
     p.add_argument(
-        "--frames", type=cli.positive_int, default=32, metavar="N", help="frames a video (default: %(default)s)"
+        "--frame-count", type=cli.positive_int, default=32, metavar="N", help="frames a video (default: %(default)s)"
     )
     p.add_argument(
         "--results", type=Path, default=PROJECT / "benchmarks" / "results", metavar="DIR", help="(default: %(default)s)"
@@ -146,7 +146,7 @@ def read_rgb(path) -> np.ndarray:
 def detector(options):
     from deepfake_detection.detector.predictor import Detector
 
-    return Detector(model=str(options.models), frames=options.frames)
+    return Detector(model=str(options.models), frames=options.frame_count)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def validation(options) -> dict:
         "clips_without_face": no_face,
         "by_clip": by_clip,
         "worst": worst(pd.concat([rows, crops])),
-        "frames": options.frames,
+        "frames": options.frame_count,
     }
 
 
@@ -253,7 +253,7 @@ def robustness(options) -> dict:
     changed alike."""
     from deepfake_detection.detector.network import DetectorModel
 
-    frames = min(options.frames, 8)
+    frames = min(options.frame_count, 8)
     judge, clips = (
         detector(type("O", (), {"models": options.models, "frames": frames})),
         val_clips(options.data, quality="c23"),
@@ -285,7 +285,7 @@ def robustness(options) -> dict:
 def _scores_of_runs(options, predictors: dict) -> dict:
     """Each predictor (list of uint8 RGB crops, trimmed -> scores) on the same faces: DFDC crops, and the faces that the
     detector's own path finds in the FF++ clips, eight a clip, averaged."""
-    judge = detector(type("O", (), {"models": options.models, "frames": min(options.frames, 8)}))
+    judge = detector(type("O", (), {"models": options.models, "frame_count": min(options.frame_count, 8)}))
     crops, clips = val_crops(options.data), val_clips(options.data)
     clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
     dfdc = {name: [] for name in predictors}

@@ -176,7 +176,9 @@ def options() -> argparse.ArgumentParser:
     )
     p.add_argument("--stills", action="store_true", help="judge the validation pictures of the index too")
     p.add_argument("--videos", type=cli.positive_int, default=200, metavar="N", help="at most (default: %(default)s)")
-    p.add_argument("--frames", type=cli.positive_int, default=8, metavar="N", help="a video (default: %(default)s)")
+    p.add_argument(
+        "--frame-count", type=cli.positive_int, default=8, metavar="N", help="a video (default: %(default)s)"
+    )
     p.add_argument("--model-dir", metavar="DIR", help="the detector (default: the shipped one)")
     p.add_argument("--scores", type=Path, metavar="FILE", help="JSON lines: scores of faces, reused and added to")
     p.add_argument(
@@ -216,7 +218,7 @@ def main(argv=None) -> None:
 
     clips = clips_of(chosen)
     own = {"model": chosen.model_dir} if chosen.model_dir else {}
-    detector = Detector(frames=chosen.frames, threads=chosen.workers, **own)
+    detector = Detector(frames=chosen.frame_count, threads=chosen.workers, **own)
     kinds = () if chosen.degraded is None else tuple(chosen.degraded or DEGRADED)
     variants = [v for v in VARIANTS if v.partition(" ")[0] in kinds]
     videos, left = scored(detector, clips, variants, chosen.scores, chosen.force)
@@ -225,7 +227,7 @@ def main(argv=None) -> None:
         raise UserError("no faces of one of the classes", file=where, hint="; ".join(left[:3]) or "more --videos")
     judge = Judge(detector.thresholds, detector.decision, detector.resolved["aggregate"])
     fitted = fit(videos, judge, detector.bounds, chosen.coverage)
-    about = f"{detector.model}, {chosen.frames} frames a clip"
+    about = f"{detector.model}, {chosen.frame_count} frames a clip"
     text = page(videos, left, judge, detector.bounds, fitted, about)
     files.write_text(chosen.result, text)
     print(text.split("## One bound")[0].rstrip())

@@ -40,7 +40,7 @@ WAYS = ("mean over frames", "GRU in order", "GRU in a random order")
 def parse(argv=None):
     p = cli.parser(__doc__, data=False, out=False, idle=("--force",))
     p.add_argument("--index", type=Path, required=True, metavar="FILE", help="index of faces")
-    p.add_argument("--model", type=Path, default=PROJECT / "models" / "detector.keras", metavar="FILE")
+    p.add_argument("--weights", type=Path, default=PROJECT / "models" / "detector.keras", metavar="FILE")
     p.add_argument(
         "--work", type=Path, default=Path("build/detector"), metavar="DIR", help="of train_detector.py: %(default)s"
     )
@@ -123,7 +123,7 @@ def made(options) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
         stored = np.load(kept, allow_pickle=False)
         return pd.DataFrame({k: stored[f"clip_{k}"] for k in COLUMNS}), stored["features"], stored["logits"]
     cut = faces.opened(options.work)
-    sequences = Sequences(cut, keras.models.load_model(options.model, compile=False))
+    sequences = Sequences(cut, keras.models.load_model(options.weights, compile=False))
     clips = cut.table[cut.table.file.map(lambda f: Path(f).suffix.lower() in VIDEOS)].drop_duplicates("file")
     table, features, logits = [], [], []
 

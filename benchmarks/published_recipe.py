@@ -42,7 +42,7 @@ def parse(argv=None):
         "--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR", help="(default: %(default)s)"
     )
     p.add_argument(
-        "--faces",
+        "--most",
         type=cli.positive_int,
         metavar="N",
         help="at most so many fakes, and as many reals, for a short run (default: all)",
@@ -112,7 +112,7 @@ def main(argv=None) -> int:
     options = parse(argv)
     out = options.runs / "published-recipe"
     cli.announce("published_recipe", options, out)
-    lay_out(options.data, out / "split_dataset", options.seed, options.faces)
+    lay_out(options.data, out / "split_dataset", options.seed, options.most)
     stage = [
         sys.executable,
         str(PROJECT / "03_train_cnn.py"),

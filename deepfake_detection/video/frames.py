@@ -298,7 +298,7 @@ def must_be_no_link(folder: Path) -> None:
         raise UserError(
             "the folder of this title is a link, so it is left alone",
             file=folder,
-            hint="remove the link, or choose another folder with --frames-out (--frames)",
+            hint="remove the link, or choose another folder with --frames-dir",
         )
 
 

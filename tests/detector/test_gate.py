@@ -104,7 +104,7 @@ def test_a_copy_is_degraded_as_its_largest_faces_ask(variant, shape, mean):
 def test_the_command_keeps_scores_and_says_the_same_again(sample, tmp_path, capsys, monkeypatch):
     """Four clips of the sample, two frames each; a cut line of the kept scores is scored anew."""
     scores, result = tmp_path / "faces.jsonl", tmp_path / "gate.md"
-    arguments = ["--data", str(sample), "--videos", "4", "--frames", "3", "--workers", "1", "--degraded", "soft"]
+    arguments = ["--data", str(sample), "--videos", "4", "--frame-count", "3", "--workers", "1", "--degraded", "soft"]
     arguments += ["--scores", str(scores), "--result", str(result)]
     gate.main(arguments)
     first = result.read_text()
