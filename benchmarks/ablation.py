@@ -22,10 +22,12 @@ sys.path.insert(0, str(PROJECT / "benchmarks"))
 import numpy as np
 import pandas as pd
 from detector_tables_text import cell, table_text
+from strangers import pairs_ordered
 from tqdm import tqdm
 
 from deepfake_detection import cli, metrics
 from deepfake_detection.files import write_json, write_text
+from train_detector import look_at
 
 #: Detector 2.0's settings (recipes/detector_2_0.sh) for its first steps.
 RECIPE = str(PROJECT / "recipes" / "detector_2_0.json")
@@ -53,8 +55,9 @@ RUNS: dict[str, dict] = {
 START = "before (1.5)"
 #: Column -> (which untouched clips, which altered ones): pairs of (split, sources).
 FF = ("ffpp", "dfd")
+STRANGERS = "strangers' untouched against known fakes"
 QUESTIONS = {
-    "strangers' untouched against known fakes": (("unseen", None), ("val", ("dfdc", *FF))),
+    STRANGERS: (("unseen", None), ("val", ("dfdc", *FF))),
     "live swaps": (("unseen", ("live_swaps",)), ("unseen", ("live_swaps",))),
     "DFDC": (("val", ("dfdc",)), ("val", ("dfdc",))),
     "FF++ and DFD": (("val", FF), ("val", FF)),
@@ -87,15 +90,10 @@ def command(options, name: str) -> list[str]:
         for one in (value if isinstance(value, tuple) else (value,))
         for word in ((key,) if one is None else (key, one))
     ]
-    run = [sys.executable, str(PROJECT / "train_detector.py"), "--index", str(options.index), "--work"]
-    return [
-        *run,
-        str(options.work),
-        "--weights",
-        str(options.weights),
-        "--name",
-        folder_of(options.work, name).name,
-    ] + [*COMMON, *given]
+    files = {"--index": options.index, "--work": options.work, "--weights": options.weights}
+    named = {**files, "--name": folder_of(options.work, name).name}
+    own = [str(word) for option in named.items() for word in option]
+    return [sys.executable, str(PROJECT / "train_detector.py"), *own, *COMMON, *given]
 
 
 def at_the_start(options) -> pd.DataFrame:
@@ -103,15 +101,13 @@ def at_the_start(options) -> pd.DataFrame:
     import keras
 
     from deepfake_detection.blending import faces
-    from deepfake_detection.training import judge
 
     kept = folder_of(options.work, START) / "looked.pkl"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         network = keras.models.load_model(options.weights, compile=False)
         network.layers[-1].activation = keras.activations.linear
-        cut = faces.opened(options.work)
-        judge.clip_scores(network, cut, judge.rows_to_judge(cut, per_clip=4, tight_every=6)).to_pickle(kept)
+        look_at(faces.opened(options.work), kept.parent)(network)
     return pd.read_pickle(kept)
 
 
@@ -147,15 +143,12 @@ def judged(clips: pd.DataFrame, base: pd.DataFrame) -> dict:
         other = base.loc[part.index].p.to_numpy()
         if not np.array_equal(p, other):
             row[f"{question}, difference"] = metrics.bootstrap_difference(metrics.auc, y, p, other, groups).to_dict()
-    part = asked(clips, next(iter(QUESTIONS)))
+    part = asked(clips, STRANGERS)
     row["wide"] = metrics.evaluate(part.real.to_numpy(), part.wide.to_numpy(), part.group.to_numpy())["auc"]
-    strangers = clips[(clips.split == "unseen") & (clips.real == 1)]
-    fakes = asked(clips, "strangers' untouched against known fakes").query("real == 0")
-    row["found"] = round(float((fakes.p < np.quantile(strangers.p, 0.05)).mean()), 3)
-    live = clips[clips.source == "live_swaps"]
-    stem = live.index.str.replace(r"_(real|fake)\.\w+$", "", regex=True).str.rsplit("/", n=1).str[-1]
-    both = live.assign(stem=stem).pivot_table(index="stem", columns="real", values="p").dropna()
-    row["pairs"] = f"{int((both[1] > both[0]).sum())} of {len(both)}"
+    untouched, fakes = part.p[part.real == 1], part.p[part.real == 0]
+    row["found"] = round(float((fakes < np.quantile(untouched, 0.05)).mean()), 3)
+    live = clips[clips.source == "live_swaps"].reset_index()
+    row["pairs"] = pairs_ordered(live.file, live.real, live.p)
     return row
 
 
@@ -180,20 +173,20 @@ def as_text(rows: dict) -> str:
 def main(argv=None) -> int:
     options = parse(argv)
     cli.announce("ablation", options)
-    text, looked = "", {}
+    rows: dict[str, dict] = {}
+    base = None
     for name in tqdm(RUNS, desc="runs", unit="run", disable=None):
         run = folder_of(options.work, name)
         if not (run / "result.json").is_file():
             subprocess.run(command(options, name), check=True, stdout=subprocess.DEVNULL)
-        looked[name] = clips_of(pd.read_pickle(run / "looked.pkl"))
-        base = looked[next(iter(RUNS))]
-        rows = {
-            name: judged(clips, base) for name, clips in ({START: clips_of(at_the_start(options))} | looked).items()
-        }
-        text = as_text(rows)
+        clips = clips_of(pd.read_pickle(run / "looked.pkl"))
+        if base is None:
+            base = clips
+            rows[START] = judged(clips_of(at_the_start(options)), base)
+        rows[name] = judged(clips, base)
         write_json(options.results / "ablation.json", rows)  # after every run: the next one may take long
-        write_text(options.results / "ablation.md", text)
-    print(text)
+        write_text(options.results / "ablation.md", as_text(rows))
+    print(as_text(rows))
     return cli.EXIT_OK
 
 

@@ -143,10 +143,10 @@ def read_rgb(path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def detector(options):
+def detector(models: Path, frames: int):
     from deepfake_detection.detector.predictor import Detector
 
-    return Detector(model=str(options.models), frames=options.frame_count)
+    return Detector(model=str(models), frames=frames)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def numbers(y, p, groups) -> dict:
 def validation(options) -> dict:
     """The shipped detector on all validation material, by data set and manipulation, and every aggregation rule side by
     side."""
-    judge = detector(options)
+    judge = detector(options.models, options.frame_count)
     crops, scores = _crops(options)
     y = crops.label.map(CLASS_FOLDERS).to_numpy()
     rows, by_rule, no_face = _clips(options, judge)
@@ -254,10 +254,7 @@ def robustness(options) -> dict:
     from deepfake_detection.detector.network import DetectorModel
 
     frames = min(options.frame_count, 8)
-    judge, clips = (
-        detector(type("O", (), {"models": options.models, "frames": frames})),
-        val_clips(options.data, quality="c23"),
-    )
+    judge, clips = (detector(options.models, frames), val_clips(options.data, quality="c23"))
     rows = {}
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
         for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change", disable=None):
@@ -285,7 +282,7 @@ def robustness(options) -> dict:
 def _scores_of_runs(options, predictors: dict) -> dict:
     """Each predictor (list of uint8 RGB crops, trimmed -> scores) on the same faces: DFDC crops, and the faces that the
     detector's own path finds in the FF++ clips, eight a clip, averaged."""
-    judge = detector(type("O", (), {"models": options.models, "frame_count": min(options.frame_count, 8)}))
+    judge = detector(options.models, min(options.frame_count, 8))
     crops, clips = val_crops(options.data), val_clips(options.data)
     clips = clips[clips.dataset == "ffpp"].reset_index(drop=True)
     dfdc = {name: [] for name in predictors}

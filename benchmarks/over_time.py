@@ -73,12 +73,9 @@ class Sequences:
 
     def seen(self, image: np.ndarray, row: int) -> np.ndarray:
         """A face through the tight window, as the detector looks at it."""
-        from dataclasses import replace
-
         from deepfake_detection.training import judge
 
-        one = replace(self.faces, images=[image])
-        return judge.view(one, 0, "tight", self.size, self.boxes[row : row + 1])
+        return judge.seen_in(image, self.boxes[row], "tight", self.size)
 
     def measured(self, pictures) -> tuple[np.ndarray, np.ndarray]:
         """(features (LENGTH, F), logits (LENGTH)) of a clip's faces; NaN where it has fewer."""

@@ -182,10 +182,16 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
         result[name] = row
     live = clips[clips.source == "live_swaps"]
     if len(live):
-        stem = live.file.str.replace(r"_(real|fake)\.\w+$", "", regex=True).str.rsplit("/", n=1).str[-1]
-        both = live.assign(stem=stem).pivot_table(index="stem", columns="real", values="p_real").dropna()
-        result["live_swaps (unseen)"]["pairs ordered rightly"] = f"{int((both[1] > both[0]).sum())} of {len(both)}"
+        result["live_swaps (unseen)"]["pairs ordered rightly"] = pairs_ordered(live.file, live.real, live.p_real)
     return result
+
+
+def pairs_ordered(files: pd.Series, real: pd.Series, p_real: pd.Series) -> str:
+    """ "12 of 19": the clips NAME_real and NAME_fake of which the first has the higher score."""
+    stem = files.str.replace(r"_(real|fake)\.\w+$", "", regex=True).str.rsplit("/", n=1).str[-1]
+    table = pd.DataFrame({"stem": stem, "real": real, "p": p_real})
+    both = table.pivot_table(index="stem", columns="real", values="p").dropna()
+    return f"{int((both[1] > both[0]).sum())} of {len(both)}"
 
 
 RISK_HEAD = ["clips", "errors allowed", "FAKE below", "REAL from", "decided", "wrong of these"]

@@ -202,8 +202,7 @@ def clip_coded(image: np.ndarray, preset: str, rate: int, rng: np.random.Generat
         frames.append(np.clip(moved + grain, 0, 255).astype(np.uint8))
     # Without looking ahead: what x264 then decides is not the same every time.
     options = {"crf": str(rate), "preset": preset, "tune": "zerolatency"}
-    result = _through("libx264", options, "h264", frames)
-    return result if result.shape == image.shape else image
+    return _through("libx264", options, "h264", frames)
 
 
 def _video_coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:

@@ -3,10 +3,8 @@ disk); stage 01a (`crop_stage`) takes the same steps."""
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,35 +126,12 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def _ahead(items: Iterator) -> Iterator:
-    """The same items in the same order, each made while the one before is worked on."""
-    made: queue.Queue = queue.Queue(1)
-    ended = threading.Event()
-
-    def make() -> None:
-        try:
-            for item in items:
-                made.put((item, None))
-                if ended.is_set():
-                    return
-            made.put((None, StopIteration()))
-        except BaseException as e:  # whatever goes wrong there is raised here
-            made.put((None, e))
-
-    maker = threading.Thread(target=make, daemon=True)
-    maker.start()
-    try:
-        while True:
-            item, error = made.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
+    """The same items in the same order, each made while the one before is worked on. None of them is None."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
             yield item
-    finally:
-        ended.set()
-        while maker.is_alive():  # it may wait until there is room
-            with contextlib.suppress(queue.Empty):
-                made.get(timeout=0.05)
 
 
 def iter_faces_of_video(

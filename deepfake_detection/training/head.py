@@ -49,15 +49,15 @@ def refit(path: Path, architecture: str, feed, count: int, out: Path) -> Path:
     if counts is None:
         raise UserError(f"the classifier of {architecture} sees one level only", hint="leave --head out")
     model = registry.build(architecture, input_size=feed.shape[1], weights=path)
-    made = fit(model, feed.batches(0, count), counts)
+    fit(model, feed.batches(0, count), counts)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as partial:
-        made.save(partial)
+        model.save(partial)
     return out
 
 
-def fit(model, batches: Iterable[np.ndarray], counts: Sequence[float]):
-    """A copy of the model with a classifier of all its levels.
+def fit(model, batches: Iterable[np.ndarray], counts: Sequence[float]) -> None:
+    """Gives the model a classifier of all its levels.
 
     Args:
         model: of an architecture whose last feature layer is a Concatenate, named `levels`, of the top and what lies
@@ -65,18 +65,13 @@ def fit(model, batches: Iterable[np.ndarray], counts: Sequence[float]):
         batches: uint8 (2 P, S, S, 3): untouched faces and fakes in turn.
         counts: what each level counts.
     """
-    import keras
-
     network = registry.features(model)
     pairs = [np.asarray(network.predict_on_batch(batch.astype(np.float32))) for batch in batches]
     features = np.concatenate(pairs).astype(np.float64)
     widths = [tensor.shape[-1] for tensor in model.get_layer("levels").input]
     kernel, bias = model.layers[-1].get_weights()
-    made = keras.models.clone_model(model)
-    made.set_weights(model.get_weights())
     new, shift = classifier(features[0::2], features[1::2], kernel[:, 0].astype(np.float64), widths, counts)
-    made.layers[-1].set_weights([new[:, None].astype(kernel.dtype), (bias + shift).astype(bias.dtype)])
-    return made
+    model.layers[-1].set_weights([new[:, None].astype(kernel.dtype), (bias + shift).astype(bias.dtype)])
 
 
 def classifier(

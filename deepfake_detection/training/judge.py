@@ -35,7 +35,11 @@ def rows_to_judge(faces: Faces, per_clip: int = 8, tight_every: int = 1) -> np.n
 
 def view(faces: Faces, row: int, name: str, size: int, boxes: np.ndarray) -> np.ndarray:
     """A face through one of VIEWS, uint8 (size, size, 3). A tight crop looks the same through both."""
-    image, box = np.asarray(faces.images[row]), boxes[row]
+    return seen_in(np.asarray(faces.images[row]), boxes[row], name, size)
+
+
+def seen_in(image: np.ndarray, box: np.ndarray, name: str, size: int) -> np.ndarray:
+    """`view` of a cut picture (S, S, 3) with the detected box in it (parts of the picture; NaN: a tight crop)."""
     side = image.shape[0]
     if np.isfinite(box).all():
         margins = (
