@@ -41,7 +41,7 @@ class Lines:
     """
 
     def __init__(self, process: subprocess.Popen):
-        self._process, self._rest = process, bytearray()
+        self.process, self._rest = process, bytearray()
         os.set_blocking(_descriptor(process.stdout), False)
 
     def next(self, deadline: float | None = None) -> bytes | None:
@@ -54,7 +54,7 @@ class Lines:
             TimeoutError: nothing whole came until the deadline.
             BadMessage: the line is longer than `LONGEST_LINE`.
         """
-        fd, searched = _descriptor(self._process.stdout), 0
+        fd, searched = _descriptor(self.process.stdout), 0
         while True:
             end = self._rest.find(b"\n", searched)
             if end >= 0:
@@ -67,7 +67,7 @@ class Lines:
             left = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
             if left <= 0:
                 raise TimeoutError
-            ended = self._process.poll() is not None
+            ended = self.process.poll() is not None
             poll = select.poll()  # select() takes no descriptors above 1023
             poll.register(fd, select.POLLIN)
             if not poll.poll(0 if ended else left * 1000):

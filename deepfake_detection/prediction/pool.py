@@ -68,26 +68,25 @@ class Worker:
         self._argument = json.dumps({"settings": settings, "limits": limits or {}})
         self._threads = int(settings.get("threads", 1))
         self.time_limit_s = time_limit_s
-        self._process: subprocess.Popen | None = None
-        self._lines: messages.Lines | None = None
+        self._lines: messages.Lines | None = None  # of the process, while there is one
         self._begun = 0.0
-        self._ready = False
-        self.model: str | None = None
+        self._model: str | None = None  # what it says when it is ready
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        lines = self._lines  # another thread may stop it meanwhile
+        return lines.process.pid if lines else None
 
-    def start(self) -> None:
+    def start(self) -> messages.Lines:
         """Starts the process without waiting until it is ready.
 
         Raises:
             Died: the system starts no process now (too many of them, no memory).
         """
-        self._ready = False
+        self._model = None
         for attempt in range(1, START_TRIES + 1):
             try:
-                self._process = subprocess.Popen(
+                process = subprocess.Popen(
                     [*COMMAND, self._argument],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -104,7 +103,8 @@ class Worker:
                         "programs)"
                     ) from None
                 time.sleep(START_PAUSE_S)
-        self._lines, self._begun = messages.Lines(self._process), time.monotonic()
+        self._lines, self._begun = messages.Lines(process), time.monotonic()
+        return self._lines
 
     def wait_ready(self) -> str:
         """Waits until the model is loaded and returns its name.
@@ -113,16 +113,19 @@ class Worker:
             UserError: what the worker says is wrong with the model or the settings.
             Died: when it ended without a word, or does not start.
         """
-        if self._process is None:
-            self.start()
-        if not self._ready:
-            message = self._read(messages.started, self._begun + START_S, "took too long to start")
+        return self._ready()[1]
+
+    def _ready(self) -> tuple[messages.Lines, str]:
+        """The lines of a process that has loaded its model, and the model's name."""
+        lines, model = self._lines or self.start(), self._model
+        if model is None:
+            message = self._read(lines, messages.started, self._begun + START_S, "took too long to start")
             if "refused" in message:
                 self.stop()
                 refused = message["refused"]
                 raise UserError(refused["what"], file=refused["file"], hint=refused["hint"])
-            self.model, self._ready = message["ready"], True
-        return self.model
+            self._model = model = str(message["ready"])
+        return lines, model
 
     def run(
         self,
@@ -141,22 +144,21 @@ class Worker:
                 starts a fresh one.
             UserError: as `wait_ready`.
         """
-        self.wait_ready()
-        process = self._process
+        lines, _ = self._ready()
         deadline = time.monotonic() + self.time_limit_s if self.time_limit_s else None
         late = (
             f"took longer than {self.time_limit_s or 0:g} s and was stopped (hint: a shorter clip, or a longer "
             "time limit)"
         )
         try:
-            messages.send(process, job, deadline)
+            messages.send(lines.process, job, deadline)
         except BrokenPipeError:
-            raise Died(self._cause()) from None
+            raise Died(self._cause(lines.process)) from None
         except TimeoutError:
             self.stop()
             raise Died(late) from None
         while True:
-            message = self._read(messages.answer, deadline, late)
+            message = self._read(lines, messages.answer, deadline, late)
             if "result" in message:
                 # The row is of the video that was asked for, whatever a worker that was taken over would like to name.
                 return {**message["result"], "video": job["name"]}
@@ -168,20 +170,20 @@ class Worker:
 
     def stop(self) -> None:
         """Ends the process at once."""
-        process, self._process, self._lines = self._process, None, None
-        if process is not None:
-            sandbox.kill_group(process)
+        lines, self._lines = self._lines, None
+        if lines is not None:
+            sandbox.kill_group(lines.process)
 
     def stop_from_outside(self) -> None:
         """Kills the process from another thread than the one in `run`, which then raises Died."""
-        process = self._process
-        if process is not None:
+        pid = self.pid
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
 
-    def _read(self, check: Callable[[dict], dict], deadline: float | None, late: str) -> dict:
+    def _read(self, lines: messages.Lines, check: Callable[[dict], dict], deadline: float | None, late: str) -> dict:
         try:
-            line = self._lines.next(deadline)
+            line = lines.next(deadline)
             if line is not None:
                 return check(messages.parse(line))
         except TimeoutError:
@@ -193,10 +195,9 @@ class Worker:
                 f"the worker sent what is no answer ({e}) and was stopped (hint: this file may be an attack; please "
                 "report it)"
             ) from None
-        raise Died(self._cause())
+        raise Died(self._cause(lines.process))
 
-    def _cause(self) -> str:
-        process = self._process
+    def _cause(self, process: subprocess.Popen) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output and live on
             process.wait(END_S)
         self.stop()

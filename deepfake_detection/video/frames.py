@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, link_or_copy, remove_partials, remove_whole, same_source, source_stamp
+from ..files import (
+    atomic_dir,
+    folder_lock,
+    link_or_copy,
+    remove_partials,
+    remove_whole,
+    same_source,
+    source_stamp,
+    write_json,
+)
 from ..names import frame_name, is_frame
 from ..stage_report import ERROR, LEFT_OUT, NO_FRAMES, OK, Account, write_left_out
 from . import workers
@@ -157,56 +166,58 @@ def read_frames_table(folder: Path):
 
 
 def _convert_one(task: _Task) -> dict:
-    wanted, before = {"settings": settings_of(task.sampling, task.scale)}, video_stamp(task.video, content=False)
+    """The record of a video's frames, made or standing."""
+    before = video_stamp(task.video, content=False)
     _must_be_ours(task.folder, task.title)
-    record = read_record(task.folder)
+    old = read_record(task.folder)
     if (
         not task.force
-        and record is not None
-        and record.get("settings") == wanted["settings"]
-        and len(_pictures(task.folder, task.title)) == record.get("frames")
-        and is_same_video(task.video, record.get("source"))
+        and old is not None
+        and old["settings"] == settings_of(task.sampling, task.scale)
+        and len(_pictures(task.folder, task.title)) == old["frames"]
+        and is_same_video(task.video, old.get("source"))
     ):
-        return record
+        return old
     try:
         with atomic_dir(task.folder) as partial:
-            reader = FrameReader(task.video, task.sampling, scale=task.scale)
-            lines = ["frame,index,time_s"]
-            for frame in reader:
-                name = partial / frame_name(task.title, frame.number)
-                if not cv2.imwrite(str(name), frame.image):
-                    raise UserError("cannot write a frame", file=name, hint="is the disk full?")
-                lines.append(f"{frame.number},{frame.index},{frame.time_s:.3f}")
-            info = reader.info
-            if reader.yielded:
-                wanted["source"] = stamp_after(task.video, before)
-            record = {
-                **wanted,
-                "frames": reader.yielded,
-                "fps": info.fps,
-                "width": info.width,
-                "height": info.height,
-                "frame_count": info.frame_count,
-                "duration_s": info.duration_s,
-                "note": reader.note,
-            }
-            if not reader.yielded:
+            record = _write(partial, task, before)
+            if not record["frames"]:
                 raise _Nothing
-            (partial / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            if task.folder.exists():
-                old = read_record(task.folder)
-                if old is not None and _same_frames(partial, task.folder, task.title):
-                    raise _Unchanged
-                if old is None:
-                    _keep_faces(task.folder, partial)  # made by 01a --direct, before there were frames
+            if old is None:
+                _keep_faces(task.folder, partial)  # made by 01a --direct, before there were frames
+            elif _same_frames(partial, task.folder, task.title):
+                raise _Unchanged
     except _Nothing:
         pass
     except _Unchanged:
         # Faces that were cut from these very frames stay; only the record of how the frames came about may be newer.
-        from ..files import write_json
-
         write_json(task.folder / RECORD, record)
+    return record
+
+
+def _write(folder: Path, task: _Task, before: dict) -> dict:
+    """Frames, table and record of a video into `folder`; returns the record. `before`: the video's stamp."""
+    reader = FrameReader(task.video, task.sampling, scale=task.scale)
+    lines = ["frame,index,time_s"]
+    for frame in reader:
+        name = folder / frame_name(task.title, frame.number)
+        if not cv2.imwrite(str(name), frame.image):
+            raise UserError("cannot write a frame", file=name, hint="is the disk full?")
+        lines.append(f"{frame.number},{frame.index},{frame.time_s:.3f}")
+    info = reader.info
+    record = {
+        "settings": settings_of(task.sampling, task.scale),
+        **({"source": stamp_after(task.video, before)} if reader.yielded else {}),
+        "frames": reader.yielded,
+        "fps": info.fps,
+        "width": info.width,
+        "height": info.height,
+        "frame_count": info.frame_count,
+        "duration_s": info.duration_s,
+        "note": reader.note,
+    }
+    (folder / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
 
 

@@ -38,13 +38,11 @@ class Sampling:
         """Distance of wanted frames under the published rule: floor(fps), at least 1."""
         return max(1, math.floor(fps))
 
-    def end(self, fps: float, frame_count: int | None) -> int | None:
-        """First index that is out of bounds: by the video's length, by max_seconds, by both; None: no bound is
-        known."""
-        bounds = [frame_count] if frame_count is not None else []
-        if self.max_seconds is not None:
-            bounds.append(max(1, math.ceil(self.max_seconds * fps - 1e-9)))
-        return min(bounds) if bounds else None
+    def end(self, fps: float, frame_count: int) -> int:
+        """First index that is out of bounds, by the video's length or by max_seconds."""
+        if self.max_seconds is None:
+            return frame_count
+        return min(frame_count, max(1, math.ceil(self.max_seconds * fps - 1e-9)))
 
     def indices(self, fps: float, frame_count: int) -> list[int]:
         """The wanted frame indices of a video of `frame_count` frames, ascending. Not for keyframes, which the file
