@@ -14,6 +14,7 @@ from deepfake_detection.detector import people
 from deepfake_detection.detector.verdict import FaceScore
 from deepfake_detection.faces.quality import Bounds, Quality
 from deepfake_detection.metrics import METRICS, MetricError, auc, bootstrap_groups
+from deepfake_detection.reports.verdicts import share
 
 #: Bounds that keep nobody out.
 OFF = Bounds(
@@ -120,17 +121,13 @@ def outcome(videos: list[Video], bounds: Bounds, judge: Judge) -> Outcome:
     return Outcome(np.array(say), y, np.array(p, float), np.array(said), groups, plain, sum(vote) / len(vote))
 
 
-def share_cell(hit: np.ndarray, among: np.ndarray, groups: np.ndarray, seed: int = 1) -> str:
-    """ "12 % [5, 20]": the share of `among` that is `hit`, with a 95 % interval by resampling groups."""
+def share_cell(hit: np.ndarray, among: np.ndarray, groups: np.ndarray) -> str:
+    """ "12 % [5, 20]": the share of `among` that is `hit`, with its 95 % interval (`verdicts.share`)."""
     if not among.any():
         return ""
-    names, codes = np.unique(groups, return_inverse=True)
-    top, base = (np.bincount(codes, some, len(names)) for some in (hit & among, among))
-    drawn = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
-    with np.errstate(invalid="ignore"):
-        shares = (drawn @ top) / (drawn @ base)
-    low, high = np.nanquantile(shares, (0.025, 0.975))
-    return f"{top.sum() / base.sum():.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+    found = share(hit[among], groups[among], RESAMPLES)
+    interval = f" [{100 * found['low']:.0f}, {100 * found['high']:.0f}]" if "low" in found else ""
+    return f"{found['value']:.0%}{interval}"
 
 
 def auc_cell(found: Outcome) -> str:

@@ -35,7 +35,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from deepfake_detection import cpus
+from deepfake_detection import cli, cpus
 
 RESULT = PROJECT / "benchmarks" / "results" / "predict.txt"
 
@@ -145,7 +145,9 @@ def parse():
         metavar="DIR",
         help="folder of videos (default: the sample)",
     )
-    p.add_argument("--most", type=int, default=4, metavar="N", help="clips at most (default: %(default)s)")
+    cli.option(
+        p, "--max-videos", old=["--most"], type=int, default=4, metavar="N", help="at most (default: %(default)s)"
+    )
     p.add_argument(
         "--repeat", type=int, default=3, metavar="N", help="of the cold run; the median is shown (default: %(default)s)"
     )
@@ -159,11 +161,11 @@ def main() -> None:
     chosen = parse()
     if chosen.role:
         {
-            "decode": lambda: [decode(c) for c in clips_of(chosen.clips, chosen.most)],
-            "published": lambda: published(clips_of(chosen.clips, chosen.most)),
+            "decode": lambda: [decode(c) for c in clips_of(chosen.clips, chosen.max_videos)],
+            "published": lambda: published(clips_of(chosen.clips, chosen.max_videos)),
         }[chosen.role]()
         return
-    clips = clips_of(chosen.clips, chosen.most)
+    clips = clips_of(chosen.clips, chosen.max_videos)
     cores = cpus.count()
     rows = []
 
@@ -201,7 +203,7 @@ def main() -> None:
         ]
         if not chosen.no_published:
             wall, used, _ = timed(
-                [sys.executable, __file__, "--as", "published", "--clips", str(folder), "--most", str(len(clips))]
+                [sys.executable, __file__, "--as", "published", "--clips", str(folder), "--max-videos", str(len(clips))]
             )
             row("published way, one process", wall, used, wall / len(clips))
             summary.append(f"published way: {wall / len(clips):.1f} s a clip")

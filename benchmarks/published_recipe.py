@@ -41,8 +41,10 @@ def parse(argv=None):
     p.add_argument(
         "--runs", type=Path, default=PROJECT / "build" / "detector", metavar="DIR", help="(default: %(default)s)"
     )
-    p.add_argument(
-        "--most",
+    cli.option(
+        p,
+        "--max-faces",
+        old=["--most"],
         type=cli.positive_int,
         metavar="N",
         help="at most so many fakes, and as many reals, for a short run (default: all)",
@@ -112,7 +114,7 @@ def main(argv=None) -> int:
     options = parse(argv)
     out = options.runs / "published-recipe"
     cli.announce("published_recipe", options, out)
-    lay_out(options.data, out / "split_dataset", options.seed, options.most)
+    lay_out(options.data, out / "split_dataset", options.seed, options.max_faces)
     stage = [
         sys.executable,
         str(PROJECT / "03_train_cnn.py"),

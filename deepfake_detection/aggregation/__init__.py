@@ -1,7 +1,7 @@
 """From the scores of faces to the score of a person, the score of a video, and a word: rules, calibration,
 thresholds."""
 
-from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature, fit_thresholds
+from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature
 from .rules import RULES, PersonScore, aggregate, person_scores, video_score, word_of
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Thresholds",
     "aggregate",
     "fit_temperature",
-    "fit_thresholds",
     "person_scores",
     "video_score",
     "word_of",

@@ -155,32 +155,3 @@ class Thresholds:
     @classmethod
     def from_dict(cls, values: dict) -> Thresholds:
         return cls(float(values["fake_below"]), float(values["real_above"]))
-
-
-def fit_thresholds(y, p, error_rate: float = 0.05) -> Thresholds:
-    """Thresholds that keep both errors at or below `error_rate` on these (calibrated) videos, with as few UNSURE as
-    possible.
-
-    At most `error_rate` of the reals are called FAKE, and at most `error_rate` of the fakes are called REAL. Where the
-    scores separate so well that no UNSURE is needed, both thresholds are the point nearest 0.5 that keeps both errors.
-
-    Raises:
-        CalibrationError: as `fit_temperature`, or too few videos of a class to speak of such a rate.
-    """
-    import numpy as np
-
-    if not 0 < error_rate < 0.5:
-        raise ValueError(f"error rate must be between 0 and 0.5, not {error_rate}")
-    y, p = _checked(y, p)
-    reals, fakes = np.sort(p[y == REAL]), np.sort(p[y == FAKE])[::-1]
-    for word, some in (("real", reals), ("fake", fakes)):
-        if len(some) * error_rate < 1:
-            raise CalibrationError(f"{len(some)} {word} videos cannot show an error rate of {error_rate:g}")
-    # fake_below = the (k+1)-th lowest real: exactly the k reals below it (fewer with ties) are called FAKE.
-    fake_below = reals[int(error_rate * len(reals) + 1e-9)]
-    # A fake AT real_above is called REAL, so the threshold stands just above the (k+1)-th highest fake.
-    real_above = min(1.0, np.nextafter(fakes[int(error_rate * len(fakes) + 1e-9)], 2))
-    if fake_below >= real_above:
-        both = float(np.clip(0.5, real_above, fake_below))
-        return Thresholds(both, both)
-    return Thresholds(float(fake_below), float(real_above))

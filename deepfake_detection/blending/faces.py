@@ -247,7 +247,11 @@ def _cut(job: dict) -> list[tuple[dict, np.ndarray]]:
 
 
 def _frames(path: str, count: int):
-    """(time in s, BGR frame) of `count` frames spread evenly over a video."""
+    """(time in s, BGR frame) of `count` frames spread evenly over a video.
+
+    Not by `video.decode`, which has its own choice of frames and gives large pictures their colours as players do: the
+    shipped detectors learnt from these.
+    """
     import av
 
     from ..video.picture import orientation, upright

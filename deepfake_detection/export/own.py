@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import platform
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import files, scores
-from ..aggregation import Calibration, CalibrationError, fit_temperature, video_score
+from ..aggregation import Calibration, video_score
 from ..detector.config import CONFIG
 from ..detector.network import KERAS, ONNX, DetectorModel
 from ..faces.crops import SETTINGS_FILE
@@ -29,7 +28,7 @@ from ..labels import FAKE, REAL, counted
 from ..models import registry
 from ..training import stores
 from ..training.face_list import find_faces
-from .ship import ERROR_RATE, FAKE_RATE
+from . import calibrate
 
 FOLDER = "detector"
 
@@ -104,83 +103,29 @@ def notice(architecture: str) -> str:
 
 
 def fit(table) -> dict:
-    """Calibration and thresholds as detector.json holds them, from faces that the network did not learn from.
+    """Calibration and thresholds (`calibrate.fit`) from faces that the network did not learn from.
 
     Args:
         table: of `scores.read_scores`: video, label, group, person, p_real before calibration.
-
-    Returns:
-        {calibration, aggregation, thresholds, fitted_on}. Where the scores support no threshold every verdict is
-        UNSURE, and `fitted_on` says why.
     """
     table = table[(table["label"] != "") & table["p_real"].notna()]
-    y, p = scores.label_numbers(table["label"]), table["p_real"].to_numpy()
-    groups = {label: table["group"][y == label].nunique() for label in (FAKE, REAL)}
-    videos = table.groupby("video").agg(label=("label", "first"), group=("group", "first"), faces=("p_real", "size"))
-    truth = scores.label_numbers(videos["label"])
+    table = table.assign(real=scores.label_numbers(table["label"]))
+    videos = table.groupby("video").agg(real=("real", "first"), group=("group", "first"), faces=("p_real", "size"))
+    groups = [table["group"][table["real"] == label].nunique() for label in (FAKE, REAL)]
+
+    def score(calibration: Calibration) -> np.ndarray:
+        persons = scores.by_person(table.assign(p_real=calibration.apply(table["p_real"].to_numpy())))
+        return np.array([video_score(persons[v]) for v in videos.index])
+
+    def bound(p, some, rate: float) -> float:
+        # 0.5 is "as likely real as fake": no untouched side of it is called FAKE, however few the scores there.
+        return min(0.5, calibrate.of_a_stranger(p, some["group"], rate))
+
     # Every video weighs alike in its class, however many faces it has.
     weight = 1 / table["video"].map(videos["faces"]).to_numpy()
-    said = {
-        "faces": len(table),
-        "videos": len(videos),
-        "real_videos": int((truth == REAL).sum()),
-        "fake_videos": int((truth == FAKE).sum()),
-        "real_groups": groups[REAL],
-        "fake_groups": groups[FAKE],
-        "untouched_called_fake": FAKE_RATE,
-        "fakes_called_real": ERROR_RATE,
-    }
-    try:
-        calibration = fit_temperature(y, p, balanced=True, weight=weight, counts=(groups[FAKE], groups[REAL]))
-    except CalibrationError as e:
-        return {
-            "calibration": Calibration().to_dict(),
-            "aggregation": "mean",
-            "thresholds": {"fake_below": 0.0, "real_above": 1.0},
-            "fitted_on": said | {"unsure_share": 1.0, "no_thresholds": e.reason},
-        }
-    persons = scores.by_person(table.assign(p_real=calibration.apply(p)))
-    judged = np.array([video_score(persons[v]) for v in videos.index])
-    names = videos["group"].to_numpy()
-    # 0.5 is "as likely real as fake": no untouched side of it is called FAKE, however few the scores there.
-    fake_below = min(0.5, lowest(judged[truth == REAL], names[truth == REAL], FAKE_RATE))
-    highest_fake = 1 - lowest(1 - judged[truth == FAKE], names[truth == FAKE], ERROR_RATE)
-    real_above = float(min(1.0, max(0.5, highest_fake + 1e-9)))  # a fake at the bound is not REAL
-    unsure = (judged >= fake_below) & (judged < real_above)
-    return {
-        "calibration": calibration.to_dict(),
-        "aggregation": "mean",
-        "thresholds": {"fake_below": float(fake_below), "real_above": real_above},
-        "fitted_on": said | {"unsure_share": round(float(unsure.mean()), 3)},
-    }
-
-
-def lowest(p, groups, rate: float) -> float:
-    """The score below which a further video of this kind lies with probability `rate` or less.
-
-    With enough groups the score that at most `rate` of the videos lie below. With fewer than 1 / rate not even the
-    lowest score says that: then the lower prediction bound of a normal distribution of the logits (Student's t, one
-    degree of freedom less than there are groups), where that is lower. It is 0 for a single group, which says nothing
-    about others.
-
-    Args:
-        p: (N,) calibrated scores of videos.
-        groups: (N,) who is in them.
-        rate: 0..1.
-    """
-    from scipy.special import expit
-    from scipy.stats import t
-
-    count = len(set(groups))
-    bound = float(np.sort(p)[int(rate * len(p) + 1e-9)])
-    if count * rate >= 1:
-        return bound
-    if count < 2:
-        return 0.0
-    q = np.clip(p, 1e-7, 1 - 1e-7)
-    logit = np.log(q) - np.log1p(-q)
-    widest = t.ppf(1 - rate, count - 1) * logit.std(ddof=1) * math.sqrt(1 + 1 / count)
-    return min(bound, float(expit(logit.mean() - widest)))
+    fitted = calibrate.fit(table, videos.assign(part=""), score, bound, weight=weight, counts=tuple(groups))
+    fitted["fitted_on"] |= {"fake_groups": groups[0], "real_groups": groups[1]}
+    return fitted
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

@@ -13,18 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..aggregation import Calibration
 from ..blending.faces import BOX, Faces
 from ..detector.config import CONFIG, read_config
 from ..detector.network import KERAS, ONNX
 from ..faces.crops import crop_face, network_input
 from ..files import atomic_path, sha256, write_json
-from ..labels import FAKE, REAL
 from ..places import MODEL_FOLDER
 from ..training.judge import WIDE_MARGIN as MARGIN
 from ..training.judge import in_crop
-
-#: What the thresholds allow: untouched videos called FAKE, the worst error, and fakes called REAL.
-FAKE_RATE, ERROR_RATE = 0.03, 0.10
+from . import calibrate
 
 #: No source has more faces in the calibration.
 FACES_OF_A_SOURCE = 500
@@ -79,64 +77,24 @@ def faces_to_compare(faces: Faces, size: int, count: int = 64) -> np.ndarray:
     return np.stack([network_input(np.ascontiguousarray(faces.images[row]), size) for row in some])
 
 
-def calibrate(scores, *, fake_rate: float = FAKE_RATE, error_rate: float = ERROR_RATE) -> dict:
-    """Calibration and thresholds from the faces of `validation_scores`, as detector.json holds them.
+def calibrated(scores) -> dict:
+    """Calibration and thresholds (`calibrate.fit`) from the faces of `validation_scores`.
 
     The calibration is fitted on `val` (where there is none, on all): what is unseen was often chosen for being hard, or
-    has one class only. Every source weighs alike in it (none has more than FACES_OF_A_SOURCE faces), and so do both
-    classes, so that 0.5 means "as likely real as fake". The thresholds are fitted on videos (the mean over their
-    faces): at most `fake_rate` of the untouched videos are called FAKE, of all sources together and of the unseen ones
-    alone; at most `error_rate` of the fakes of each split and window are called REAL. Where the scores support none of
-    it every verdict is UNSURE, and `fitted_on` says why.
+    has one class only. No source has more than FACES_OF_A_SOURCE faces in it. The thresholds hold for every split and
+    window by itself.
     """
-    from ..aggregation import CalibrationError, fit_temperature
-
     known = scores[scores.split == "val"] if scores.split.eq("val").any() else scores
     thinned = known.groupby("source", group_keys=False).apply(
         lambda part: part.sample(min(len(part), FACES_OF_A_SOURCE), random_state=1)
     )
-    try:
-        calibration = fit_temperature(thinned.real.to_numpy(), thinned.p_real.to_numpy(), balanced=True)
-    except CalibrationError as e:
-        return {
-            "thresholds": {"fake_below": 0.0, "real_above": 1.0},
-            "fitted_on": {"faces": len(thinned), "unsure_share": 1.0, "no_thresholds": e.reason},
-        }
-    videos = (
-        scores.assign(p=calibration.apply(scores.p_real.to_numpy()))
-        .groupby("file")
-        .agg(p=("p", "mean"), real=("real", "first"), split=("split", "first"), window=("window", "first"))
-    )
-    parts = [part for _, part in videos.groupby(["split", "window"])]
-    fake_below = min(
-        _allowed(part.p[part.real == REAL].to_numpy(), fake_rate) for part in parts if (part.real == REAL).any()
-    )
-    real_above = max(
-        1 - _allowed(1 - part.p[part.real == FAKE].to_numpy(), error_rate)
-        for part in parts
-        if (part.real == FAKE).any()
-    )
-    real_above = float(np.clip(np.nextafter(real_above, 2), fake_below, 1))
-    words = np.where(videos.p < fake_below, "FAKE", np.where(videos.p >= real_above, "REAL", "UNSURE"))
-    return {
-        "calibration": calibration.to_dict(),
-        "aggregation": "mean",
-        "thresholds": {"fake_below": float(fake_below), "real_above": real_above},
-        "fitted_on": {
-            "faces": len(thinned),
-            "videos": len(videos),
-            "real_videos": int((videos.real == REAL).sum()),
-            "fake_videos": int((videos.real == FAKE).sum()),
-            "untouched_called_fake": fake_rate,
-            "fakes_called_real": error_rate,
-            "unsure_share": round(float(np.mean(words == "UNSURE")), 3),
-        },
-    }
+    videos = scores.groupby("file").agg(real=("real", "first"), part=("split", "first"), window=("window", "first"))
+    videos["part"] += " " + videos["window"]
 
+    def score(calibration: Calibration) -> np.ndarray:
+        return scores.assign(p=calibration.apply(scores.p_real.to_numpy())).groupby("file").p.mean().to_numpy()
 
-def _allowed(p: np.ndarray, rate: float) -> float:
-    """The bound below which at most `rate` of these scores lie."""
-    return float(np.sort(p)[int(rate * len(p) + 1e-9)])
+    return calibrate.fit(thinned, videos, score, lambda p, _, rate: calibrate.at_most(p, rate))
 
 
 def ship(
@@ -179,7 +137,7 @@ def ship(
         "input_size": model.input_shape[1],
         **WINDOWS[window],
         "flip": True,
-        "calibration": {"temperature": 1.0, "bias": 0.0},
+        "calibration": {"temperature": 1.0, "bias": 0.0},  # until it is fitted on what these files say
         "aggregation": "mean",
         "thresholds": {"fake_below": 0.5, "real_above": 0.5},
         "detector": "yunet",
@@ -194,7 +152,7 @@ def ship(
         "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)},
     }
     write_json(out / CONFIG, config)
-    config |= calibrate(validation_scores(out, faces))
+    config |= calibrated(validation_scores(out, faces))
     write_json(out / CONFIG, config)
     if reason := config["fitted_on"].get("no_thresholds"):
         print(f"warning: every verdict of it is UNSURE: {reason}", file=sys.stderr)

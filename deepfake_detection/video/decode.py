@@ -340,14 +340,3 @@ def _plan(packets: PacketIndex, wanted: list[int]) -> np.ndarray:
         held = np.flatnonzero(plan[start:end] == _WANTED)
         plan[start + (held[-1] + 1 if len(held) else 0) : end] = _DROP
     return plan
-
-
-def iter_frames(
-    path: str | Path, sampling: Sampling, *, scale: str | float = PUBLISHED, threads: int = 1
-) -> FrameReader:
-    """The wanted frames of a video, ascending: an iterator of `Frame`, see `FrameReader`.
-
-    Raises:
-        UserError: the file cannot be read at all.
-    """
-    return FrameReader(path, sampling, scale=scale, threads=threads)

@@ -9,7 +9,7 @@ import pytest
 
 from deepfake_detection.detector.config import read_config
 from deepfake_detection.detector.network import DetectorModel, trim, views_of
-from deepfake_detection.export import ship
+from deepfake_detection.export import calibrate, ship
 from deepfake_detection.faces.crops import crop_face
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "blending"))
@@ -58,7 +58,7 @@ def scores(turned: bool = False) -> pd.DataFrame:
 
 def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_material():
     given = scores()
-    found = ship.calibrate(given)
+    found = ship.calibrated(given)
     assert 1.5 < found["calibration"]["temperature"] < 4
     from deepfake_detection.aggregation import Calibration
 
@@ -69,14 +69,14 @@ def test_calibration_cools_and_thresholds_hold_their_rates_on_every_kind_of_mate
     )
     for source, part in p.groupby("source"):
         reals, fakes = part.p[part.real == 1], part.p[part.real == 0]
-        assert (reals < found["thresholds"]["fake_below"]).mean() <= ship.FAKE_RATE, source
-        assert (fakes >= found["thresholds"]["real_above"]).mean() <= ship.ERROR_RATE, source
+        assert (reals < found["thresholds"]["fake_below"]).mean() <= calibrate.FAKE_RATE, source
+        assert (fakes >= found["thresholds"]["real_above"]).mean() <= calibrate.ERROR_RATE, source
     assert 0 < found["thresholds"]["fake_below"] <= found["thresholds"]["real_above"] < 1
 
 
 def test_scores_of_the_wrong_polarity_decide_nothing():
-    found = ship.calibrate(scores(turned=True))
-    assert found["thresholds"] == {"fake_below": 0.0, "real_above": 1.0} and "calibration" not in found
+    found = ship.calibrated(scores(turned=True))
+    assert found["thresholds"] == {"fake_below": 0.0, "real_above": 1.0} and found["calibration"]["temperature"] == 1
     assert "wrong way" in found["fitted_on"]["no_thresholds"]
 
 

@@ -54,7 +54,7 @@ def test_intervals_are_over_groups():
     hit = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
     alone = share_cell(hit, np.ones(8, bool), np.arange(8))
     assert alone.startswith("50% [") and alone != "50% [0, 100]"
-    assert share_cell(hit, np.ones(8, bool), np.arange(8) // 4) == "50% [0, 100]"
+    assert share_cell(hit, np.ones(8, bool), np.arange(8) // 2) == "50%"  # four groups are too few for an interval
     assert share_cell(hit, np.zeros(8, bool), np.arange(8)) == ""
 
 

@@ -1,10 +1,11 @@
 """The detectors: mtcnn_fast finds the package's faces, the package's silent error is guarded, sizes work."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from deepfake_detection.faces import detectors
-from deepfake_detection.faces.detectors import build_mtcnn
 from deepfake_detection.faces.detectors.pyramid import scales
 from deepfake_detection.faces.extract import _chunks, keep
 from deepfake_detection.video.decode import FrameReader
@@ -148,8 +149,11 @@ def _assert_same_faces(make, batches) -> int:
     return len(overlaps)
 
 
-def test_shipped_networks_are_the_installed_packages():
+def test_shipped_networks_are_the_installed_packages(monkeypatch):
     onnx = pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    import build_mtcnn
+
     for net in build_mtcnn.NETS:
         shipped = onnx.load(detectors.DATA / f"mtcnn_{net}.onnx")
         assert shipped.graph == build_mtcnn.build(net).graph

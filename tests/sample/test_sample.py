@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deepfake_detection.datasets.manifest import read_manifest
-from deepfake_detection.video.decode import iter_frames
+from deepfake_detection.video.decode import FrameReader
 from deepfake_detection.video.probe import probe
 from deepfake_detection.video.sampling import parse
 
@@ -79,7 +79,7 @@ def test_codec_is_h264(sample, metadata):
 
 @pytest.mark.parametrize("name", ["astronaut_close-up.mp4", "curly_vertical_mirror.mp4", "no-face_coffee.mp4"])
 def test_decodes_to_its_end(sample, infos, name):
-    frames = list(iter_frames(sample / name, parse("per-second")))
+    frames = list(FrameReader(sample / name, parse("per-second")))
     assert len(frames) == -(-infos[name].frame_count // int(infos[name].fps))
     assert all(f.image.std() > 5 for f in frames)
 

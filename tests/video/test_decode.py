@@ -11,7 +11,7 @@ import pytest
 
 from deepfake_detection.errors import UserError
 from deepfake_detection.video import decode
-from deepfake_detection.video.decode import FrameReader, iter_frames
+from deepfake_detection.video.decode import FrameReader
 from deepfake_detection.video.probe import probe
 from deepfake_detection.video.sampling import parse
 from tests.clips import pattern, truncated, write_video
@@ -281,7 +281,7 @@ def test_decodes_only_what_is_needed(tmp_path, monkeypatch):
 
 def test_indices_times_and_numbers(tmp_path):
     path = write_video(tmp_path / "clip.mp4", pattern(65), fps=Fraction(30000, 1001), bf=2)
-    frames = list(iter_frames(path, parse("per-second"), scale=0.5))
+    frames = list(FrameReader(path, parse("per-second"), scale=0.5))
     assert [(f.number, f.index, f.time_s) for f in frames] == [(0, 0, 0.0), (1, 29, 0.968), (2, 58, 1.935)]
     assert frames[0].image.shape == (120, 160, 3)
 
@@ -366,7 +366,7 @@ def test_damaged_middle_does_not_raise(tmp_path):
 
 def test_large_frames_and_one_frame(tmp_path):
     path = write_video(tmp_path / "clip.mp4", pattern(1, 3840, 2160), preset="ultrafast")
-    (frame,) = iter_frames(path, parse("even", 32))
+    (frame,) = FrameReader(path, parse("even", 32))
     assert frame.image.shape == (712, 1267, 3) and frame.time_s == 0
 
 

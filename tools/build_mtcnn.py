@@ -1,6 +1,6 @@
 """Writes the three networks of the `mtcnn` package (MIT licence) as ONNX files for mtcnn_fast.
 
-    python -m deepfake_detection.faces.detectors.build_mtcnn
+    python tools/build_mtcnn.py
 
 The files are part of the repository; this is how they came about, and a test compares them with the installed package.
 The weights are the package's. Folded into the first convolution, exactly: the order of channels (BGR in) and (x -
@@ -11,12 +11,15 @@ comes out instead of two probabilities. PNet, where the time goes, pools before 
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 
-from . import DATA
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deepfake_detection.faces.detectors import DATA  # noqa: E402
 
 NETS = ("pnet", "rnet", "onet")
 

@@ -2,7 +2,7 @@
 `@vladmandic/face-api` 1.7.15 (MIT), with its 8-bit weights.
 
     npm pack @vladmandic/face-api@1.7.15 && tar xzf vladmandic-face-api-1.7.15.tgz
-    python -m deepfake_detection.faces.detectors.build_descriptor package/model
+    python tools/build_descriptor.py package/model
 
 The file is part of the repository; this is how it came about. Takes uint8 RGB faces (N, 150, 150, 3), gives (N, 128).
 Scale and shift after each convolution are folded into it, exactly.
@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import DATA
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deepfake_detection.faces.detectors import DATA  # noqa: E402
 
 NAME = "face_recognition_model"
 MEAN = (122.782, 117.001, 104.298)
