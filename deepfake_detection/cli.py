@@ -190,8 +190,7 @@ def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argpars
 
 
 def parse_given(parser, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, set[str]]:
-    """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, be it with the value of their
-    default."""
+    """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, defaults or not."""
     options = parser.parse_args(argv)
     unset = object()
     again = argparse.Namespace(**dict.fromkeys(vars(options), unset))
@@ -252,8 +251,7 @@ def frames_folder(options: argparse.Namespace, *, begins: bool = False) -> Path:
 
 
 def _holds_frames(data: Path) -> bool:
-    """Whether stage 00 or 01a of an earlier version wrote into a data folder: `<title>/frames.csv` or
-    `<title>/faces/boxes.csv`."""
+    """Whether an earlier version's 00 or 01a wrote here: `<title>/frames.csv` or `<title>/faces/boxes.csv`."""
     try:
         with os.scandir(data) as entries:
             return any(
@@ -267,8 +265,7 @@ def _holds_frames(data: Path) -> bool:
 
 
 def detector_options(parser, rules: Iterable[str]) -> None:
-    """Adds what predict.py and serve.py ask of a detector; without them it is as the model says. `rules`: what --help
-    says that --aggregate may be."""
+    """Adds what predict.py and serve.py ask of a detector. `rules`: what --help says that --aggregate may be."""
     option(
         parser,
         "--model-dir",

@@ -35,8 +35,7 @@ class UserError(Exception):
 
 
 def of_the_disk(error: OSError) -> UserError | None:
-    """The UserError for a disk that is full or read-only; None for any other OSError, which is a bug until it is
-    understood."""
+    """The UserError for a disk that is full or read-only; None for any other OSError: a bug until understood."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no room on the disk ({error.strerror})",

@@ -53,8 +53,7 @@ def create(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields the path of a new, empty file to write to; renames it to `path` when the block ends well, removes it when
-    it does not."""
+    """Yields a new, empty file to write to; becomes `path` when the block ends well, else it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
@@ -72,8 +71,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Like `atomic_path` for a folder: yields an empty folder that becomes `path` (replacing it) when the block ends
-    well."""
+    """Like `atomic_path` for a folder: yields an empty one that replaces `path` when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
@@ -106,8 +104,7 @@ def _remove(path: Path) -> None:
 
 
 def remove_whole(path: Path) -> None:
-    """Removes a folder with all in it, at one moment as seen by its name: a kill leaves rubbish that `remove_partials`
-    knows."""
+    """Removes a folder with all in it; by its name at one moment: what a kill leaves, `remove_partials` knows."""
     aside = partial_name(path)
     _remove(aside)
     os.replace(path, aside)
@@ -115,8 +112,7 @@ def remove_whole(path: Path) -> None:
 
 
 def remove_partials(folder: str | Path) -> int:
-    """Removes what killed runs left in `folder` (not below it). Call it while holding the folder's lock. Returns how
-    many."""
+    """Removes what killed runs left in `folder`, not below it; returns how many. Hold the folder's lock."""
     count = 0
     for entry in Path(folder).glob(f".*{_PARTIAL}*"):
         _remove(entry)
@@ -125,8 +121,7 @@ def remove_partials(folder: str | Path) -> int:
 
 
 def remove_dead_partials(folder: str | Path) -> int:
-    """Removes what runs of this machine that live no more left in `folder` (not below it). Needs no lock. Returns how
-    many."""
+    """Removes what dead runs of this machine left in `folder`, not below it; returns how many. Needs no lock."""
     count = 0
     for entry in Path(folder).glob(f".*{_PARTIAL}{_host()}-*"):
         pid = re.search(r"-(\d+)(?!.*-\d)", entry.name)
@@ -165,8 +160,7 @@ def write_csv(path: str | Path, table) -> None:
 
 
 def csv_name(name: str) -> str:
-    """A file's name as a cell that no spreadsheet takes for a formula: what begins with = + - @ gets a `./`, which is
-    the same file."""
+    """A name as a cell that no spreadsheet takes for a formula: `./` goes before = + - @, which is the same file."""
     return f"./{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
 
 

@@ -65,8 +65,7 @@ def parts_of_face(name: str) -> tuple[str, int, int]:
 
 
 def title_of(name: str) -> str:
-    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; any other name is its own
-    title."""
+    """The video's title from a face's file name: `real/my-clip-004-01.png` -> `my-clip`; else the name's stem."""
     return parts_of_face(name)[0]
 
 

@@ -1,5 +1,4 @@
-"""Where things lie: in a checkout beside the package, after `pip install` inside it (pyproject.toml puts them
-there)."""
+"""Where things lie: in a checkout beside the package, after `pip install` inside it (see pyproject.toml)."""
 
 from __future__ import annotations
 

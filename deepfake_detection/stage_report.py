@@ -64,16 +64,14 @@ class Account:
         self._rows[title] = {"status": status, **{c: counts.get(c, 0) for c in self._counts}, "detail": detail}
 
     def leave_out(self, frames: Path) -> frozenset[str]:
-        """Gives the videos that stage 00 was told to leave out their rows; returns their titles. See
-        `read_left_out`."""
+        """Gives the videos that stage 00 was told to leave out (`read_left_out`) their rows; returns their titles."""
         titles = read_left_out(frames) & set(self._manifest.loc[self._manifest["error"] == "", "title"])
         for title in titles:
             self.add(title, LEFT_OUT, detail="left out by stage 00 (--max-videos)")
         return titles
 
     def fail(self, failure: Exception) -> None:
-        """Keeps what ended the work, or was wrong with the program, until the account is written; `require_success`
-        raises it."""
+        """Keeps what ended the work, or a bug, until the account is written; `require_success` raises it."""
         self._failure = failure
 
     def table(self):

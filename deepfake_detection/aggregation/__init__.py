@@ -1,18 +1,9 @@
-"""From the scores of faces to the score of a person, the score of a video, and a word: rules, calibration,
-thresholds."""
+"""From face scores to the score of a person, of a video, and a word: rules, calibration, thresholds."""
 
 from .calibration import Calibration, CalibrationError, Thresholds, fit_temperature
 from .rules import RULES, PersonScore, aggregate, person_scores, video_score, word_of
 
 __all__ = [
-    "Calibration",
-    "CalibrationError",
-    "PersonScore",
-    "RULES",
-    "Thresholds",
-    "aggregate",
-    "fit_temperature",
-    "person_scores",
-    "video_score",
-    "word_of",
-]
+    "Calibration", "CalibrationError", "PersonScore", "RULES", "Thresholds", "aggregate", "fit_temperature",
+    "person_scores", "video_score", "word_of",
+]  # fmt: skip

@@ -58,8 +58,7 @@ def confident_mean(p_real: numpy.ndarray) -> float:
 
 
 def weighted(p_real: numpy.ndarray) -> float:
-    """The mean weighted by |p_real - 0.5|, so a face that says nothing counts little; 0.5 when every face says
-    nothing."""
+    """The mean weighted by |p_real - 0.5|: a face that says nothing counts little; 0.5 when none says anything."""
     weight = abs(p_real - 0.5)
     total = weight.sum()
     return float((weight * p_real).sum() / total) if total > 0 else 0.5
@@ -113,8 +112,7 @@ def aggregate(p_real, rule: str = "mean") -> float:
 
 @dataclass(frozen=True)
 class PersonScore:
-    """One person of a video: p_real by the rule, number of faces, and whether seen well enough to decide for the
-    video."""
+    """One person of a video: p_real by the rule, number of faces, whether seen well enough to decide for the video."""
 
     person: str
     p_real: float

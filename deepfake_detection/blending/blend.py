@@ -217,8 +217,7 @@ class SelfBlender:
         return cv2.warpAffine(other, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     def _small_move(self, width: int, height: int, part: float = 1.0) -> np.ndarray:
-        """Shift up to 3 % across and 1.5 % down, scale 0.95..1.05 (the paper's ranges, of which `part` is used), about
-        the middle."""
+        """Shift up to 3 % across, 1.5 % down, scale 0.95..1.05 (the paper's; `part` of it), about the middle."""
         rng = self._random
         scale = rng.uniform(1 - 0.05 * part, 1 / (1 - 0.05 * part))
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), part * rng.uniform(-3, 3), scale)
@@ -378,8 +377,7 @@ def affine_fit(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`source` with the mean and spread of each channel of `target` inside `mask` (Reinhard et al., 2001, in RGB).
-    uint8 RGB."""
+    """`source` (uint8 RGB) with each channel's mean and spread of `target` inside `mask` (Reinhard et al., 2001)."""
     a = source.astype(np.float32)
     # Every second pixel of every second row says enough.
     weight = mask[::2, ::2, None] + 1e-6

@@ -206,8 +206,7 @@ def clip_coded(image: np.ndarray, preset: str, rate: int, rng: np.random.Generat
 
 
 def _video_coded(image: np.ndarray, name: str, quality: int) -> np.ndarray:
-    """The second of two frames, the first being the picture moved by a pixel: predicted from another, as most frames
-    are."""
+    """The second of two frames, predicted as most are: from the first, which is the picture moved by a pixel."""
     side = image.shape[0] // 2 * 2
     image = np.ascontiguousarray(image[:side, :side])
     frames = [np.roll(image, (1, 1), (0, 1)), image]

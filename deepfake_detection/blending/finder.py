@@ -25,8 +25,7 @@ class FaceFinder:
         self._yunet = cv2.FaceDetectorYN.create(str(model), "", (320, 320), confidence, 0.3, 50)
 
     def biggest(self, frame: np.ndarray) -> tuple[tuple[float, float, float, float], np.ndarray] | None:
-        """The box (x, y, width, height) and the five points (5, 2) of the largest face of a BGR frame in its pixels, or
-        None."""
+        """Box (x, y, width, height) and five points (5, 2) of a BGR frame's largest face in its pixels, or None."""
         import cv2
 
         scale = min(1.0, self.SIDE / max(frame.shape[:2]))

@@ -1,5 +1,4 @@
-"""An index of faces (`blending.faces`) from folders: labelled videos in any layout that stage 00 reads, and pictures of
-untouched faces."""
+"""An index of faces (`blending.faces`) from folders of labelled videos and of pictures of untouched faces."""
 
 from __future__ import annotations
 

@@ -175,8 +175,7 @@ class Sampler:
     # ---- the window --------------------------------------------------------------------------------------------------
 
     def _window(self, rng, row: int) -> tuple[np.ndarray, float, bool]:
-        """(left, top, right, bottom as parts of the cut picture; turn in degrees; mirrored) of what is shown of a
-        row."""
+        """What is shown of a row: (edges as parts of the cut picture; turn in degrees; mirrored)."""
         box = self._boxes[row]
         if not np.isfinite(box).all():  # a tight crop: all of it, a little moved
             window, shift, stretch = np.array([0.0, 0.0, 1.0, 1.0]), 0.04, 0.07

@@ -121,8 +121,7 @@ def prepare(
 
 
 def _find(manifest, frames: Path, faces: str, report, notes: list[str]) -> dict[str, list[str]]:
-    """Title -> names of the faces that are there, of the videos with a label; the others get their row in the
-    report."""
+    """Title -> names of the faces there, of the labelled videos; the others get their row in the report."""
     found: dict[str, list[str]] = {}
     left_out = report.leave_out(frames)
     usable = manifest[(manifest["error"] == "") & ~manifest["title"].isin(left_out)]
@@ -264,8 +263,7 @@ def _places(
 
 
 def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, notes: list[str]) -> dict[str, str]:
-    """A validation set out of the official training set: whole groups where there are enough of them, else whole
-    videos."""
+    """A validation set out of the official training set: whole groups where there are enough, else whole videos."""
     train = [t for t, s in place.items() if s == "train"]
     parts = (ratio[0], ratio[1])
     for group_of, what in (

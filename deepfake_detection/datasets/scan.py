@@ -1,5 +1,4 @@
-"""Listing of a dataset's folders: sorted, without hidden entries, without what our own stages wrote, without symlink
-loops."""
+"""Listing a dataset's folders: sorted, without hidden entries, our own outputs and loops of links."""
 
 from __future__ import annotations
 
@@ -33,14 +32,12 @@ def entries(folder: Path) -> list[os.DirEntry]:
 
 
 def is_output(folder: str | Path) -> bool:
-    """Whether a folder was written by our stages: named as one of them, or a folder of frames
-    (`<title>/frames.csv`)."""
+    """Whether our stages wrote a folder: named as one of theirs, or a folder of frames (`<title>/frames.csv`)."""
     return os.path.basename(folder) in OUTPUT_FOLDERS or os.path.isfile(os.path.join(folder, "frames.csv"))
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, links to folders included, our own outputs and what cannot be read
-    (`lost+found`) not."""
+    """Names of the folders (and links to such) in a folder, but for our outputs and what cannot be read."""
     # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
     return [
         e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path) and _readable(Path(e.path))
@@ -48,8 +45,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def videos_in(folder: Path) -> list[str]:
-    """Names of the video files in a folder, not below it. A link that leads nowhere counts: it is reported as missing
-    later."""
+    """Names of the videos in a folder, not below it; also of links that lead nowhere, reported as missing later."""
     return [e.name for e in entries(folder) if _is_video(e.path)]
 
 
@@ -70,8 +66,7 @@ def no_videos(data: Path) -> str:
 
 
 def videos_under(data: Path, start: str = ".") -> Iterator[PurePosixPath]:
-    """Paths, relative to `data`, of the videos in `data/start` and below it: real folders in sorted order, then links
-    (`files.walk`)."""
+    """Paths, relative to `data`, of the videos in and below `data/start`, in the order of `files.walk`."""
     for here, names in walk(data / start, skip=is_output):
         below = PurePosixPath(os.path.relpath(here, data))
         yield from (below / name for name in names if _is_video(os.path.join(here, name)))

@@ -61,8 +61,7 @@ class Track:
         self.name = person_name(person.id)
 
     def box(self, time_s: float) -> tuple[float, float, float, float] | None:
-        """x, y, width, height at this time in pixels of the judged (resized) frame, or None where the person was not
-        seen."""
+        """x, y, width, height at this time in pixels of the judged (resized) frame, or None where not seen."""
         after = bisect.bisect_right(self._times, time_s)
         before = after - 1
         if 0 <= before and after < len(self._faces):

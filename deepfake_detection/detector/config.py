@@ -1,5 +1,4 @@
-"""`models/detector.json`: read, and every field that a verdict depends on checked, each mistake in one line that names
-the folder."""
+"""`models/detector.json`: read, and every field that a verdict depends on checked."""
 
 from __future__ import annotations
 

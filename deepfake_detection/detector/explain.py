@@ -1,5 +1,4 @@
-"""Why, in a report: the faces that it shows, with a map of what speaks for FAKE or REAL (`maps`) where one is
-confirmed."""
+"""Why, in a report: the faces that it shows, with a map of what speaks for FAKE or REAL where it is confirmed."""
 
 from __future__ import annotations
 
@@ -169,8 +168,7 @@ def report_data(prediction, detector, *, name: str, method: str = "auto", progre
 
 
 def _size_px(face) -> float:
-    """Shorter side of a face in pixels of the source video; of the frame that was judged where the source's is not
-    known."""
+    """Shorter side of a face in pixels of the source video, or where that is not known of the judged frame."""
     return float(face.quality.get("size_px") or min(face.box[2:]))
 
 

@@ -64,8 +64,7 @@ def measured(
 
 
 def together(first: Sequence[Look], more: Sequence[Look]) -> list[Look]:
-    """All of them in time order with their people linked anew by place and looks; the later ones are numbered after the
-    first."""
+    """All in time order, their people linked anew; the later ones are numbered after the first."""
     numbered = [replace(x, frame=replace(x.frame, frame=x.frame.frame + len(first))) for x in more]
     linker = tracks.Linker()
     return [

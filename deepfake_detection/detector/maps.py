@@ -168,8 +168,7 @@ class GradCam:
         self.size = int(model.input_shape[1])
 
     def __call__(self, face: np.ndarray, score: Callable | None = None) -> np.ndarray:
-        """The map of a square uint8 RGB face; positive parts speak for FAKE. The negative ones are kept: they speak for
-        REAL."""
+        """The map of a square uint8 RGB face: positive parts speak for FAKE, negative ones for REAL."""
         import tensorflow as tf
 
         with tf.GradientTape() as tape:

@@ -52,8 +52,7 @@ def _kept(side: int, before: float, after: float) -> slice:
 
 
 def views_of(config: dict) -> list[dict]:
-    """The windows of a crop that the network looks at, each a cut for `trim`: `views` of detector.json, or its one
-    `trim`."""
+    """The windows of a crop that are looked at, each a cut for `trim`: `views` of detector.json, or its `trim`."""
     return config.get("views") or [config["trim"]]
 
 
@@ -113,8 +112,7 @@ class DetectorModel:
         return model
 
     def _check(self) -> None:
-        """Raises ValueError for a network of another form than detector.json says: a grey picture is judged alone and
-        among three."""
+        """Raises ValueError for another network than detector.json says: judges a grey picture alone and as three."""
         size, given, made = self.config["input_size"], self._session.get_inputs(), self._session.get_outputs()
         if (
             len(given) != 1

@@ -172,8 +172,7 @@ def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:
 
 
 def _somebody(faces: Sequence[FaceScore], decision: Decision) -> dict[str, list[FaceScore]]:
-    """The faces of everybody with one that votes or with `min_faces` clear ones; a few bad pictures are nobody, unless
-    there is nothing else."""
+    """The faces of everybody with one that votes or `min_faces` clear ones; of all where that is nobody."""
     own = {name: [f for f in faces if f.person == name] for name in dict.fromkeys(f.person for f in faces)}
     return {
         name: seen

@@ -69,15 +69,9 @@ class Settings:
 
 #: What holds where neither the settings nor detector.json say anything.
 DEFAULTS = {
-    "sampling": "even",
-    "frames": 32,
-    "aggregate": "mean",
-    "detector": "mtcnn_fast",
-    "confidence": None,
-    "min_face_px": 20.0,
-    "scale": "published",
-    "margin": 0.3,
-}
+    "sampling": "even", "frames": 32, "aggregate": "mean", "detector": "mtcnn_fast", "confidence": None,
+    "min_face_px": 20.0, "scale": "published", "margin": 0.3,
+}  # fmt: skip
 
 
 class Detector:
@@ -194,8 +188,7 @@ class Detector:
         )
 
     def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
-        """p_real of what `seen_part` gives, or of changed copies of it, at any size. With several views their union
-        must be the whole crop."""
+        """p_real of what `seen_part` gives, or of changed copies; several views must together be the whole crop."""
         from .network import views_of
 
         return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)

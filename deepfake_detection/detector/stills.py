@@ -117,8 +117,7 @@ def read(path: str | Path, scale: str | float = PUBLISHED) -> Still:
 
 
 def _check_whole(data: bytes, path: Path) -> None:
-    """Refuses what OpenCV would half decode without a word: a picture that is cut off would be judged with a grey
-    part."""
+    """Refuses what OpenCV would half decode without a word: the missing part would be judged as grey."""
     import PIL.Image
 
     try:

@@ -1,5 +1,4 @@
-"""What the detector says of a video: the verdict, its people, their faces. Plain data; `to_json` gives the objects of
-the JSON output."""
+"""What the detector says of a video: verdict, people, faces. `to_json` gives the objects of the JSON output."""
 
 from __future__ import annotations
 
@@ -238,8 +237,7 @@ def fake_interval(scores: Sequence[float], rule: Callable, *, seed: int = 1) -> 
 
 
 def frame_range(scores: Sequence[float]) -> tuple[float, float] | None:
-    """(5th, 95th percentile) of 1 - score over single frames; None for fewer than 3 frames. Arguments as
-    `fake_interval`."""
+    """(5th, 95th percentile) of 1 - score over single frames; None for fewer than 3."""
     import numpy as np
 
     if len(scores) < INTERVAL_MIN_FRAMES:

@@ -185,8 +185,7 @@ _RUN = {"onnx": run_onnx, "openvino": run_openvino, "tflite": run_tflite}
 
 
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> dict:
-    """How far two runtimes agree on (N,) P(real): faces, largest and mean difference, and verdicts at 0.5 that
-    changed."""
+    """How far two runtimes agree on (N,) P(real): largest and mean difference, verdicts at 0.5 that changed."""
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     return {
         "faces": len(ours),

@@ -60,8 +60,7 @@ def scores(model, faces):
 
 @contextlib.contextmanager
 def _constants(model):
-    """Within the block mean and variance of Normalization layers are arrays: tensors would become inputs of the
-    graph."""
+    """Within the block Normalization layers hold arrays: tensors would become inputs of the graph."""
     import keras
 
     from ..models.weights import leaf_layers

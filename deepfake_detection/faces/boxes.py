@@ -16,21 +16,9 @@ DETECTED, CARRIED = "detected", "carried"
 POINT_COLUMNS = tuple(f"{p}_{axis}" for p in POINTS for axis in "xy")
 CROP_COLUMNS = ("crop_x0", "crop_y0", "crop_x1", "crop_y1")
 COLUMNS = (
-    "frame",
-    "time_s",
-    "face",
-    "file",
-    "x",
-    "y",
-    "width",
-    "height",
-    "confidence",
-    *POINT_COLUMNS,
-    *CROP_COLUMNS,
-    "source",
-    "person",
-    "turned",
-)
+    "frame", "time_s", "face", "file", "x", "y", "width", "height", "confidence", *POINT_COLUMNS, *CROP_COLUMNS,
+    "source", "person", "turned",
+)  # fmt: skip
 #: The columns that are not numbers.
 TEXT_COLUMNS = ("file", "source", "person")
 
@@ -78,16 +66,9 @@ def row(face: Face, *, frame: int, time_s: float, number: int, file: str, crop: 
         file: the crop's file name; crop: (x0, y0, x1, y1) that was cut, exclusive ends.
     """
     values = {
-        "frame": frame,
-        "time_s": time_s,
-        "face": number,
-        "file": file,
-        "x": face.x,
-        "y": face.y,
-        "width": face.width,
-        "height": face.height,
-        "confidence": face.confidence,
-    }
+        "frame": frame, "time_s": time_s, "face": number, "file": file, "x": face.x, "y": face.y, "width": face.width,
+        "height": face.height, "confidence": face.confidence,
+    }  # fmt: skip
     values.update(zip(POINT_COLUMNS, (c for point in face.points for c in point)))
     values.update(zip(CROP_COLUMNS, crop))
     return values | {"source": face.source, "person": face.person, "turned": face.turned}

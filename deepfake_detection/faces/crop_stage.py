@@ -147,8 +147,7 @@ def _count(account: Account, task: _Task, result, settings: FaceSettings) -> Non
 
 
 def _memory(settings: FaceSettings) -> int | None:
-    """Address space of a worker. CUDA alone reserves many times what a bomb would take, so TensorFlow on a GPU has no
-    limit."""
+    """Address space of a worker; none for TensorFlow on a GPU, as CUDA reserves more than any bomb takes."""
     return None if settings.detector == "mtcnn" and os.path.exists("/dev/nvidiactl") else workers.MEMORY_BYTES
 
 
@@ -245,8 +244,7 @@ def _stands(task: _Task, target: Path, record: dict, made: dict) -> bool:
 
 
 def _discard(task: _Task, settings: FaceSettings) -> None:
-    """After a failure: removes faces of other frames or other settings, which the next stages would take for this
-    run's."""
+    """After a failure: removes faces of other frames or settings, which would be taken for this run's."""
     target = task.folder / FACES
     record = _read_record(target)
     if record is None or task.folder.is_symlink() or target.is_symlink():

@@ -1,5 +1,4 @@
-"""The definition of a face crop and of a network's input. Every stage and the fused path use these functions and no
-others."""
+"""The definition of a face crop and of a network's input: every stage and the fused path use these functions."""
 
 from __future__ import annotations
 

@@ -29,8 +29,7 @@ LOOK_MARGIN = PUBLISHED_MARGIN
 
 @dataclass(frozen=True)
 class CarryOver:
-    """Fill a frame without a face from the past: mean box of the person's last `mean_of` faces, none older than
-    `most_frames` frames."""
+    """Fills a frame without a face: mean box of the person's last `mean_of` faces, at most `most_frames` old."""
 
     mean_of: int = 3
     most_frames: int = 5
@@ -58,8 +57,7 @@ class FrameFaces:
 
 
 def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
-    """The published rule: the frame's only face, or those with a confidence over the bound. By descending
-    confidence."""
+    """The published rule: the frame's only face, or those with a confidence over the bound."""
     if len(faces) == 1:
         return list(faces)
     return [f for f in faces if f.confidence > confidence]

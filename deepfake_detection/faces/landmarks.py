@@ -1,5 +1,4 @@
-"""Stage 01b: the five points that stage 01a stored, drawn in red on the face crops. Nothing is detected a second
-time."""
+"""Stage 01b: the five points that stage 01a stored, drawn in red on the face crops."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
 
 
 def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray | None:
-    """A picture file's bytes as uint8 BGR (H, W, 3); None when they are no picture of `FORMATS`, broken, or of too many
-    pixels."""
+    """A picture file's bytes as uint8 BGR (H, W, 3); None when broken, not of `FORMATS`, or of too many pixels."""
     size = size_of(data)
     if size is None or not 0 < size[0] * size[1] <= most_pixels:
         return None

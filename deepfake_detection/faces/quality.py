@@ -162,8 +162,7 @@ def measure(
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """Spread of the Laplacian over the spread of brightness of a face (H, W) uint8, brought to 128 px; 0 for a plain
-    area."""
+    """Spread of a face's Laplacian over that of its brightness, brought to 128 px; 0 for a plain area."""
     shrinks = grey.size > _SHARP_SIDE**2
     face = cv2.resize(grey, (_SHARP_SIDE, _SHARP_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     spread = float(face.std())

@@ -26,23 +26,7 @@ from .scalar import (
 from .table import evaluate, inverted
 
 __all__ = [
-    "Interval",
-    "LOG_LOSS_CLIP",
-    "METRICS",
-    "Metric",
-    "MetricError",
-    "NoSpread",
-    "auc",
-    "average_precision",
-    "balanced_accuracy",
-    "bootstrap_difference",
-    "bootstrap_groups",
-    "brier",
-    "ece",
-    "eer",
-    "evaluate",
-    "inverted",
-    "log_loss",
-    "reliability_bins",
-    "tpr_at_fpr",
-]
+    "Interval", "LOG_LOSS_CLIP", "METRICS", "Metric", "MetricError", "NoSpread", "auc", "average_precision",
+    "balanced_accuracy", "bootstrap_difference", "bootstrap_groups", "brier", "ece", "eer", "evaluate", "inverted",
+    "log_loss", "reliability_bins", "tpr_at_fpr",
+]  # fmt: skip

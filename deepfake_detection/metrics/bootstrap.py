@@ -72,13 +72,9 @@ class Interval(tuple):
     def to_dict(self) -> dict:
         """Plain JSON values."""
         d = {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "groups": self.groups,
-            "resamples": self.resamples,
-            "skipped": self.skipped,
-        }
+            "value": self.value, "low": self.low, "high": self.high, "groups": self.groups,
+            "resamples": self.resamples, "skipped": self.skipped,
+        }  # fmt: skip
         return d if self.p_value is None else {**d, "p_value": self.p_value}
 
 
@@ -94,8 +90,7 @@ def _group_codes(groups, rows: int) -> tuple[np.ndarray, int]:
 
 
 def _weights(codes: np.ndarray, groups: int, n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each row is drawn: blocks (r, N) that make n resamples together. The draws do not depend on the block
-    size."""
+    """How often each row is drawn: blocks (r, N), n resamples together, independent of the block size."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK_BYTES // (8 * len(codes)))
     for start in range(0, n, block):

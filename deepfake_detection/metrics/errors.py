@@ -12,8 +12,7 @@ class MetricError(ValueError):
 
 
 class NoSpread(MetricError):
-    """Every resample gives the same value. Data without one mistake (an AUC of 1) do not show how often mistakes
-    happen."""
+    """Every resample gives the same value: data without one mistake do not show how often mistakes happen."""
 
     def __init__(self, reason: str = "all resamples agree, so the data do not show how sure the value is"):
         super().__init__(reason)

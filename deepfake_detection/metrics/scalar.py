@@ -88,8 +88,7 @@ class Metric:
 
 
 def _cumulated(y, p, weights) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of fakes and of reals called fake as the threshold rises through the distinct scores: two arrays (R, U +
-    1), from 0."""
+    """Weight of fakes and of reals called fake as the threshold rises through the distinct scores: (R, U + 1) each."""
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])  # equal scores are called fake together
     called = []
@@ -235,8 +234,7 @@ METRICS: dict[str, Metric] = {
 
 
 def reliability_bins(y, p, bins: int = ECE_BINS) -> list[dict]:
-    """The bins behind `ece`: a list of {low, high, count, mean_p_real, share_real}; the last two None for an empty
-    bin."""
+    """The bins behind `ece`: {low, high, count, mean_p_real, share_real} each; the last two None where empty."""
     y, p = checked(y, p)
     which = _bin_of(p, bins)
     rows = []

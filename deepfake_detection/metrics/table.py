@@ -96,8 +96,7 @@ def inverted(auc: dict, y, p, groups) -> str:
 
 
 def _chance_of_groups(y, p, groups) -> float:
-    """Chance that guessing puts the real groups so far below the fake ones: rows of a group are no evidence of their
-    own."""
+    """Chance that guessing puts the real groups so far below the fake ones; rows of one group count once."""
     from scipy.stats import mannwhitneyu
 
     y, p, groups = np.asarray(y), np.asarray(p, np.float64), np.asarray(groups).astype(str)

@@ -1,2 +1,1 @@
-"""The architectures: one file each, one call for all (`registry.build`), and where their weights come from
-(`weights`)."""
+"""The architectures: a file each, one call for all (`registry.build`), and where weights come from (`weights`)."""

@@ -30,8 +30,7 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
 
 
 def with_classifier(name: str, backbone, dropout: float):
-    """The published classifier on a backbone's feature map: global max pooling, Dense 512, Dropout, Dense 128, Dense
-    1."""
+    """The published classifier on a feature map: global max pooling, Dense 512, Dropout, Dense 128, Dense 1."""
     import keras
     from keras import layers
 

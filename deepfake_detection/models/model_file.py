@@ -36,15 +36,9 @@ NAMES_FILES = ("vocabulary", "idf_weights", "filepath")
 
 #: Values that Keras writes in the form of a class.
 _PLAIN = {
-    "__keras_tensor__",
-    "__tensor__",
-    "__numpy__",
-    "__bytes__",
-    "__tuple__",
-    "__ellipsis__",
-    "__slice__",
+    "__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__", "__slice__",
     "__typespec__",
-}
+}  # fmt: skip
 
 _HINT = "give a whole .keras or .h5 model, as stage 03 writes it"
 
@@ -222,8 +216,7 @@ def _refuse_hdf5(file, path: Path, most: int) -> None:
 
 
 def _listed(group) -> int:
-    """Bytes of the datasets that a layer's list of weights names beyond the first time: Keras reads each as often as it
-    is named."""
+    """Bytes that a layer's list of weights names again: Keras reads each as often as it is named."""
     import h5py
 
     if "weight_names" not in group.attrs:
@@ -253,8 +246,7 @@ def _parts(config) -> Iterator[dict]:
 
 
 def _homes() -> dict[str, str]:
-    """The classes that an architecture may be made of, Keras' layers, models, initializers and the like: name ->
-    module."""
+    """The classes that an architecture may be made of (Keras' layers, models, ...): name -> module."""
     import keras
 
     homes = {}
@@ -332,8 +324,7 @@ def _refuse_large(model, path: Path) -> None:
 
 
 def translate(config: dict) -> dict:
-    """An architecture with what Keras 2 wrote in another form in the form of Keras 3; one of Keras 3 comes back as it
-    is."""
+    """An architecture of Keras 2 in the form of Keras 3; one of Keras 3 comes back as it is."""
     homes = _homes()
     for part in list(_parts(config)):
         if (

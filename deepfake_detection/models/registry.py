@@ -21,19 +21,12 @@ DEFAULT = "efficientnet_b0"
 
 #: Name -> module of this package. In the order in which they are listed to people.
 _MODULES = {
-    "efficientnet_b0": "efficientnet_b0",
-    "efficientnet_lite0": "efficientnet_lite0",
-    "resnet50": "resnet50",
-    "mesonet": "mesonet",
-    "meso_inception": "meso_inception",
-    "compact_cnn": "compact_cnn",
-    "efficientnet_b2": "efficientnet_b2",
-    "inception_v3": "inception_v3",
-    "cnn_lstm": "cnn_lstm",
-    "inception_v3_gru": "inception_v3_gru",
-    "efficientnet_b2_gru": "efficientnet_b2_gru",
+    "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "efficientnet_lite0", "resnet50": "resnet50",
+    "mesonet": "mesonet", "meso_inception": "meso_inception", "compact_cnn": "compact_cnn",
+    "efficientnet_b2": "efficientnet_b2", "inception_v3": "inception_v3", "cnn_lstm": "cnn_lstm",
+    "inception_v3_gru": "inception_v3_gru", "efficientnet_b2_gru": "efficientnet_b2_gru",
     "landmark_gru": "landmark_gru",
-}
+}  # fmt: skip
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -100,16 +93,14 @@ def load_into(model, path: str | Path):
 
 
 def features(model):
-    """The same frame model cut before its classifier: faces (N, S, S, 3) to features (N, F). Weights are shared with
-    `model`."""
+    """The frame model cut before its classifier, with shared weights: faces (N, S, S, 3) to features (N, F)."""
     import keras
 
     return keras.Model(model.inputs, feature_tensor(model), name=f"{model.name}_features")
 
 
 def feature_tensor(model):
-    """The tensor (N, F) that the classifier of a frame model starts from: the input of its first Dense layer (before
-    dropout)."""
+    """The tensor (N, F) that a frame model's classifier starts from: the input of its first Dense, before dropout."""
     import keras
 
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
@@ -122,8 +113,7 @@ def feature_tensor(model):
 
 
 def classifier_layers(model) -> list:
-    """The layers of a frame model from its first Dense on: what training starts anew where only a feature extractor was
-    given."""
+    """A frame model's layers from its first Dense on: begun anew where only a feature extractor was given."""
     import keras
 
     first = next(i for i, layer in enumerate(model.layers) if isinstance(layer, keras.layers.Dense))

@@ -35,8 +35,7 @@ def boolean(mask):
 
 
 def gru_head(length: int, features: int, dropout: float):
-    """Features (N, T, F) and mask (N, T) to P(real): GRU 16, GRU 8, Dropout, Dense 8 ReLU, Dense 1 sigmoid. A model
-    named `head`."""
+    """The model `head`, features (N, T, F) and mask (N, T) to P(real): GRU 16, GRU 8, Dropout, Dense 8, Dense 1."""
     import keras
     from keras import layers
 
@@ -71,8 +70,7 @@ def feature_gru(name: str, extractor: str, *, input_size: int | None, weights: s
 
 
 def extractor_and_head(model):
-    """The frozen frame network and the trainable head of a model that `feature_gru` made; (None, model) for any
-    other."""
+    """The frozen frame network and trainable head of a model of `feature_gru`; (None, model) for any other."""
     inner = {layer.name: layer for layer in model.layers}
     if "head" not in inner:
         return None, model

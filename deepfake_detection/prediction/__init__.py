@@ -1,2 +1,1 @@
-"""Many videos to verdicts: the queue of work, its processes, downloads, the table, and what is written of each
-video."""
+"""Many videos to verdicts: the queue of work, its processes, downloads, the table, and each video's files."""

@@ -16,30 +16,13 @@ from ..files import csv_name
 #: Columns of --csv. No times of ours in it: a second run gives the same bytes. The last three are the video's
 #: (`files.source_stamp`).
 CSV_COLUMNS = (
-    "video",
-    "verdict",
-    "p_real",
-    "p_fake",
-    "interval_low",
-    "interval_high",
-    "frames_decoded",
-    "frames_with_face",
-    "people",
-    "people_p_real",
-    "model",
-    "settings",
-    "error",
-    "note",
-    "report",
-    "bytes",
-    "mtime",
-    "sha256",
-)
+    "video", "verdict", "p_real", "p_fake", "interval_low", "interval_high", "frames_decoded", "frames_with_face",
+    "people", "people_p_real", "model", "settings", "error", "note", "report", "bytes", "mtime", "sha256",
+)  # fmt: skip
 
 
 def csv_row(result: dict, settings: str, report: str | None = None) -> dict:
-    """The row of --csv for a result object. `report`: path of its page; the result's `source` tells later whether the
-    file is the same."""
+    """The row of --csv for a result object. `report`: path of its page."""
     interval = result["interval"] or (None, None)
     number = lambda v: "" if v is None else f"{v:.6f}"
     return {
@@ -172,8 +155,7 @@ class CsvFile:
         self.rows[row["video"]] = row
 
     def finish(self, order: list[str]) -> None:
-        """Puts the rows into the order of the input (rows of other videos after them, as they stood) and lets go of the
-        file."""
+        """Puts the rows into the order of the input, those of other videos last, and lets go of the file."""
         self._handle.close()
         first = {csv_name(name): i for i, name in enumerate(order)}
         self._write(sorted(self.rows.values(), key=lambda r: first.get(r["video"], len(first))))

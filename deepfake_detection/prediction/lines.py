@@ -7,8 +7,7 @@ from ..labels import counted
 
 
 def line_of(result: dict) -> str:
-    """The line that a person reads: name, verdict, fake probability by the rule and that of single frames, the reason,
-    faces, frames used, warnings."""
+    """The line that a person reads: name, verdict, probability, reason, faces, frames used, warnings."""
     name = shown(result["video"])
     if result["error"]:
         return f"{name}  ERROR  {result['error']}"

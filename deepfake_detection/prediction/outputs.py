@@ -21,8 +21,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 def report_names(videos: Sequence[str]) -> list[str]:
-    """A file name (without suffix) for each video's report: its stem, made distinct by the folders above where stems
-    collide."""
+    """A report's file name (no suffix) for each video: its stem, or with the folders above where stems collide."""
     names: list[str] = []
     # Case is no difference on some file systems.
     taken: set[str] = {Path(INDEX).stem}

@@ -142,8 +142,7 @@ WORDS = {"report": "report", "annotate": "annotated video"}
 
 
 def make_outputs(detector, prediction, job: dict, send) -> list[str]:
-    """The report and the annotated video that a job asks for. Returns what could not be made, in words; the verdict
-    stands without."""
+    """The report and annotated video that a job asks for; returns, in words, what could not be made."""
     import cv2
 
     from ..detector.annotate import write_annotated

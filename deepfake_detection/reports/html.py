@@ -132,8 +132,7 @@ def stretches(faces: list[dict], thresholds: dict) -> list[tuple[float, float]]:
 
 
 def zone_names(thresholds: dict) -> str:
-    """Inline SVG beside the chart: the words of the zones and the probabilities that part them (144 units high, as the
-    chart)."""
+    """Inline SVG beside the chart (144 units high, as it): the zones' words and the probabilities between them."""
     fake, real = 144 * thresholds["fake_below"], 144 * thresholds["real_above"]
     words = "".join(
         f'<text class="word" x="54" y="{(top + bottom) / 2 + 3.5:.1f}">{word}</text>'
@@ -213,8 +212,7 @@ _METHODS = {
 
 
 def checked(check: dict) -> tuple[str, str]:
-    """(word, sentence) for the caption of a face: what the check of its map says, in words for people who know no
-    statistics."""
+    """(word, sentence) for a face's caption: what the check of its map says, without statistics."""
     if check["word"] == "confirmed":
         colour = "orange" if check["sign"] == labels.VERDICT_FAKE else "blue"
         move = "falls" if check["marked"] < check["p_fake"] else "rises"

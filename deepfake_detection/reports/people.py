@@ -1,5 +1,4 @@
-"""What people in a video are called: one numbering in the lines, the tables, the JSON, the report and the annotated
-video."""
+"""What people in a video are called: one numbering in lines, tables, JSON, report and annotated video."""
 
 from __future__ import annotations
 

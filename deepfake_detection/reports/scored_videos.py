@@ -115,8 +115,7 @@ def read_manifest(path: Path):
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the videos: `dataset` and `manipulation` name it ("all" for no choice), `rows` is a mask over the video
-    table."""
+    """Some of the videos: `dataset` and `manipulation` name it ("all": no choice), `rows` is a mask over the table."""
 
     dataset: str
     manipulation: str

@@ -16,8 +16,7 @@ _OTHER = {labels.VERDICT_FAKE: ("untouched", "real"), labels.VERDICT_REAL: ("alt
 
 
 def load(config: dict, folder: str | Path) -> dict | None:
-    """The table in force: `config` is detector.json, `folder` where it lies. None where there is none or it is
-    broken."""
+    """The table in force: of detector.json (`config`), else of the folder; None where there is none that is sound."""
     table = config.get(KEY)
     if table is None:
         try:
@@ -65,8 +64,7 @@ def of_hundred(count: int, videos: int) -> str:
 
 
 def wrong_among(material: dict, verdict: str, share_of_fakes: float) -> float | None:
-    """Share of such verdicts that are wrong where this share of the videos is altered (Bayes' rule); None where none
-    was given."""
+    """Share of such verdicts that are wrong at this share of altered videos (Bayes' rule); None where there is none."""
     real, fake = (material[k][verdict] / max(material[k]["videos"], 1) for k in ("real", "fake"))
     wrong, right = (real * (1 - share_of_fakes), fake * share_of_fakes)
     if verdict == labels.VERDICT_REAL:

@@ -1,5 +1,4 @@
-"""The words of predict.py (REAL, FAKE, UNSURE) held against labels: a detector, with its own thresholds, on labelled
-videos."""
+"""The words of predict.py (REAL, FAKE, UNSURE), by a detector's own thresholds, held against labels."""
 
 from __future__ import annotations
 

@@ -13,19 +13,9 @@ from ..metrics import evaluate
 
 FILE = "video_scores.csv"
 COLUMNS = (
-    "video",
-    "label",
-    "group",
-    "dataset",
-    "manipulation",
-    "compression",
-    "set",
-    "faces",
-    "p_real",
-    "threshold",
-    "shipped_p_real",
-    "shipped_verdict",
-)
+    "video", "label", "group", "dataset", "manipulation", "compression", "set", "faces", "p_real", "threshold",
+    "shipped_p_real", "shipped_verdict",
+)  # fmt: skip
 
 
 def choose_threshold(y, p) -> float:
@@ -60,8 +50,7 @@ def thresholds_without(y, p, parts):
 
 
 def read(folder: Path):
-    """`video_scores.csv` of a folder as a DataFrame (text, numbers NaN where empty); None when there is none that can
-    be read."""
+    """`video_scores.csv` of a folder (text; numbers NaN where empty); None when none can be read."""
     import pandas as pd
 
     try:
@@ -75,8 +64,7 @@ def read(folder: Path):
 
 
 def rows(table, seed: int = 1, resamples: int = 1000) -> list[dict]:
-    """One row a way to judge: name, real, real_right, fake, fake_right, unsure, auc (an entry of `metrics.evaluate`, or
-    None)."""
+    """A row a way to judge: name, real, real_right, fake, fake_right, unsure, auc (of `metrics.evaluate`, or None)."""
     judged = table[(table["label"] != "") & table["p_real"].notna()]
     if judged.empty:
         return []

@@ -1,2 +1,1 @@
-"""Spark jobs: faces to videos (stage 04) and preprocessing at scale. pyspark is imported inside the functions that need
-it."""
+"""Spark jobs: faces to videos (stage 04), preprocessing at scale. pyspark is imported where it is needed."""

@@ -25,8 +25,7 @@ _FLUSH_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the rows. Pixels: `min_face_px` of the resized frame, `min_face_source_px` of the source instead of
-    it."""
+    """What decides the rows. `min_face_source_px`, in pixels of the source, goes before `min_face_px`."""
 
     detector: str = "mtcnn_fast"
     min_face_px: float = 20.0
@@ -43,16 +42,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Some videos that one task works on. `rows` are the manifest's, as dicts; `file` is the Parquet file that they
-    become."""
+    """Videos that one task works on: `rows` of the manifest as dicts, `file` the Parquet file that they become."""
 
     file: str
     rows: list[dict]
 
 
 def schema():
-    """The Parquet schema, a row a face; a video without a face, or that failed, has one row with `status` and without a
-    face."""
+    """The Parquet schema, a row a face; a video without one, or that failed, has one row with `status`."""
     import pyarrow as pa
 
     from ..faces.boxes import CROP_COLUMNS, POINT_COLUMNS
@@ -81,8 +78,7 @@ def schema():
 
 # -- planning, on the driver -------------------------------------------------------------------------------------------
 def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> list[Bundle]:
-    """Cuts the manifest into bundles, in its order. Rows with an error are in one too: every video has its row in the
-    output."""
+    """Cuts the manifest into bundles, in its order; rows with an error too: every video has a row in the output."""
     from tqdm import tqdm
 
     rows = []

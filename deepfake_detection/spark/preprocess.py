@@ -106,8 +106,7 @@ def _make(
 
 
 def _submit(spark, task, folder: Path, bundles: Sequence[Bundle]) -> None:
-    """Runs the tasks; on one machine, where Spark gives up a job at the first worker that dies, goes on as long as that
-    helps."""
+    """Runs the tasks; again where Spark gave up at the first dead worker of this machine, as long as that helps."""
     before = None
     while left := [b for b in bundles if not (folder / b.file).exists()]:
         state = ({b.file for b in left}, {p.name for p in folder.glob(".part-*.started")})

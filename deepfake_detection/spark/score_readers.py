@@ -78,8 +78,7 @@ def read_faces(spark, preds: str, whole: bool = False):
 
 
 def _list(spark, preds: str) -> list[str]:
-    """The files to read, glob characters in their names made literal. Hadoop's own listing, so local and remote are
-    alike."""
+    """The files to read, by Hadoop's own listing (local and remote alike), glob characters made literal."""
     from py4j.protocol import Py4JJavaError
 
     jvm = spark._jvm

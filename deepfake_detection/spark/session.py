@@ -184,8 +184,7 @@ def run_job(spark, job: Callable[[], object]) -> object:
 
 @contextlib.contextmanager
 def _keeping_interrupts() -> Iterator[None]:
-    """Restores Python's own answer to Ctrl-C, which pyspark replaces by one that calls the JVM from the signal
-    handler."""
+    """Restores Python's answer to Ctrl-C; pyspark's calls the JVM from the signal handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

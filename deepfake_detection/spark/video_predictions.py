@@ -176,8 +176,7 @@ def _collect(spark, reduced, preds: str):
 def write(
     table, preds: str, out: Path, *, threshold: float = TIE_THRESHOLD, resamples: int = 1000, seed: int = 1
 ) -> Result:
-    """Writes the three results from the table of `video_table`. The picture needs labels; one of an earlier run is
-    removed without."""
+    """Writes the three results of `video_table`'s table; without labels no picture, also no earlier one."""
     from ..metrics import evaluate
     from ..reports.figures import plot_confusion
     from ..reports.text import one_line

@@ -25,23 +25,11 @@ NAMES = ("published", "strong", "none")
 #: against height, None: both are zoomed each for itself. What comes in from outside repeats the edge (NEAREST) or is
 #: mirrored (REFLECT).
 PUBLISHED = {
-    "rotation": 10.0,
-    "shift_x": 0.1,
-    "shift_y": 0.1,
-    "zoom": 0.1,
-    "stretch": None,
-    "shear": 0.2,
-    "fill": "NEAREST",
-}
+    "rotation": 10.0, "shift_x": 0.1, "shift_y": 0.1, "zoom": 0.1, "stretch": None, "shear": 0.2, "fill": "NEAREST",
+}  # fmt: skip
 STRONG = {
-    "rotation": 8.0,
-    "shift_x": 0.05,
-    "shift_y": 0.06,
-    "zoom": 0.10,
-    "stretch": 0.06,
-    "shear": 0.0,
-    "fill": "REFLECT",
-}
+    "rotation": 8.0, "shift_x": 0.05, "shift_y": 0.06, "zoom": 0.10, "stretch": 0.06, "shear": 0.0, "fill": "REFLECT",
+}  # fmt: skip
 
 #: Probability of each change of `strong`, for each image alone.
 CHANCE = {"colour": 0.6, "grey": 0.03, "scale": 0.45, "blur": 0.25, "noise": 0.15, "jpeg": 0.5, "cut_out": 0.2}
@@ -172,8 +160,7 @@ def _colour(images, seeds: _Seeds):
 
 
 def _degrade(images, seeds: _Seeds, size: int):
-    """Lower resolution, blur, noise and JPEG, image by image, in the order in which a video suffers them; then the
-    cut-out."""
+    """Resolution, blur, noise, JPEG, image by image, in the order in which a video suffers them; the cut-out."""
     import tensorflow as tf
 
     count = tf.shape(images)[0]

@@ -146,16 +146,14 @@ def resume(path: Path, variables: list, mark: str, ends: tuple[int, float], *, f
 
 
 def saveable(model):
-    """The same model without its training: saved so, it opens with plain `keras.models.load_model` whatever it was
-    trained with."""
+    """The same model without its training: saved so, plain `keras.models.load_model` opens it."""
     import keras
 
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def save_model(model, folder: Path) -> None:
-    """`best_model.keras`, and of frame models `best_model.h5` for older readers (HDF5 cannot hold the operations of a
-    sequence model)."""
+    """`best_model.keras`, and of frame models `best_model.h5` (HDF5 cannot hold a sequence model's operations)."""
     names = ["best_model.keras"] + ["best_model.h5"] * (len(model.inputs) == 1)
     if len(names) == 1:
         (folder / "best_model.h5").unlink(missing_ok=True)  # an earlier run's would be taken for this one's

@@ -168,8 +168,7 @@ def shard_of(strategy) -> tuple[int, int]:
 
 
 def synchronize_batch_norm(model) -> None:
-    """Takes the statistics of batch normalisation over all replicas: each one's own would be those of a smaller
-    batch."""
+    """Takes the statistics of batch normalisation over all replicas, not of each one's smaller batch."""
     import keras
 
     from ..models.weights import leaf_layers
@@ -216,8 +215,7 @@ class TrainStep:
         self._step = step
 
     def epoch(self, data, bar) -> dict:
-        """Runs through this process' `data` (batches of its share of each global batch). Returns the mean loss and
-        accuracy."""
+        """Goes through `data`, this process' share of each global batch; returns the mean loss and accuracy."""
         local_replicas = self.strategy.num_replicas_in_sync // shard_of(self.strategy)[1]
         if local_replicas > 1:
             data = data.rebatch(self._global_batch // self.strategy.num_replicas_in_sync, drop_remainder=True)
@@ -234,8 +232,7 @@ class TrainStep:
 
 
 def from_chief(strategy, values: dict) -> dict:
-    """The chief's numbers on every worker, so that all of them decide alike (best epoch, early stopping). Every worker
-    must call it."""
+    """The chief's numbers on every worker, all of which must call it, so that all decide alike."""
     import tensorflow as tf
 
     keys = sorted(values)

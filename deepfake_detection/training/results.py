@@ -1,5 +1,4 @@
-"""The results of a model on a set of labelled or unlabelled faces: scores, figures, metrics with intervals, the account
-of videos."""
+"""A model's results on a set of faces: scores, figures, metrics with intervals, the account of videos."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ RESULT_FILES = ("cnn_preds_values.json", "metrics.json", "Confusion.png", "ROC.p
 
 
 def published_name(name: str) -> str:
-    """The face's name as the published score file has it; a face that is not named `<title>-NNN-FF` becomes face 00 of
-    frame 000."""
+    """The face's name in the published score file; one not named `<title>-NNN-FF` is face 00 of frame 000."""
     try:
         names.parse_face_name(name)
         return name

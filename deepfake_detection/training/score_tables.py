@@ -106,8 +106,7 @@ def write_videos(out: Path, videos) -> None:
 
 
 def videos_without_face(out: Path) -> list[tuple[str, str]]:
-    """(title, label) of the labelled videos in which stage 01a found no face, from stage 02's account; empty without
-    one."""
+    """(title, label) of the labelled videos without a face, from stage 02's account; empty without one."""
     import pandas as pd
 
     try:

@@ -187,8 +187,7 @@ class SequenceStore:
         sample_weight=None,
         shard: tuple[int, int] = (0, 1),
     ):
-        """A tf.data.Dataset of ((values, mask), y (B, 1)[, weight (B, 1)]) in the given order. Arguments as
-        `input_pipeline.batches`."""
+        """As `input_pipeline.batches`, of ((values, mask), y (B, 1)[, weight (B, 1)])."""
         import tensorflow as tf
 
         data = index_batches(
@@ -218,8 +217,7 @@ def pixel_store(
     part: tuple = WHOLE,
     progress: str | None = None,
 ) -> SequenceStore:
-    """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB. Faces that cannot be decoded are named and become
-    gaps."""
+    """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB; those that cannot be decoded become gaps."""
     store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, part=part, progress=progress)
     return SequenceStore(
         make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable

@@ -1,5 +1,4 @@
-"""TensorFlow made ready once a process: quiet, seeded, threads, GPU memory, number format, and the distribution
-strategy."""
+"""TensorFlow made ready once a process: quiet, seeded, threads, GPU memory, number format."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ def quiet() -> None:
 
 @contextlib.contextmanager
 def _unheard(wanted=lambda: False):
-    """Keeps what C++ code writes to standard error off the screen, unless the block raises or `wanted` says so after
-    it."""
+    """Keeps what C++ writes to stderr off the screen, unless the block raises or `wanted` says so after it."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as said:

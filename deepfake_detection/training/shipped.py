@@ -1,5 +1,4 @@
-"""The shipped detector on the faces of a training: what a result is held against. Nothing here was trained on these
-faces."""
+"""The shipped detector on the faces of a training, none of which it knows: what a result is held against."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def from_features(model, views, card: dict):
 
 
 def scores(faces, faces_margin: float, workers: int = 1):
-    """Calibrated P(real) (N,) of faces (`Faces`, all of which can be decoded); None when the shipped detector is not
-    there."""
+    """Calibrated P(real) (N,) of decodable `Faces`; None when the shipped detector is not there."""
     if thresholds() is None or not start.SHIPPED_DETECTOR.is_file():
         return None
     card = stores.card_of(start.SHIPPED_DETECTOR)

@@ -1,5 +1,4 @@
-"""The faces of a training as its model takes them: which part of a crop, as single faces, sequences of faces or of
-points."""
+"""The faces of a training as its model takes them: single faces, sequences of faces or of points."""
 
 from __future__ import annotations
 
@@ -73,8 +72,7 @@ def face_size(model) -> int | None:
 
 
 def prediction_batch(model, batch_size: int) -> int:
-    """Rows a batch when predicting: a sequence of faces counts as many faces, so that 32 of them do not fill the
-    memory."""
+    """Rows a batch when predicting: a sequence counts as its faces, so that 32 do not fill the memory."""
     shape = tuple(model.inputs[0].shape)
     return max(1, batch_size // shape[1]) if len(shape) == 5 else batch_size
 
@@ -119,8 +117,7 @@ def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) 
 
 
 def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
-    """P(real) of every row of a store, float32 (N,), in its order; with `flip` the mean of each face and its mirror
-    image."""
+    """P(real) of every row of a store, float32 (N,); with `flip` the mean of each face and its mirror image."""
     import numpy as np
     import tensorflow as tf
 

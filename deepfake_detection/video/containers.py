@@ -17,79 +17,20 @@ from ..errors import UserError
 
 #: Demuxers (FFmpeg's names) that a file may be opened with. None of them reads anything but the one file.
 DEMUXERS = (
-    "mov",
-    "matroska",
-    "avi",
-    "mpegts",
-    "mpeg",
-    "mpegvideo",
-    "flv",
-    "asf",
-    "ogg",
-    "gif",
-    "mxf",
-    "dv",
-    "h264",
-    "hevc",
-    "yuv4mpegpipe",
-    "ivf",
-    "m4v",
-    "obu",
-)
+    "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "gif", "mxf", "dv", "h264", "hevc",
+    "yuv4mpegpipe", "ivf", "m4v", "obu",
+)  # fmt: skip
 #: In the place of a demuxer: the first bytes are unusual, FFmpeg looks further and takes one of `DEMUXERS` or none.
 ANY = ""
 
 #: Decoders (FFmpeg's names) of what cameras, phones, browsers, editors and archives write. No other one is ever
 #: started: FFmpeg has hundreds, and the least used have the most holes.
 DECODERS = (
-    "h264",
-    "hevc",
-    "libdav1d",
-    "av1",
-    "vp9",
-    "libvpx-vp9",
-    "vp8",
-    "libvpx",
-    "vp6",
-    "vp6f",
-    "vp6a",
-    "flv",
-    "h263",
-    "h263p",
-    "mpeg1video",
-    "mpeg2video",
-    "mpeg4",
-    "msmpeg4v1",
-    "msmpeg4v2",
-    "msmpeg4",
-    "wmv1",
-    "wmv2",
-    "wmv3",
-    "vc1",
-    "mjpeg",
-    "theora",
-    "prores",
-    "dnxhd",
-    "cfhd",
-    "dvvideo",
-    "jpeg2000",
-    "rawvideo",
-    "v210",
-    "ffv1",
-    "huffyuv",
-    "ffvhuff",
-    "utvideo",
-    "qtrle",
-    "png",
-    "gif",
-    "svq1",
-    "svq3",
-    "cinepak",
-    "rpza",
-    "msvideo1",
-    "indeo3",
-    "indeo5",
-)
+    "h264", "hevc", "libdav1d", "av1", "vp9", "libvpx-vp9", "vp8", "libvpx", "vp6", "vp6f", "vp6a", "flv", "h263",
+    "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1",
+    "mjpeg", "theora", "prores", "dnxhd", "cfhd", "dvvideo", "jpeg2000", "rawvideo", "v210", "ffv1", "huffyuv",
+    "ffvhuff", "utvideo", "qtrle", "png", "gif", "svq1", "svq3", "cinepak", "rpza", "msvideo1", "indeo3", "indeo5",
+)  # fmt: skip
 
 #: What a file begins with -> its demuxer.
 _MAGIC = (
@@ -110,28 +51,10 @@ _MAGIC = (
 #: cameras.
 _ATOMS = frozenset(
     {
-        b"ftyp",
-        b"moov",
-        b"mdat",
-        b"free",
-        b"skip",
-        b"wide",
-        b"uuid",
-        b"pnot",
-        b"styp",
-        b"moof",
-        b"sidx",
-        b"ssix",
-        b"emsg",
-        b"prft",
-        b"mfra",
-        b"meta",
-        b"udta",
-        b"junk",
-        b"pict",
-        b"prfl",
+    b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot", b"styp", b"moof", b"sidx", b"ssix",
+    b"emsg", b"prft", b"mfra", b"meta", b"udta", b"junk", b"pict", b"prfl",
     }
-)
+)  # fmt: skip
 #: ftyp brands of single pictures, which use the same boxes.
 _STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
 

@@ -1,5 +1,4 @@
-"""Stage 00: the wanted frames of every video as PNG files, `<frames>/<title>/<title>-NNN.png`, with frames.csv beside
-them."""
+"""Stage 00: the wanted frames of every video as `<frames>/<title>/<title>-NNN.png`, and frames.csv."""
 
 from __future__ import annotations
 
@@ -107,8 +106,7 @@ def convert(
 
 
 def balanced_titles(manifest, most: int | None, seed: int) -> set[str]:
-    """Titles of at most `most` videos, the same number of each label as far as there are enough; all when `most` is
-    None."""
+    """Titles of at most `most` videos, of each label as many as far as there are enough; all if None."""
     if most is None or len(manifest) <= most:
         return set(manifest["title"])
     generator = np.random.default_rng(seed)

@@ -38,8 +38,7 @@ _METADATA = frozenset(
 
 
 def is_video(path: str) -> bool:
-    """Whether a file has to be judged: it is called a video, or is one by its content. Hidden files are not, nor
-    is what cannot be read."""
+    """Whether a file has to be judged: a video by name or content, neither hidden nor unreadable."""
     name = os.path.basename(path)
     if is_video_name(name):
         return True

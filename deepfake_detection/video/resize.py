@@ -1,5 +1,4 @@
-"""The published resize rule: frames are scaled by a factor that depends on the video's width, with area
-interpolation."""
+"""The published resize rule: frames are scaled by a factor of the video's width, with area interpolation."""
 
 from __future__ import annotations
 

@@ -67,8 +67,7 @@ class Sampling:
 
 
 def thin(items, most: int) -> list:
-    """At most `most` of the items, from the middle of equal parts of the sequence, in order; all when there are
-    fewer."""
+    """At most `most` of the items, from the middle of equal parts of the sequence, in order."""
     items = list(items)
     if len(items) <= most:
         return items

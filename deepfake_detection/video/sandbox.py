@@ -29,20 +29,9 @@ from ..errors import UserError
 
 #: What a child may inherit. Secrets come by the environment, so everything else stays outside.
 KEPT_VARIABLES = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "VIRTUAL_ENV",
-    "PYTHONUTF8",
-    "PYTHONHASHSEED",
-    "CUDA_VISIBLE_DEVICES",
-    "SYSTEMROOT",
-)
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONUTF8",
+    "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT",
+)  # fmt: skip
 
 _LIMITS = {
     "memory_bytes": resource.RLIMIT_AS,

@@ -42,8 +42,7 @@ class WorkerDied(Exception):
 
 
 class Bug(RuntimeError):
-    """The program failed on this task: its result, and raised once all tasks are done. `what` is a line, the text the
-    traceback."""
+    """The program failed on this task: its result, raised when all are done. `what` is a line, the text a traceback."""
 
     def __init__(self, what: str, text: str):
         super().__init__(f"in a worker process:\n{text}")
@@ -83,8 +82,7 @@ def run(
 
 
 def for_account(account, *arguments, **options) -> Iterator[tuple[Any, Any]]:
-    """`run` for a stage: what ends it early, or is a bug, is kept by the account (`Account.fail`), so that this can be
-    written first."""
+    """`run` for a stage: what ends it early, or is a bug, waits in the account (`Account.fail`) until it is written."""
     try:
         yield from run(*arguments, **options)
     except Bug as e:

@@ -71,8 +71,7 @@ def read_secret(path: str | Path, what: str, shortest: int) -> str:
 
 
 def hide_memory() -> None:
-    """Linux: other processes of this user can neither look into this one nor read /proc/<pid>/environ or fd; root can
-    still."""
+    """Linux: this user's other processes (root's still) can neither look into this one nor read its /proc files."""
     if sys.platform != "linux":
         return
     import ctypes
@@ -87,8 +86,7 @@ def hide_memory() -> None:
 
 
 class Token:
-    """The access token, and the sessions of browsers that showed it. A session is a date signed with the token: a new
-    token ends all."""
+    """The access token, and the sessions of browsers that showed it: dates signed with it, so a new one ends all."""
 
     def __init__(self, token: str):
         self._token = token.encode()

@@ -155,8 +155,7 @@ class Api:
         explain: Explain = None,
         callback: Callback = None,
     ):
-        """Answers when the video is here; it is then judged in its turn. Only where the server was started with
-        `--allow-urls`."""
+        """Answers when the video is here; it is then judged in its turn. Only under `--allow-urls`."""
         config, fetching = self.config, self.service.fetching
         if not config.urls:
             raise HTTPException(403, "this server fetches no addresses (it is started with --allow-urls if it should)")

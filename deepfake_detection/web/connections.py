@@ -39,8 +39,7 @@ def raise_file_limit() -> None:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 with deadlines. When there are too many connections, the one that waits longest for a request is
-    closed."""
+    """HTTP/1.1 with deadlines. Of too many connections the one that waits longest for a request is closed."""
 
     #: Connections without a request, and those that do not read their answer; the longest waiting first.
     waiting: dict[Protocol, None] = {}

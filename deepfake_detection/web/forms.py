@@ -40,8 +40,7 @@ def file_name(disposition: bytes) -> str | None:
 
 
 def _names(header: str) -> list:
-    """Values of all forms of `filename`, decoded; (encoding, language, characters of one byte each) for an extended
-    one."""
+    """Values of all forms of `filename`, decoded; (encoding, language, characters of a byte each) if extended."""
     message = email.message.Message()
     message["content-disposition"] = header
     return [value for name, value in message.get_params([], header="content-disposition") if name == "filename"]

@@ -108,8 +108,7 @@ class Store:
             path.unlink(missing_ok=True)
 
     def recover(self) -> int:
-        """After a start: what was running is queued again, half files and files without a row are removed. Returns how
-        many requeued."""
+        """After a start: requeues what was running, returns how many; removes half files and those without a row."""
         with self._lock:
             for row in self._all("SELECT id, result FROM videos WHERE state = ? AND starts >= ?", RUNNING, MOST_STARTS):
                 early = json.loads(row["result"]) if row["result"] else None
@@ -191,8 +190,7 @@ class Store:
                 self._depth -= 1
 
     def scrub(self) -> None:
-        """Overwrites what was deleted in the write-ahead log too: its pages go into the table, and the log is cut to
-        nothing."""
+        """Overwrites what was deleted in the write-ahead log too: its pages go into the table, the log is emptied."""
         with self._lock:
             if self._unscrubbed:
                 busy = self._all("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]

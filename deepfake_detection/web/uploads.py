@@ -1,5 +1,4 @@
-"""An upload from the socket to the disk in small pieces: limited, looked at before it is kept, and gone if it breaks
-off."""
+"""An upload from the socket to the disk in small pieces: limited, looked at, and gone if it breaks off."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def full() -> Refused:
 
 
 def shown_name(name: str | None) -> str:
-    """What an uploaded file is called on the page: its last part, printable, of bounded length. Never used as a
-    path."""
+    """What an uploaded file is called on the page: its last part, printable, bounded. Never used as a path."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name or ""))[-1]
     # Directional marks could make "gpj.mp4" read backwards; control characters have no business in a name.
     clean = "".join(

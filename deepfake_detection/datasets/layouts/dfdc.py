@@ -28,8 +28,7 @@ _MOST_SEARCHED = 20
 
 
 def _parts(data: Path) -> list[str]:
-    """Relative folders with a metadata.json: the folder itself, its subfolders, and theirs (the archives unpack twice
-    nested)."""
+    """Relative folders with a metadata.json, at most two levels down (the archives unpack twice nested)."""
     found = []
     if (data / FILE).is_file():
         found.append(".")

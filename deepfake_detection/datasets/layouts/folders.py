@@ -17,14 +17,9 @@ from . import Row, check_present
 NAME = "folders"
 EXPECTS = "real/ and fake/ with videos"
 SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
-}
+}  # fmt: skip
 #: Words for each label, in the singular.
 WORDS = {
     "REAL": (
@@ -55,8 +50,7 @@ _LABELS = {word: label for label, words in WORDS.items() for word in words}
 
 
 def label_of(name: str) -> str:
-    """REAL, FAKE or empty: what a folder's name or a word in a list says. Numbers say nothing: 1 is real to some and
-    fake to others."""
+    """REAL, FAKE or empty: what a folder's name or a word in a list says. Numbers say nothing: 1 may be either."""
     word = re.sub(r"[\s_-]+", " ", name.strip().casefold())
     word = re.sub(r" (videos?|clips?)$", "", word).replace(" ", "")
     return _LABELS.get(word) or _LABELS.get(word.removesuffix("s")) or ("FAKE" if word == "forgeries" else "")

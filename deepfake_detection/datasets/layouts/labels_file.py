@@ -38,8 +38,7 @@ _LARGEST = 256 << 20
 
 
 def matches(data: Path) -> bool:
-    """Whether there is a labels.csv whose first line names path and label: other data sets have files of that name
-    too."""
+    """Whether labels.csv begins with path and label: other data sets have files of that name too."""
     try:
         with open(data / FILE, encoding="utf-8-sig", errors="replace", newline="") as file:
             return {"path", "label"} <= set(_columns(file.readline(10_000)))

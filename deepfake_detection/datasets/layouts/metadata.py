@@ -118,8 +118,7 @@ def _name_of(record) -> str:
 
 
 def _by_video(content: Table) -> Table:
-    """The entries by video, of a table that was written by columns as pandas does: {"label": {"a.mp4": "FAKE"},
-    "original": {...}}."""
+    """The entries by video, also of a table by columns as pandas writes it: {"label": {"a.mp4": "FAKE"}, ...}."""
     columns = {key for key, value in content.items() if isinstance(value, dict)}
     if (
         not columns & {"label", "is_fake"}

@@ -64,8 +64,7 @@ def create(name: str, *, min_face_px: float = PUBLISHED_MIN_FACE_PX, threads: in
 def in_frame(
     x0: float, y0: float, x1: float, y1: float, confidence: float, points, frame_width: int, frame_height: int
 ) -> Face | None:
-    """A Face from corners, clipped to the frame as the `mtcnn` package clips (last pixel inclusive), two decimals; None
-    if nothing is left."""
+    """A Face from corners, clipped as the `mtcnn` package clips, two decimals; None if nothing is left."""
     x0, x1 = (round(float(min(max(v, 0.0), frame_width - 1)), 2) for v in (x0, x1))
     y0, y1 = (round(float(min(max(v, 0.0), frame_height - 1)), 2) for v in (y0, y1))
     if x1 <= x0 or y1 <= y0:

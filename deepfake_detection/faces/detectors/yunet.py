@@ -1,5 +1,4 @@
-"""YuNet (Wu, Peng, Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") through OpenCV, for the lightest
-machines."""
+"""YuNet (Wu, Peng, Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") through OpenCV, the lightest."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ NATIVE_MIN_FACE_PX = 10
 
 
 class YunetDetector:
-    """See `detectors.Detector`. Frames are shrunk as far as the smallest face allows, which is where its speed comes
-    from."""
+    """See `detectors.Detector`. Its speed comes from shrinking frames as far as the smallest face allows."""
 
     name = "yunet"
     confidence = YUNET_CONFIDENCE
