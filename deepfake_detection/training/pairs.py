@@ -271,9 +271,9 @@ def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
             hint="give this one another --name, or remove that folder",
         )
     if not (out / "result.json").is_file():
-        write_json(out / "settings.json", made_with)
         session.start(seed=settings.seed)
         training = PairTraining(settings, feed, look)
+        write_json(out / "settings.json", made_with)  # not before: a run that cannot start was not begun
         loop.fit(training, out, mark=mark_of(made_with), history=out / "history.csv")
         write_json(out / "result.json", {"settings": made_with, "steps": training.epochs * EPOCH})
     return out / "model.keras"

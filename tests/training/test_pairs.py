@@ -99,6 +99,12 @@ def test_a_run_does_not_go_on_from_another_ones(feed, tmp_path):
     assert refused.value.hint
 
 
+def test_a_run_that_could_not_start_was_not_begun(feed, tmp_path):
+    with pytest.raises(UserError, match="no such"):
+        pairs.run(replace(TINY, steps=2, weights=str(tmp_path / "typo.keras")), feed, tmp_path / "run")
+    assert pairs.run(replace(TINY, steps=2), feed, tmp_path / "run").is_file()
+
+
 @pytest.mark.parametrize(
     "logits, better",
     [
