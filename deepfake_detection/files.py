@@ -153,6 +153,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """What a file of JSON holds; None when it is not there or cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def write_csv(path: str | Path, table) -> None:
     """Writes a pandas DataFrame atomically as CSV without its index."""
     with atomic_path(path) as partial:

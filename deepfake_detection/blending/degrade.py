@@ -18,26 +18,8 @@ import numpy as np
 
 #: How often each step happens, in `usual` and in `hard`.
 CHANCES = {
-    "usual": {
-        "light": 0.5,
-        "small": 0.35,
-        "soften": 0.2,
-        "sharpen": 0.12,
-        "noise": 0.1,
-        "codec": 0.6,
-        "again": 0.1,
-        "hide": 0.08,
-    },
-    "hard": {
-        "light": 0.7,
-        "small": 0.9,
-        "soften": 0.6,
-        "sharpen": 0.1,
-        "noise": 0.3,
-        "codec": 1.0,
-        "again": 0.5,
-        "hide": 0.1,
-    },
+    "usual": dict(light=0.5, small=0.35, soften=0.2, sharpen=0.12, noise=0.1, codec=0.6, again=0.1, hide=0.08),
+    "hard": dict(light=0.7, small=0.9, soften=0.6, sharpen=0.1, noise=0.3, codec=1.0, again=0.5, hide=0.1),
 }
 SMALLEST, SMALLEST_HARD = 0.5, 0.3
 ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)

@@ -59,26 +59,12 @@ def read_manifest(data: str | Path, layout: str = "auto", labels: Path | None = 
     title_of: dict[str, str] = {}
     for r, title in zip(rows, assigned, strict=True):
         title_of.setdefault(r.video, title)
-    return pd.DataFrame(
-        [
-            {
-                "title": title,
-                "video": r.video,
-                "label": r.label,
-                "dataset": r.dataset,
-                "manipulation": r.manipulation,
-                "compression": r.compression,
-                # A source that is not in the folder keeps its name: siblings can still be told.
-                "original": title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else "",
-                "group": group,
-                "split": r.split,
-                "error": r.error,
-            }
-            for r, title, group in zip(rows, assigned, groups, strict=True)
-        ],
-        columns=COLUMNS,
-        dtype="str",
-    )
+    lines = []
+    for r, title, group in zip(rows, assigned, groups, strict=True):
+        # A source that is not in the folder keeps its name: siblings can still be told.
+        original = title_of.get(r.original, titles.safe(PurePosixPath(r.original).stem)) if r.original else ""
+        lines.append({**vars(r), "title": title, "group": group, "original": original})
+    return pd.DataFrame(lines, columns=COLUMNS, dtype="str")
 
 
 def _layout(data: Path, layout: str, labels: Path | None):

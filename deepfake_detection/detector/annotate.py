@@ -11,7 +11,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class Track:
         self._times = [f.time_s for f in faces]
         voting, scores = [], []
         for face in faces:
-            if getattr(face, "votes", True):
+            if face.votes:
                 voting.append(face.p_real)
             scores.append(float(rule(np.array(voting))) if voting else None)
         self._scores = scores
@@ -254,22 +253,12 @@ def _frame_again(prediction, detector, index: int):
         if prediction.file.get("still"):
             return next(iter(stills.read(prediction.video, scale)))
         reader = FrameReader(
-            Path(prediction.video), _At(EVEN, index=index), scale=scale, threads=detector.settings.threads
+            prediction.video, Sampling(EVEN), scale=scale, threads=detector.settings.threads, wanted=[index]
         )
         with contextlib.closing(reader):
             return next(reader, None)
     except UserError:
         return None
-
-
-@dataclass(frozen=True)
-class _At(Sampling):
-    """One frame by its index."""
-
-    index: int = 0
-
-    def indices(self, fps: float, frame_count: int) -> list[int]:
-        return [self.index] if self.index < frame_count else []
 
 
 def shown_percent(p_fake: float) -> str:

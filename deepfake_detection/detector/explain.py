@@ -33,7 +33,7 @@ def chosen_faces(prediction) -> list[tuple[str, FaceScore]]:
     out = []
     for place, person in enumerate([p for p in prediction.people if p.well_seen][:3] or prediction.people[:1]):
         own = [f for f in prediction.faces if f.person == person.id]
-        own = [f for f in own if getattr(f, "votes", True)] or own
+        own = [f for f in own if f.votes] or own
         most = 2 if place == 0 else 1
         gap = (own[-1].time_s - own[0].time_s) / (4 * most) if len(own) > 2 * most else 0.0
         low = _spread(sorted(own, key=lambda f: f.p_real), min(most, (len(own) + 1) // 2), gap)

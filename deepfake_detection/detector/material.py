@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,6 @@ class Validated:
         """Of detector.json; what it does not name keeps its default."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def turned(degrees: Iterable[int]) -> tuple[str, ...]:

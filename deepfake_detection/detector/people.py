@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,6 @@ class Decision:
         """Of detector.json; what it does not name keeps its default."""
         known: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
         return cls(**{k: known[k](v) for k, v in (values or {}).items() if k in known})
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -121,27 +121,17 @@ def read_boxes(path: str | Path):
         table = pd.DataFrame()
     if len(table.columns) and "turned" not in table.columns:
         table["turned"] = 0  # a table from before faces were looked for turned
-    missing = [c for c in COLUMNS if c not in table.columns]
-    if missing:
-        raise UserError(
-            f"not a table of faces (no column {missing[0]})",
-            file=path,
-            hint="run 01a_crop_faces_mtcnn.py again with --force",
-        )
-    for name in COLUMNS:
-        if (
-            len(table) and name not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[name])
-        ):  # no rows: no type
-            raise UserError(
-                f"not a table of faces (column {name} does not hold numbers only)",
-                file=path,
-                hint="run 01a_crop_faces_mtcnn.py again with --force",
-            )
+    if missing := [c for c in COLUMNS if c not in table.columns]:
+        raise _no_table(f"no column {missing[0]}", path)
+    numbers = [c for c in COLUMNS if c not in TEXT_COLUMNS]
+    if odd := [c for c in numbers if len(table) and not pd.api.types.is_numeric_dtype(table[c])]:  # no rows: no type
+        raise _no_table(f"column {odd[0]} does not hold numbers only", path)
     table["turned"] = table["turned"].fillna(0)
     if not table["turned"].isin((0, 90, 180, 270)).all():
-        raise UserError(
-            "not a table of faces (column turned holds other numbers than 0, 90, 180, 270)",
-            file=path,
-            hint="run 01a_crop_faces_mtcnn.py again with --force",
-        )
+        raise _no_table("column turned holds other numbers than 0, 90, 180, 270", path)
     return table.astype({"turned": int})
+
+
+def _no_table(why: str, path: str | Path) -> UserError:
+    hint = "run 01a_crop_faces_mtcnn.py again with --force"
+    return UserError(f"not a table of faces ({why})", file=path, hint=hint)

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
+from ..files import atomic_dir, folder_lock, read_json, remove_partials, remove_whole
 from ..names import face_name, frame_name
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account, write_left_out
 from ..video import workers
@@ -53,15 +53,7 @@ class FaceSettings:
 
     def as_json(self) -> dict:
         carry = None if self.carry_over is None else [self.carry_over.mean_of, self.carry_over.most_frames]
-        return {
-            "detector": self.detector,
-            "min_face_px": self.min_face_px,
-            "min_face_source_px": self.min_face_source_px,
-            "margin": self.margin,
-            "confidence": self.confidence,
-            "carry_over": carry,
-            "looked_turned": True,
-        }
+        return {**asdict(self), "carry_over": carry, "looked_turned": True}
 
 
 @dataclass(frozen=True)
@@ -313,10 +305,7 @@ def _whole(folder: Path, record: dict) -> bool:
 
 def _read_record(folder: Path) -> dict | None:
     """faces.json of a folder of faces; None when there is none of ours that can be read."""
-    try:
-        record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    record = read_json(folder / SETTINGS_FILE)
     kinds = {"settings": dict, "frames": int, "frames_with_face": int, "faces": int, "note": str}
     known = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
     return record if known else None

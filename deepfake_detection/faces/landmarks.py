@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_dir, folder_lock, remove_partials, remove_whole
+from ..files import atomic_dir, folder_lock, read_json, remove_partials, remove_whole
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
 from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
@@ -96,7 +96,7 @@ def mark_faces(
 def _discard(task: _Task) -> None:
     """After a failure: removes the marked faces of an earlier run, which stage 02 would take for this one's."""
     target = task.folder / MARKED_FACES
-    if _read(target / RECORD) is not None and not task.folder.is_symlink() and not target.is_symlink():
+    if read_json(target / RECORD) is not None and not task.folder.is_symlink() and not target.is_symlink():
         with contextlib.suppress(OSError):
             remove_whole(target)
 
@@ -116,11 +116,11 @@ def _mark_one(task: _Task) -> int:
         ) from None
     if (
         not task.force
-        and _read(target / RECORD) == made
+        and read_json(target / RECORD) == made
         and sum(n.endswith(".png") for n in os.listdir(target)) == count
     ):
         return count
-    if target.exists() and _read(target / RECORD) is None:
+    if target.exists() and read_json(target / RECORD) is None:
         raise UserError(
             "this folder was not written by stage 01b, so it is left alone",
             file=target,
@@ -140,10 +140,3 @@ def _mark_one(task: _Task) -> int:
                 raise UserError("cannot write a marked face", file=partial / line["file"], hint="is the disk full?")
         (partial / RECORD).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return count
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None

@@ -86,32 +86,21 @@ class Bounds:
         known = {f.name for f in fields(cls)}
         return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
     def fault(self, q: Quality) -> str:
         """ "" when the face may vote, else why not, worst first: a key of `FAULTS`."""
-        if q.inside < self.min_inside:
-            return "cut"
-        if q.size_px < self.min_size_px:
-            return "small"
-        if q.brightness < self.min_brightness:
-            return "dark"
-        if q.blown_out > self.max_blown_out:
-            return "blown out"
-        if abs(q.roll) > self.max_roll:
-            return "turned"
-        if abs(q.yaw) > self.max_yaw:
-            return "side"
-        if abs(q.pitch) > self.max_pitch:
-            return "tilted"
-        if q.contrast < self.min_contrast:
-            return "flat"
-        if q.sharpness < self.min_sharpness:
-            return "blurred"
-        if q.confidence < self.min_confidence:
-            return "unclear"
-        return ""
+        faults = (
+            ("cut", q.inside < self.min_inside),
+            ("small", q.size_px < self.min_size_px),
+            ("dark", q.brightness < self.min_brightness),
+            ("blown out", q.blown_out > self.max_blown_out),
+            ("turned", abs(q.roll) > self.max_roll),
+            ("side", abs(q.yaw) > self.max_yaw),
+            ("tilted", abs(q.pitch) > self.max_pitch),
+            ("flat", q.contrast < self.min_contrast),
+            ("blurred", q.sharpness < self.min_sharpness),
+            ("unclear", q.confidence < self.min_confidence),
+        )
+        return next((name for name, there in faults if there), "")
 
 
 #: Why a face does not vote, for one face and, in `reason`, for all of a video. {size}: its or their median in source

@@ -160,22 +160,6 @@ def _shortest_paths(cost: np.ndarray) -> list[tuple[int, int]]:
     return sorted((int(row), column) for column, row in enumerate(row_of[:columns]) if row >= 0)
 
 
-def link(frames: list[list[Face]], crops: list[list[np.ndarray]] | None = None) -> list[list[Face]]:
-    """Links the faces of a video.
-
-    Args:
-        frames: the faces of each frame in time order; frames without a face are empty lists.
-        crops: the crop (uint8 RGB) of each face; None links by place only.
-
-    Returns:
-        The same structure with `person` set: "p1", "p2", ... by first appearance.
-    """
-    linker = Linker()
-    return [
-        linker.update(faces, None if crops is None else [look(c) for c in crops[i]]) for i, faces in enumerate(frames)
-    ]
-
-
 #: Tracks whose nearest looks are closer than this are one person, wherever they are; where the one ends beside the
 #: other's begin, `NEAR_LOOK` is enough. Of 103 clips the first and the last third of one person are nearer than .21 in
 #: 99 %, of 198 pairs of different people 99 % are further than .34, but people of one scene (the same light) come as
@@ -317,20 +301,6 @@ def _nearest_looks(a: np.ndarray, b: np.ndarray) -> float:
 def _thinned(track: list, most: int = 8) -> list:
     """At most `most` entries of a track, evenly: bounds the work in videos with many frames."""
     return track if len(track) <= most else [track[i * (len(track) - 1) // (most - 1)] for i in range(most)]
-
-
-def people(frames: list[list[Face]], times_s: Sequence[float]) -> list[dict]:
-    """Each person's `id`, `first_s`, `last_s` and `frames` (frames it was detected in, carried ones not counted), by
-    first appearance."""
-    found: dict[str, dict] = {}
-    for faces, time_s in zip(frames, times_s):
-        for face in faces:
-            if face.source == CARRIED:
-                continue
-            entry = found.setdefault(face.person, {"id": face.person, "first_s": time_s, "last_s": time_s, "frames": 0})
-            entry["last_s"] = time_s
-            entry["frames"] += 1
-    return list(found.values())
 
 
 class Memory:

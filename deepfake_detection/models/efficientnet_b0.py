@@ -26,20 +26,25 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     Raises:
         WeightsUnavailable: ImageNet weights cannot be downloaded.
     """
-    return with_classifier(NAME, efficientnet("EfficientNetB0", input_size, weights), dropout)
+    return max_pooled(NAME, efficientnet("EfficientNetB0", input_size, weights), dropout)
 
 
-def with_classifier(name: str, backbone, dropout: float):
-    """The published classifier on a feature map: global max pooling, Dense 512, Dropout, Dense 128, Dense 1."""
+def max_pooled(name: str, backbone, dropout: float):
+    """The published model of a backbone: its global maximum, classified."""
+    from keras import layers
+
+    return with_classifier(name, backbone.input, layers.GlobalMaxPooling2D(name="features")(backbone.output), dropout)
+
+
+def with_classifier(name: str, image, features, dropout: float):
+    """The published classifier on features (N, F): Dense 512, Dropout, Dense 128, Dense 1."""
     import keras
     from keras import layers
 
-    x = layers.GlobalMaxPooling2D(name="features")(backbone.output)
-    x = layers.Dense(512, activation="relu", name="dense_512")(x)
+    x = layers.Dense(512, activation="relu", name="dense_512")(features)
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(128, activation="relu", name="dense_128")(x)
-    p_real = layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x)
-    return keras.Model(backbone.input, p_real, name=name)
+    return keras.Model(image, layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=name)
 
 
 def efficientnet(application: str, input_size: int, weights: str):

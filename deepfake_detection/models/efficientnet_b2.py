@@ -12,7 +12,7 @@ Source     Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional N
 
 from __future__ import annotations
 
-from .efficientnet_b0 import efficientnet, with_classifier
+from .efficientnet_b0 import efficientnet, max_pooled
 
 NAME = "efficientnet_b2"
 KIND = "frame"
@@ -27,4 +27,4 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     Raises:
         WeightsUnavailable: ImageNet weights cannot be downloaded.
     """
-    return with_classifier(NAME, efficientnet("EfficientNetB2", input_size, weights), dropout)
+    return max_pooled(NAME, efficientnet("EfficientNetB2", input_size, weights), dropout)

@@ -13,6 +13,7 @@ Source     Szegedy, Vanhoucke, Ioffe, Shlens & Wojna, "Rethinking the Inception 
 from __future__ import annotations
 
 from . import weights as weights_module
+from .efficientnet_b0 import with_classifier
 
 NAME = "inception_v3"
 KIND = "frame"
@@ -38,8 +39,5 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
         downloaded = weights_module.imagenet_backbone("InceptionV3", (input_size, input_size, 3))
         # Keras numbers this network's layers anew in each process, so they are matched by order: same code, same order.
         weights_module.copy_in_order(downloaded, backbone)
-    x = layers.GlobalAveragePooling2D(name="features")(backbone.output)
-    x = layers.Dense(512, activation="relu", name="dense_512")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(128, activation="relu", name="dense_128")(x)
-    return keras.Model(image, layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=NAME)
+    features = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    return with_classifier(NAME, image, features, dropout)

@@ -19,21 +19,17 @@ from . import weights as weights_module
 
 DEFAULT = "efficientnet_b0"
 
-#: Name -> module of this package. In the order in which they are listed to people.
-_MODULES = {
-    "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "efficientnet_lite0", "resnet50": "resnet50",
-    "mesonet": "mesonet", "meso_inception": "meso_inception", "compact_cnn": "compact_cnn",
-    "efficientnet_b2": "efficientnet_b2", "inception_v3": "inception_v3", "cnn_lstm": "cnn_lstm",
-    "inception_v3_gru": "inception_v3_gru", "efficientnet_b2_gru": "efficientnet_b2_gru",
-    "landmark_gru": "landmark_gru",
-}  # fmt: skip
+#: Names, each that of a module here, in the order in which they are listed to people.
+NAMES = (
+    *("efficientnet_b0", "efficientnet_lite0", "resnet50", "mesonet", "meso_inception", "compact_cnn"),
+    *("efficientnet_b2", "inception_v3", "cnn_lstm", "inception_v3_gru", "efficientnet_b2_gru", "landmark_gru"),
+)
 
 
 def names(kind: str | None = None) -> list[str]:
     """The names of all architectures, or of one kind, `"frame"` or `"sequence"`."""
-    return [
-        name for name in _MODULES if kind is None or module(name).KIND == kind
-    ]  # each module is light: Keras is imported on build
+    # Each module is light: Keras is imported on build.
+    return [name for name in NAMES if kind is None or module(name).KIND == kind]
 
 
 def module(name: str) -> ModuleType:
@@ -42,9 +38,9 @@ def module(name: str) -> ModuleType:
     Raises:
         UserError: when there is none of this name.
     """
-    if name not in _MODULES:
-        raise UserError(f"there is no model named {name!r}", hint="one of: " + ", ".join(_MODULES))
-    return importlib.import_module(f"{__package__}.{_MODULES[name]}")
+    if name not in NAMES:
+        raise UserError(f"there is no model named {name!r}", hint="one of: " + ", ".join(NAMES))
+    return importlib.import_module(f"{__package__}.{name}")
 
 
 def build(
@@ -88,7 +84,7 @@ def build(
 
 def load_into(model, path: str | Path):
     """`weights.load_into` of a model that `build` made: fills it and says what was filled."""
-    grown = getattr(module(model.name), "GROWN", ()) if model.name in _MODULES else ()
+    grown = getattr(module(model.name), "GROWN", ()) if model.name in NAMES else ()
     return weights_module.load_into(model, path, grown)
 
 

@@ -11,6 +11,7 @@ Source     He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition",
 from __future__ import annotations
 
 from . import weights as weights_module
+from .efficientnet_b0 import with_classifier
 
 NAME = "resnet50"
 KIND = "frame"
@@ -36,11 +37,8 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     backbone = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x)
     if weights == "imagenet":
         weights_module.copy_by_name(weights_module.imagenet_backbone("ResNet50", (input_size, input_size, 3)), backbone)
-    x = layers.GlobalAveragePooling2D(name="features")(backbone.output)
-    x = layers.Dense(512, activation="relu", name="dense_512")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(128, activation="relu", name="dense_128")(x)
-    return keras.Model(image, layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=NAME)
+    features = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    return with_classifier(NAME, image, features, dropout)
 
 
 def _reversed_channels(image):

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from .. import scores as score_files
 from ..aggregation import RULES
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_json
-from ..labels import TIE_THRESHOLD, counted, label_of
+from ..labels import TIE_THRESHOLD, counted
 from ..metrics import METRICS, MetricError, bootstrap_difference, bootstrap_groups, evaluate
 from . import verdicts
 from .scored_videos import Slice, coverage, read_manifest, slices, video_table
@@ -83,15 +81,15 @@ def run(
     return report
 
 
-def _labels(videos) -> np.ndarray:
-    return np.array([label_of(w) for w in videos["label"]], dtype=np.int64)
-
-
 def _rows(judged, of_videos: list[Slice], rules: list[str], **settings) -> list[dict]:
     """The metrics of each slice by each rule."""
     from tqdm import tqdm
 
-    y, groups, faces = _labels(judged), judged["group"].to_numpy(), judged["faces"].to_numpy()
+    y, groups, faces = (
+        score_files.label_numbers(judged["label"]),
+        judged["group"].to_numpy(),
+        judged["faces"].to_numpy(),
+    )
     parts = [(s, rule) for s in of_videos for rule in rules]
     return [
         {
@@ -148,7 +146,7 @@ def comparison(videos, other: Path, manifest, rule: str, name: str, resamples: i
 
 def _differences(both, rule: str, resamples: int, seed: int) -> dict[str, dict]:
     """Each metric of A and of B, their difference and its interval, or why there is none."""
-    y, p, q = _labels(both), both[rule].to_numpy(), both[f"{rule}_b"].to_numpy()
+    y, p, q = score_files.label_numbers(both["label"]), both[rule].to_numpy(), both[f"{rule}_b"].to_numpy()
     results: dict[str, dict] = {}
     for key, metric in METRICS.items():
         try:
@@ -188,7 +186,7 @@ def pictures(judged, rule: str, out: Path, resamples: int, seed: int) -> list[st
     """Draws what the data allows and removes what an earlier run drew otherwise. Returns the names drawn."""
     from . import figures
 
-    y, p, drawn = _labels(judged), judged[rule].to_numpy(), []
+    y, p, drawn = score_files.label_numbers(judged["label"]), judged[rule].to_numpy(), []
 
     def roc(path):
         try:

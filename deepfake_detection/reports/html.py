@@ -195,7 +195,12 @@ def environment():
 def style() -> tuple[str, str]:
     """The report's CSS and its hash as a Content-Security-Policy source."""
     css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    return css, "'sha256-" + base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() + "'"
+    return css, source_of(css)
+
+
+def source_of(text: str) -> str:
+    """A style or script as a Content-Security-Policy names it: its hash."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
 def policy() -> str:

@@ -42,11 +42,7 @@ def seen_in(image: np.ndarray, box: np.ndarray, name: str, size: int) -> np.ndar
     """`view` of a cut picture (S, S, 3) with the detected box in it (parts of the picture; NaN: a tight crop)."""
     side = image.shape[0]
     if np.isfinite(box).all():
-        margins = (
-            {"left": WIDE_MARGIN, "right": WIDE_MARGIN, "top": WIDE_MARGIN, "bottom": WIDE_MARGIN}
-            if name == "wide"
-            else TIGHT
-        )
+        margins = TIGHT if name == "tight" else dict.fromkeys(TIGHT, WIDE_MARGIN)
         w, h = box[2] - box[0], box[3] - box[1]
         x0, y0 = box[0] - margins["left"] * w, box[1] - margins["top"] * h
         x1, y1 = box[2] + margins["right"] * w, box[3] + margins["bottom"] * h
@@ -68,23 +64,17 @@ def clip_scores(network, faces: Faces, rows: np.ndarray, *, batch: int = 64):
     call = tf.function(
         lambda x: network(x, training=False)[:, 0], input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)]
     )
-    table = faces.table.loc[rows].copy()
-    tight = table.window.eq("tight").to_numpy()
-    for name in VIEWS:
-        wanted = rows if name == "tight" else rows[~tight]
-        z = [
-            call(
-                np.stack([view(faces, r, name, size, boxes) for r in wanted[k : k + batch]]).astype(np.float32)
-            ).numpy()
-            for k in range(0, len(wanted), batch)
-        ]
-        z = np.concatenate(z) if z else np.zeros(0, np.float32)
-        if name == "tight":
-            table["z_tight"] = z
-        else:
-            table["z_wide"] = table.get("z_tight", np.nan)
-            table.loc[~tight, "z_wide"] = z
-    table["z_wide"] = table.z_wide.where(~tight, table.z_tight)
+
+    def logits(some: np.ndarray, name: str) -> np.ndarray:
+        z = [np.zeros(0, np.float32)]
+        for k in range(0, len(some), batch):
+            shown = [view(faces, row, name, size, boxes) for row in some[k : k + batch]]
+            z.append(call(np.stack(shown).astype(np.float32)).numpy())
+        return np.concatenate(z)
+
+    table, wide = faces.table.loc[rows].copy(), faces.table.loc[rows].window.ne("tight").to_numpy()
+    table["z_tight"] = table["z_wide"] = logits(rows, "tight")  # a tight crop looks the same through both
+    table.loc[wide, "z_wide"] = logits(rows[wide], "wide")
     table["z"] = (table.z_wide + table.z_tight) / 2
     return table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -217,32 +216,15 @@ def video_of(name: str) -> tuple[str, str]:
 
 def in_folds(out: Path) -> bool:
     """Whether the results in `out` are those of a cross-validation, whose model has learnt from every group."""
-    try:
-        return "folds" in json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+    return "folds" in (files.read_json(out / "metrics.json") or {})
 
 
 def standing(out: Path, mark: str) -> dict | None:
     """metrics.json when it and all other results are there and were made from this training and these faces."""
-    try:
-        result = json.loads((out / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return None
-    names = [
-        n
-        for n in (
-            *RESULT_FILES,
-            "history.csv",
-            "Loss.png",
-            "Accuracy.png",
-            "scores.csv",
-            "video_scores.csv",
-            "tmp_checkpoint/best_model.keras",
-            "tmp_checkpoint/scores.csv",
-        )
-        if n not in result
-    ]
+    result = files.read_json(out / "metrics.json") or {}
+    pictures_and_tables = ("history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv")
+    kept = ("tmp_checkpoint/best_model.keras", "tmp_checkpoint/scores.csv")
+    names = [n for n in (*RESULT_FILES, *pictures_and_tables, *kept) if n not in result]
     return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
 
 

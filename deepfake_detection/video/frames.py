@@ -17,6 +17,7 @@ from ..files import (
     atomic_dir,
     folder_lock,
     link_or_copy,
+    read_json,
     remove_partials,
     remove_whole,
     same_source,
@@ -128,10 +129,7 @@ def settings_of(sampling: Sampling, scale: str | float) -> dict:
 
 def read_record(folder: Path) -> dict | None:
     """frames.json of a title's folder, None when there is none (or none of ours that can be read)."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    record = read_json(folder / RECORD)
     kinds = {"settings": dict, "frames": int, "width": int, "note": str}
     known = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
     return record if known and "scale" in record["settings"] else None

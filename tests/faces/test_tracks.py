@@ -23,8 +23,14 @@ def shot(places, people, order=None):
     return faces, [crop_face(image, f, 0.3) for f in faces]
 
 
+def link(frames, crops=None):
+    """Every frame's faces with their person; by place only without crops."""
+    linker = tracks.Linker()
+    return [linker.update(faces, crops and [tracks.look(c) for c in crops[i]]) for i, faces in enumerate(frames)]
+
+
 def names(shots):
-    linked = tracks.link([f for f, _ in shots], [c for _, c in shots])
+    linked = link([f for f, _ in shots], [c for _, c in shots])
     return [[f.person for f in faces] for faces in linked]
 
 
@@ -69,11 +75,11 @@ def test_a_third_person_is_new():
 
 def test_without_crops_place_decides():
     frames = [[face(100), face(400)], [face(395), face(110)], [], [face(120)]]
-    assert [[f.person for f in r] for r in tracks.link(frames)] == [["p1", "p2"], ["p2", "p1"], [], ["p1"]]
+    assert [[f.person for f in r] for r in link(frames)] == [["p1", "p2"], ["p2", "p1"], [], ["p1"]]
 
 
 def test_nothing_to_link():
-    assert tracks.link([]) == [] and tracks.link([[], []]) == [[], []]
+    assert link([]) == [] and link([[], []]) == [[], []]
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,12 +90,12 @@ def test_nothing_to_link():
 )
 def test_linking_is_causal_and_unique(places):
     frames = [[face(x, y, s) for x, y, s in row] for row in places]
-    whole = tracks.link(frames)
+    whole = link(frames)
     for faces, row in zip(frames, whole):
         assert len({f.person for f in row}) == len(row)  # one person is not twice in a frame
         assert [f.box for f in row] == [f.box for f in faces]  # nothing else is changed
     for end in range(len(frames)):
-        assert tracks.link(frames[:end]) == whole[:end]  # later frames change nothing
+        assert link(frames[:end]) == whole[:end]  # later frames change nothing
 
 
 @settings(deadline=None)
@@ -103,18 +109,10 @@ def test_assignment_is_the_best(rows, columns, seed):
     assert sum(cost[p] for p in pairs) == pytest.approx(cost[linear_sum_assignment(cost)].sum())
 
 
-def test_people():
-    frames = tracks.link([[face(100), face(400)], [], [face(400)]])
-    assert tracks.people(frames, [0.0, 1.0, 2.0]) == [
-        {"id": "p1", "first_s": 0.0, "last_s": 0.0, "frames": 1},
-        {"id": "p2", "first_s": 0.0, "last_s": 2.0, "frames": 2},
-    ]
-
-
 # -- carry-over --------------------------------------------------------------------------------------------------------
 def carry(frames, mean_of=3, most_frames=2):
     memory = tracks.Memory(mean_of, most_frames)
-    return [memory.fill(faces) for faces in tracks.link(frames)]
+    return [memory.fill(faces) for faces in link(frames)]
 
 
 def test_carries_the_mean_of_the_past():
@@ -227,6 +225,6 @@ def test_tracks_are_compared_by_their_means_over_time(away, people):
 
 def test_nothing_is_described_where_nobody_can_be_joined():
     frames = [[face(100), face(400)], [face(100), face(400)]]
-    linked = tracks.link(frames)
+    linked = link(frames)
     merged = tracks.merge(linked, [[np.zeros(448, np.float32)] * 2] * 2, lambda places: 1 / 0, lambda i, j: 1.0)
     assert merged == linked

@@ -23,27 +23,12 @@ SPLITS = {
 #: Words for each label, in the singular.
 WORDS = {
     "REAL": (
-        "real",
-        "original",
-        "genuine",
-        "authentic",
-        "pristine",
-        "untouched",
-        "unaltered",
-        "unmanipulated",
-        "bonafide",
+        *("real", "original", "genuine", "authentic", "pristine"),
+        *("untouched", "unaltered", "unmanipulated", "bonafide"),
     ),
     "FAKE": (
-        "fake",
-        "deepfake",
-        "manipulated",
-        "altered",
-        "forged",
-        "forgery",
-        "synthetic",
-        "tampered",
-        "swapped",
-        "faceswap",
+        *("fake", "deepfake", "manipulated", "altered", "forged"),
+        *("forgery", "synthetic", "tampered", "swapped", "faceswap"),
     ),
 }
 _LABELS = {word: label for label, words in WORDS.items() for word in words}
