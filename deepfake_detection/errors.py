@@ -68,11 +68,8 @@ _OF_A_FILE = {
 def of_the_system(error: OSError) -> UserError | None:
     """As `of_the_disk`, and for a named file that the system does not let us have."""
     if error.filename is not None and error.errno in _OF_A_FILE:
-        name = (
-            os.fsdecode(error.filename)
-            if isinstance(error.filename, (str, bytes, os.PathLike))
-            else str(error.filename)
-        )
+        known = isinstance(error.filename, (str, bytes, os.PathLike))
+        name = os.fsdecode(error.filename) if known else str(error.filename)
         return UserError(f"the system refuses this file ({error.strerror})", file=name, hint=_OF_A_FILE[error.errno])
     return of_the_disk(error)
 

@@ -132,9 +132,7 @@ def _parts(folder: Path) -> list[Path]:
         if p.suffix.lower() in _SUFFIXES and not p.name.startswith((".", "_")) and (p.is_dir() or p.stat().st_size)
     )
     if not found:
-        raise UserError(
-            "no score file in this folder", file=folder, hint="it should hold .json, .csv or .parquet files"
-        )
+        raise UserError("no score file in this folder", file=folder, hint="it should hold .json, .csv or .parquet")
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
+from .files import csv_name, write_csv, write_json
 from .labels import counted
 
 OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR = "ok", "no face", "no frames", "skipped", "left out", "error"
@@ -18,8 +19,6 @@ LEFT_OUT_FILE = ".left_out.json"
 
 def write_left_out(frames: Path, titles: Iterable[str]) -> None:
     """Says to the stages that follow which videos are not meant; without a title the file goes away."""
-    from .files import write_json
-
     path, titles = Path(frames) / LEFT_OUT_FILE, sorted(titles)
     if titles:
         write_json(path, {"left_out": titles})
@@ -87,8 +86,6 @@ class Account:
 
     def write(self, path: str | Path) -> None:
         """Writes it as CSV, atomically."""
-        from .files import csv_name, write_csv
-
         write_csv(path, self.table().assign(video=lambda t: t["video"].map(csv_name)))
 
     def summary(self) -> str:
@@ -98,9 +95,8 @@ class Account:
         for label in sorted(table["label"].unique(), reverse=True):
             part = table[table["label"] == label]
             states = Counter(part["status"])
-            text = ", ".join(
-                f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]
-            )
+            states = [f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]]
+            text = ", ".join(states)
             sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
             lines.append(f"  {label or 'unlabelled':<11} {counted(len(part), 'video')}: {text}; {sums}")
         failed = table[table["status"] == ERROR]

@@ -121,9 +121,8 @@ def fit_temperature(y, p, *, balanced: bool = False, weight=None, counts: tuple[
 
     low, high = TEMPERATURE_BOUNDS
     bounds = [(-np.log(high), -np.log(low)), (-50.0, 50.0)]
-    best = minimize(
-        loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-14}
-    )
+    exact = {"gtol": 1e-10, "ftol": 1e-14}
+    best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds, options=exact)
     return Calibration(float(np.exp(-best.x[0])), float(best.x[1]))
 
 

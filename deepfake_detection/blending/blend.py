@@ -241,9 +241,8 @@ class SelfBlender:
         height, width = x.shape[:2]
         if choice < 0.35:  # lower resolution: what a generator's output size does
             factor = rng.uniform(0.3, 0.8)
-            small = cv2.resize(
-                x, (max(8, round(width * factor)), max(8, round(height * factor))), interpolation=cv2.INTER_AREA
-            )
+            less = max(8, round(width * factor)), max(8, round(height * factor))
+            small = cv2.resize(x, less, interpolation=cv2.INTER_AREA)
             x = cv2.resize(
                 small,
                 (width, height),
@@ -257,9 +256,8 @@ class SelfBlender:
         elif choice < 0.75:
             x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.6))
         elif choice < 0.9:
-            x = cv2.imdecode(
-                cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1], cv2.IMREAD_COLOR
-            )
+            coded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1]
+            x = cv2.imdecode(coded, cv2.IMREAD_COLOR)
         return x
 
     def _mask(self, points: np.ndarray, size: tuple[int, int], names: tuple = (), erode: float = 0.0) -> np.ndarray:

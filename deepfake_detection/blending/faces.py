@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -115,12 +116,9 @@ def prepare(
         least_sharpness: source -> the least variance of the Laplacian of a face at 128 x 160 px; softer ones are left
             out.
     """
-    import multiprocessing
-
     import pandas as pd
     from tqdm import tqdm
 
-    # Spawned, not forked: OpenCV's threads do not live on in a forked process, and it then waits for them for ever.
     table = read_index(index)
     settings = {
         "index": sha256(index),
@@ -137,6 +135,7 @@ def prepare(
             for row in table.itertuples(index=False)
         ]
         rows, left_out = [], []
+        # Spawned, not forked: OpenCV's threads do not live on in a forked process, and it then waits for them for ever.
         with (
             atomic_path(work / "faces.npy") as partial,
             open(partial, "wb") as out,

@@ -186,11 +186,8 @@ class Sampler:
         centre, size = (window[:2] + window[2:]) / 2, window[2:] - window[:2]
         centre = centre + rng.uniform(-shift, shift, 2) * size
         size = size * rng.uniform(1 - stretch, 1 + stretch) * np.exp(rng.uniform(-0.05, 0.05) * np.array([1, -1]))
-        return (
-            np.concatenate([centre - size / 2, centre + size / 2]),
-            float(rng.uniform(-8, 8)),
-            bool(rng.random() < 0.5),
-        )
+        edges = np.concatenate([centre - size / 2, centre + size / 2])
+        return edges, float(rng.uniform(-8, 8)), bool(rng.random() < 0.5)
 
     def _same_place(self, window, row: int, other: int):
         """The window of `row` on another picture of the same frame; the same parts where the frames are not known."""

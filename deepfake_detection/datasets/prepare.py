@@ -133,9 +133,8 @@ def _find(manifest, frames: Path, faces: str, report, notes: list[str]) -> dict[
             names, strange = faces_of(frames / row.title / faces, row.title)
         except (FileNotFoundError, NotADirectoryError):
             before = {"faces": "01a", "marked_faces": "01b"}.get(faces, "01a")
-            report.add(
-                row.title, stage_report.ERROR, detail=f"no folder {row.title}/{faces}: stage {before} has not made it"
-            )
+            detail = f"no folder {row.title}/{faces}: stage {before} has not made it"
+            report.add(row.title, stage_report.ERROR, detail=detail)
             continue
         if strange:
             notes.append(f"{row.title}: {strange} pictures are not named {row.title}-NNN-FF.png and were left out")
@@ -264,6 +263,8 @@ def _places(
 
 def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, notes: list[str]) -> dict[str, str]:
     """A validation set out of the official training set: whole groups where there are enough, else whole videos."""
+    import numpy as np
+
     train = [t for t, s in place.items() if s == "train"]
     parts = (ratio[0], ratio[1])
     for group_of, what in (
@@ -277,8 +278,6 @@ def _validation(place: dict[str, str], by_title, per_group, ratio, seed: int, no
         fake = [g for g, c in counts.items() if c[1]]
         if len(real) < 2 or len(fake) < 2 or len(set(real) | set(fake)) < 2:
             continue
-        import numpy as np
-
         order = sorted(counts)
         np.random.default_rng(seed).shuffle(order)
         wish = [sum(c[i] for c in counts.values()) * parts[1] / sum(parts) for i in (0, 1)]

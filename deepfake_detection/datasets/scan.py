@@ -39,9 +39,8 @@ def is_output(folder: str | Path) -> bool:
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders (and links to such) in a folder, but for our outputs and what cannot be read."""
     # os.path, not the entry's own is_dir(): that one raises on a link that leads in a circle.
-    return [
-        e.name for e in entries(folder) if os.path.isdir(e.path) and not is_output(e.path) and _readable(Path(e.path))
-    ]
+    inside = [Path(e.path) for e in entries(folder) if os.path.isdir(e.path)]
+    return [path.name for path in inside if not is_output(path) and _readable(path)]
 
 
 def videos_in(folder: Path) -> list[str]:

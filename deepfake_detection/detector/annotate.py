@@ -185,9 +185,8 @@ def draw(image: np.ndarray, tracks: list[Track], time_s: float, factors: tuple[f
         x, y, w, h = box[0] * factors[0], box[1] * factors[1], box[2] * factors[0], box[3] * factors[1]
         word, p_fake = track.score(time_s)
         colour = COLOURS.get(word, GREY)
-        cv2.rectangle(
-            image, (round(x), round(y)), (round(x + w), round(y + h)), colour, max(1, round(2.5 * unit)), cv2.LINE_AA
-        )
+        corners = (round(x), round(y)), (round(x + w), round(y + h))
+        cv2.rectangle(image, *corners, colour, max(1, round(2.5 * unit)), cv2.LINE_AA)
         text = f"{track.name}: {word}" + ("" if p_fake is None else f" {shown_percent(p_fake)}")
         label(image, text, (round(x), round(y)), unit, colour)
     whole = f"{int(time_s // 60)}:{time_s % 60:04.1f}   whole video: {prediction.verdict}"

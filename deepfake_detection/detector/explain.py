@@ -122,9 +122,8 @@ def _shown(crop: np.ndarray) -> np.ndarray:
 def overlay(image: np.ndarray, values: np.ndarray, sign: str) -> np.ndarray:
     """What a map marks for `sign` over the picture in grey: orange speaks for FAKE, blue for REAL (told apart by
     colour-blind eyes), strength by opacity. What speaks for the other side is not drawn: only this side was checked."""
-    values = np.clip(cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC), -1, 1)[
-        ..., None
-    ]
+    values = cv2.resize(values, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC)
+    values = np.clip(values, -1, 1)[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) * 0.85 + 20
     factor, colour = (1, [240, 90, 10]) if sign == labels.VERDICT_FAKE else (-1, [20, 110, 240])
     strength = np.clip(values * factor - LEAST_MARK, 0, 1) / (1 - LEAST_MARK) * 0.8

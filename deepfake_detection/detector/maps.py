@@ -98,9 +98,8 @@ def occlusion(face: np.ndarray, score: Callable, grid: int = GRID) -> np.ndarray
     blurred = _blurred(face)
     centers = (np.arange(grid) + 0.5) * size / grid
     sigma = size / grid * 0.75
-    bells = np.exp(-((np.arange(size)[None] + 0.5 - centers[:, None]) ** 2) / (2 * sigma**2)).astype(
-        np.float32
-    )  # (grid, S)
+    away = np.arange(size)[None] + 0.5 - centers[:, None]  # (grid, S)
+    bells = np.exp(-(away**2) / (2 * sigma**2)).astype(np.float32)
     masks = np.clip(1.5 * bells[:, None, :, None] * bells[None, :, None, :], 0, 1).reshape(-1, size, size)
     scores = score([face, *(_hide(face, blurred, m) for m in masks)])
     # Hiding a part that speaks for FAKE lowers the logit of FAKE.
@@ -178,9 +177,8 @@ class GradCam:
         gradient = tape.gradient(fake, features)
         weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
         cam = tf.reduce_sum(weights * features, axis=-1)[0].numpy()
-        return _scaled(
-            cv2.resize(cam.astype(np.float32), (face.shape[1], face.shape[0]), interpolation=cv2.INTER_CUBIC)
-        )
+        size = face.shape[1], face.shape[0]
+        return _scaled(cv2.resize(cam.astype(np.float32), size, interpolation=cv2.INTER_CUBIC))
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..faces.quality import Stated
 from . import stills
 
 
 @dataclass(frozen=True)
-class Validated:
+class Validated(Stated):
     """The material on which the detector was validated; fields of detector.json's "validated_on".
 
     The defaults are the validation clips' (FaceForensics++ c23, DFDC and low-rate video calls) and a little: 0.025 to
@@ -30,12 +31,6 @@ class Validated:
     min_bits_per_pixel: float = 0.02
     max_bits_per_pixel: float = 0.2
     min_face_px: float = 70.0
-
-    @classmethod
-    def from_dict(cls, values: dict | None) -> Validated:
-        """Of detector.json; what it does not name keeps its default."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
 
 
 def turned(degrees: Iterable[int]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import onnx_session
 from ..errors import UserError
 from ..faces.crops import network_input
 from ..files import sha256
@@ -89,20 +90,9 @@ class DetectorModel:
         except OSError as e:
             raise UserError(f"the detector's network cannot be read ({e.strerror})", file=network, hint=hint) from None
         if digest != config["files"].get(ONNX):
-            raise UserError(
-                "the detector's network is not the one that detector.json describes", file=network, hint=hint
-            )
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # A waiting thread sleeps: with several worker processes on one machine spinning threads take the cores from
-        # those that work.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+            raise UserError("the detector's network is not the one in detector.json", file=network, hint=hint)
         try:
-            session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
-            model = cls(session, config)
+            model = cls(onnx_session.opened(network, threads=threads), config)
             model._check()
         except MemoryError:
             raise
@@ -167,9 +157,8 @@ class DetectorModel:
                     score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
             else:
                 looks = [self._run(np.stack([network_input(trim(c, view), size) for c in some])) for view in views]
-                score = (1 / (1 + np.exp(-np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)))).astype(
-                    np.float32
-                )
+                logit = np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)
+                score = (1 / (1 + np.exp(-logit))).astype(np.float32)
             scores.append(score)
         return np.concatenate(scores)
 

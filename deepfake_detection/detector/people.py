@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from .verdict import FaceScore, Person, Stretch, fake_interval, frame_range
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(quality.Stated):
     """How people become a verdict; fields of detector.json's "decision".
 
     Attributes:
@@ -42,12 +41,6 @@ class Decision:
     stretch_two: float = 0.15
     stretch_three: float = 0.25
     stretch_again_s: float = 0.5
-
-    @classmethod
-    def from_dict(cls, values: dict | None) -> Decision:
-        """Of detector.json; what it does not name keeps its default."""
-        known: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
-        return cls(**{k: known[k](v) for k, v in (values or {}).items() if k in known})
 
 
 @dataclass(frozen=True)
@@ -100,11 +93,8 @@ def judge(
         verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds, rule), people, stretches)
     else:
         dumb = [f for f in faces if not f.votes]
-        verdict = labels.VERDICT_UNSURE
-        reason = (
-            quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb])
-            or "a face is seen too briefly"
-        )
+        said = quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb])
+        verdict, reason = labels.VERDICT_UNSURE, said or "a face is seen too briefly"
     scores = [f.p_real for f in deciding]
     return Verdict(
         verdict,

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import labels
+from ..aggregation import RULES, Thresholds
 from ..errors import UserError
+from ..faces import detectors, extract
+from ..faces.descriptors import Describer
+from ..faces.quality import Bounds
 from ..places import MODEL_FOLDER
-from . import material
+from ..video import sampling
+from ..video.decode import FrameReader
+from . import looks, material, people, stills
+from .network import ONNX, DetectorModel, trim, views_of
 from .verdict import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
 __all__ = ["Detector", "FaceScore", "Person", "Prediction", "Settings", "Stretch", "failed", "fake_interval"]
@@ -98,19 +105,15 @@ class Detector:
                 hint=f"one of {', '.join(Settings.__dataclass_fields__)}",
             )
         self.settings = Settings(**settings)
-        self._network = self._load()
+        self._network = DetectorModel.load(self.settings.model, threads=self.settings.threads)
         self.config: dict = self._network.config
         self.resolved = self._resolve()
-        from ..aggregation import RULES, Thresholds
-
         if self.resolved["aggregate"] not in RULES:
             raise UserError(
                 f"unknown aggregation rule {self.resolved['aggregate']!r}", hint=f"choose one of {', '.join(RULES)}"
             )
         self._rule = RULES[self.resolved["aggregate"]]
         self.thresholds = Thresholds.from_dict(self.config["thresholds"])
-        from ..video import sampling
-
         try:
             self._sampling = sampling.parse(
                 self.resolved["sampling"],
@@ -121,23 +124,14 @@ class Detector:
         except ValueError as e:
             raise UserError(str(e), hint="see --help for what it may be") from None
         self._faces = None
-        from ..faces.descriptors import Describer
-        from ..faces.quality import Bounds
-        from .people import Decision
-
         self._describer = Describer(self.settings.threads)
         self.bounds = Bounds.from_dict(self.config.get("quality"))
         stated = dict(self.config.get("decision") or {})
         if self.settings.min_share is not None:
             stated["min_share"] = self.settings.min_share
-        self.decision = Decision.from_dict(stated)
+        self.decision = people.Decision.from_dict(stated)
         self.resolved["min_share"] = self.decision.min_share
         self.validated = material.Validated.from_dict(self.config.get("validated_on"))
-
-    def _load(self):
-        from .network import DetectorModel
-
-        return DetectorModel.load(self.settings.model, threads=self.settings.threads)
 
     def _resolve(self) -> dict:
         """The settings in force: what was asked for, else what detector.json says, else the defaults."""
@@ -154,16 +148,8 @@ class Detector:
     @property
     def model(self) -> str:
         """Name, version and hash of the network in use, e.g. "sbi-lite0 1.0 (3f2a9c01)"."""
-        digest = next(
-            (
-                str(v)
-                for k, v in (self.config.get("files") or self.config.get("sha256") or {}).items()
-                if str(k).endswith(".onnx")
-            ),
-            "",
-        )
-        name = f"{self.config.get('name', 'detector')} {self.config.get('version', '')}".strip()
-        return f"{name} ({digest[:8]})" if digest else name
+        digest = self.config["files"][ONNX]  # of the file that was loaded
+        return f"{self.config['name']} {self.config['version']} ({digest[:8]})"
 
     def score(self, crops: Sequence, *, trimmed: bool = False, flip: bool | None = None) -> list[float]:
         """Calibrated p_real of face crops, each judged alone.
@@ -180,24 +166,17 @@ class Detector:
 
     def seen_part(self, crop):
         """The part of a face crop that the network looks at (detector.json): a view, uint8 RGB (h, w, 3)."""
-        from .network import trim, views_of
-
         views = views_of(self.config)
-        return trim(
-            crop, {side: min(view.get(side, 0.0) for view in views) for side in ("top", "bottom", "left", "right")}
-        )
+        edges = ("top", "bottom", "left", "right")
+        return trim(crop, {edge: min(view.get(edge, 0.0) for view in views) for edge in edges})
 
     def score_seen(self, parts: Sequence, *, flip: bool | None = None) -> list[float]:
         """p_real of what `seen_part` gives, or of changed copies; several views must together be the whole crop."""
-        from .network import views_of
-
         return self.score(parts, trimmed=len(views_of(self.config)) == 1, flip=flip)
 
     def warm(self) -> None:
         """Loads the face detector, so that the first video does not wait for it."""
         if self._faces is None:
-            from ..faces import detectors, extract  # noqa: F401  (extract: decoding and cropping, imported ahead)
-
             self._faces = detectors.create(
                 self.resolved["detector"], min_face_px=self.resolved["min_face_px"], threads=self.settings.threads
             )
@@ -217,10 +196,6 @@ class Detector:
         Raises:
             UserError: when the file is no video or picture that can be decoded.
         """
-        from ..faces import extract
-        from ..video.decode import FrameReader
-        from . import looks, stills
-
         tell = progress or (lambda share, what: None)
         start = time.perf_counter()
         tell(0.0, "looking for faces")
@@ -270,8 +245,6 @@ class Detector:
     def _to_look_again(self, faces: list[FaceScore], reader) -> list[int]:
         """Frames around single faces that look altered in a video that would be REAL, where frames lie further apart
         than AGAIN_S; [] for most videos."""
-        from . import people
-
         fps, wanted = reader.info.fps, reader.wanted
         if len(wanted) < 2 or (wanted[1] - wanted[0]) / fps <= 2 * AGAIN_S:
             return []
@@ -284,22 +257,16 @@ class Detector:
         near = {face.index + round(step * AGAIN_S * fps) for face in lone for step in (-4, -3, -2, -1, 1, 2, 3, 4)}
         return sorted(i for i in near - set(wanted) if 0 <= i <= wanted[-1])
 
-    def _looks(self, frames: list, scores: list[float], source_width: int, again: bool = False) -> list:
-        """The frames with what is measured of their faces (`looks.Look`)."""
-        from . import looks
-
+    def _looks(self, frames: list, scores: list[float], source_width: int, again: bool = False) -> list[looks.Look]:
+        """The frames with what is measured of their faces."""
         return looks.measured(frames, scores, source_width, self.bounds, self.resolved["margin"], again)
 
-    def _scored(self, seen: list) -> list[FaceScore]:
-        """The faces of `_looks` in time order, their people linked over all of them."""
-        from . import looks
-
+    def _scored(self, seen: list[looks.Look]) -> list[FaceScore]:
+        """The faces in time order, their people linked over all frames."""
         return looks.scored(seen, self._describer)
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""
-        from . import people
-
         faces = people.numbered(faces, self.decision)
         facts = material.facts(Path(video), reader.info)
         found = people.judge(

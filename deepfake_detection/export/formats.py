@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import cli
+from .. import cli, onnx_session
 from ..errors import UserError
 from ..files import atomic_path
 from ..labels import TIE_THRESHOLD
@@ -114,18 +114,13 @@ def to_onnx(model, path: Path, faces: np.ndarray | None) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            reduce_range=True,
-        )  # 7-bit weights: processors without VNNI overflow with 8
+            reduce_range=True,  # 7-bit weights: processors without VNNI overflow with 8
+        )
 
 
 def run_onnx(path: Path, faces: np.ndarray) -> np.ndarray:
     """P(real) (N, 1) of faces (N, H, W, 3) by an exported ONNX file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session.opened(path)
     return session.run(None, {session.get_inputs()[0].name: faces})[0]
 
 
@@ -226,9 +221,7 @@ def export(
     if int8 and faces is None:
         raise UserError("eight bits must be calibrated on real faces", hint="give a folder of faces with --faces-dir")
     if not Path(model_path).is_file():
-        raise UserError(
-            "no such model", file=model_path, hint="train one with stage 03, or name a file with --model-file"
-        )
+        raise UserError("no such model", file=model_path, hint="train one with stage 03, or name it with --model-file")
     from ..models import model_file
 
     model = model_file.load(model_path)

@@ -287,18 +287,14 @@ def _stored_frames(folder: Path, title: str) -> Iterator[Frame]:
         path = folder / frame_name(title, int(line.frame))
         image = pictures.read(path, most_pixels=MOST_PIXELS)
         if image is None:
-            raise UserError(
-                "cannot read a frame", file=path, hint="run 00_convert_video_to_image.py again with --force"
-            )
+            raise UserError("cannot read a frame", file=path, hint="run 00_convert_video_to_image.py with --force")
         yield Frame(int(line.frame), int(line.index), float(line.time_s), image)
 
 
 def _whole(folder: Path, record: dict) -> bool:
     try:
-        return (
-            sum(n.endswith(".png") for n in os.listdir(folder)) == record["faces"]
-            and (folder / boxes.FILE_NAME).is_file()
-        )
+        pictures = sum(n.endswith(".png") for n in os.listdir(folder))
+        return pictures == record["faces"] and (folder / boxes.FILE_NAME).is_file()
     except (OSError, KeyError):
         return False
 

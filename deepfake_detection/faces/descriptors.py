@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .. import onnx_session
 from ..video.picture import turned_by
 from .boxes import Face
 from .detectors import DATA
@@ -55,11 +56,5 @@ class Describer:
     def __call__(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, 128) of `aligned` faces, float32."""
         if self._session is None:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.log_severity_level = 3
-            self._session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+            self._session = onnx_session.opened(MODEL, threads=self._threads)
         return self._session.run(None, {"faces": np.stack(list(faces))})[0]

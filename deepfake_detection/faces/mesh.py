@@ -10,6 +10,8 @@ training needs it.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from .detectors import DATA
@@ -48,8 +50,6 @@ class FaceMesh:
     """Finds the 468 points in tight face crops. One instance a process."""
 
     def __init__(self):
-        import warnings
-
         import tensorflow as tf
 
         with warnings.catch_warnings():
@@ -91,6 +91,5 @@ class FaceMesh:
 
 def five(points: np.ndarray) -> np.ndarray:
     """Eyes, nose and corners of the mouth, (5, 2), of the 468 points (468, 2)."""
-    return np.stack(
-        [points[list(LEFT_EYE)].mean(0), points[list(RIGHT_EYE)].mean(0), points[1], points[61], points[291]]
-    )
+    eyes = [points[list(eye)].mean(0) for eye in (LEFT_EYE, RIGHT_EYE)]
+    return np.stack([*eyes, points[1], points[61], points[291]])

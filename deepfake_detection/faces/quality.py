@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -65,8 +66,18 @@ class Quality:
         return {name: round(float(value), 4) for name, value in asdict(self).items()}
 
 
+class Stated:
+    """A dataclass of numbers that detector.json may state."""
+
+    @classmethod
+    def from_dict(cls, values: dict | None) -> Self:
+        """What the file does not name keeps its default, what it names and nobody knows is left alone."""
+        kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: kinds[name](value) for name, value in (values or {}).items() if name in kinds})
+
+
 @dataclass(frozen=True)
-class Bounds:
+class Bounds(Stated):
     """What a face needs to vote; fields of detector.json's "quality". Measures as in `Quality`."""
 
     min_size_px: float = 40.0
@@ -79,12 +90,6 @@ class Bounds:
     min_contrast: float = 8.0
     max_blown_out: float = 0.35
     min_confidence: float = 0.8
-
-    @classmethod
-    def from_dict(cls, values: dict | None) -> Bounds:
-        """Of detector.json; what it does not name keeps its default, what it names and nobody knows is left alone."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{k: float(v) for k, v in (values or {}).items() if k in known})
 
     def fault(self, q: Quality) -> str:
         """ "" when the face may vote, else why not, worst first: a key of `FAULTS`."""

@@ -217,10 +217,8 @@ def merge(
     if describe is not None and good is not None:
         _describe(tracks, places, describe, good)
     pairs = [frozenset(pair) for pair in itertools.combinations(tracks, 2)]
-    away = {
-        pair: _nearest_looks(*(np.stack([e[2] for e in _thinned(tracks[name].entries)]) for name in pair))
-        for pair in pairs
-    }
+    seen = {name: np.stack([e[2] for e in _thinned(track.entries)]) for name, track in tracks.items()}
+    away = {pair: _nearest_looks(*(seen[name] for name in pair)) for pair in pairs}
     faces_away = {pair: _faces_apart(*(tracks[name] for name in pair)) for pair in pairs}
     name_of = {name: name for name in tracks}
     while nearest := _nearest_tracks(tracks, away, faces_away):
@@ -243,9 +241,8 @@ def _describe(tracks: dict[str, _Track], places: dict, describe: Callable, good:
     """Describes faces of the tracks that may be one person with another, the best of each part of a track's time: faces
     of one moment are one pose and one expression."""
     alone = {name: track.frames() for name, track in tracks.items()}
-    apart = {
-        name for pair in itertools.combinations(tracks, 2) if alone[pair[0]].isdisjoint(alone[pair[1]]) for name in pair
-    }
+    pairs = itertools.combinations(tracks, 2)
+    apart = {name for a, b in pairs if alone[a].isdisjoint(alone[b]) for name in (a, b)}
     best = {}
     for name in sorted(apart, key=lambda name: (-len(places[name]), name)):
         can = [c for c in ((good(*place), place) for place in places[name]) if c[0] > 0]

@@ -45,6 +45,5 @@ def build(input_size: int = INPUT_SIZE, weights: str = "none", dropout: float = 
     faces, mask = face_inputs(length, input_size)
     x = layers.LSTM(32, name="lstm_32")(each_frame(frame, faces), mask=boolean(mask))
     x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(
-        [faces, mask], layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x), name=NAME
-    )
+    p_real = layers.Dense(1, activation="sigmoid", dtype="float32", name="p_real")(x)
+    return keras.Model([faces, mask], p_real, name=NAME)

@@ -52,9 +52,8 @@ def build(input_size: int = 0, weights: str = "none", dropout: float = 0.5, *, l
     # Mean over the frames t-1, t, t+1 that are there.
     average = lambda x: layers.AveragePooling1D(3, strides=1, padding="same")(x)
     positions = average(positions) / (average(there) + 1e-6) * there
-    before = lambda x: layers.Cropping1D((0, 1))(
-        layers.ZeroPadding1D((1, 0))(x)
-    )  # x of the frame before, 0 for the first
+    # x of the frame before, 0 for the first.
+    before = lambda x: layers.Cropping1D((0, 1))(layers.ZeroPadding1D((1, 0))(x))
     both = there * before(there)
     changes = CHANGE_SCALE * (positions - before(positions)) * both
 

@@ -137,9 +137,7 @@ def refuse_hostile(path: str | Path) -> str:
             return "zip"
     except UserError:
         raise
-    except (
-        Exception
-    ):  # h5py and zipfile raise OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zlib.error, ...
+    except Exception:  # h5py and zipfile raise OSError, ValueError, KeyError, RuntimeError, zlib.error, ...
         raise UserError(
             "this model or weights file is broken", file=path, hint="give a .keras, .h5 or .weights.h5 file"
         ) from None
@@ -252,19 +250,10 @@ def _homes() -> dict[str, str]:
     homes = {}
     # Arithmetic on tensors in a graph (x > 0, x[:, 1:]) is stored as Keras' operations, from modules that have no
     # public name.
-    for module in (
-        keras.src.ops.core,
-        keras.src.ops.image,
-        keras.src.ops.linalg,
-        keras.src.ops.math,
-        keras.src.ops.nn,
-        keras.src.ops.numpy,
-    ):
-        homes |= {
-            name: module.__name__
-            for name, kind in vars(module).items()
-            if isinstance(kind, type) and issubclass(kind, keras.Operation)
-        }
+    ops = keras.src.ops
+    for module in (ops.core, ops.image, ops.linalg, ops.math, ops.nn, ops.numpy):
+        kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type)}
+        homes |= {name: module.__name__ for name, kind in kinds.items() if issubclass(kind, keras.Operation)}
     for module in ("dtype_policies", "quantizers", "constraints", "regularizers", "initializers", "layers"):
         here = getattr(keras, module)
         homes |= {name: f"keras.{module}" for name in dir(here) if isinstance(getattr(here, name), type)}
@@ -327,9 +316,7 @@ def translate(config: dict) -> dict:
     """An architecture of Keras 2 in the form of Keras 3; one of Keras 3 comes back as it is."""
     homes = _homes()
     for part in list(_parts(config)):
-        if (
-            part.get("class_name") == "FixedDropout"
-        ):  # of the `efficientnet` package: Dropout, with the shape worked out at run time
+        if part.get("class_name") == "FixedDropout":  # of `efficientnet`: its shape is worked out at run time
             part |= {"class_name": "Dropout"}
             part |= {k: None for k in ("module", "registered_name") if k in part}
         if part.get("class_name") == "Model":  # what Keras 1 and 2.2 called it
@@ -381,9 +368,5 @@ def translate(config: dict) -> dict:
 def _is_old(options: dict) -> bool:
     """Whether a graph's connections are lists, as Keras 1 and 2 wrote them; Keras 3 writes dicts."""
     layers = options.get("layers")
-    nodes = (
-        [node for layer in layers if isinstance(layer, dict) for node in layer.get("inbound_nodes") or []]
-        if isinstance(layers, list)
-        else []
-    )
-    return any(isinstance(node, list) for node in nodes)
+    known = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    return any(isinstance(node, list) for layer in known for node in layer.get("inbound_nodes") or [])

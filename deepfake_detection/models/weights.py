@@ -138,9 +138,8 @@ def load_into(model, path: str | Path, grown: tuple[str, ...] = ()) -> Report:
 
     path = Path(path)
     source = _grown(_read(path), {layer.name: layer for layer in leaf_layers(model) if layer.name in grown})
-    targets = [
-        layer for layer in leaf_layers(model) if layer.weights and not isinstance(layer, keras.layers.Normalization)
-    ]
+    targets = [layer for layer in leaf_layers(model) if layer.weights]
+    targets = [layer for layer in targets if not isinstance(layer, keras.layers.Normalization)]
     assigned = _match(source, targets)
     filled, left, n_filled = [], [], 0
     for layer in targets:
@@ -198,10 +197,8 @@ def _read(path: Path) -> list[tuple[str, str, list]]:
     kind = model_file.refuse_hostile(path)
     try:
         if kind == "zip":
-            model = model_file.load(path)
-            return [
-                (layer.name, _kind(layer.name), layer.get_weights()) for layer in leaf_layers(model) if layer.weights
-            ]
+            layers = [layer for layer in leaf_layers(model_file.load(path)) if layer.weights]
+            return [(layer.name, _kind(layer.name), layer.get_weights()) for layer in layers]
         with h5py.File(path, "r") as file:
             if "layer_names" in file.attrs or "model_weights" in file:
                 return _read_legacy(file["model_weights"] if "model_weights" in file else file)

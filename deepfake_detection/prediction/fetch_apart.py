@@ -17,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..video import sandbox
@@ -83,13 +84,8 @@ def _child(url: str, folder: str, max_bytes: int, networks: list[str], proxy: st
             raise yt_dlp.utils.DownloadCancelled
 
     refused = _guard(tuple(ipaddress.ip_network(n) for n in networks))
-    own = {
-        "proxy": proxy,
-        "fixup": "never",
-        "ffmpeg_location": "/nowhere",
-        "max_filesize": None,
-        "progress_hooks": [look],
-    }
+    own: dict[str, Any] = {"proxy": proxy, "fixup": "never", "ffmpeg_location": "/nowhere"}
+    own |= {"max_filesize": None, "progress_hooks": [look]}
     limit = {"status": 413, "why": f"larger than {max_bytes // 1_000_000} MB"}
     try:
         path, title = fetch.download(url, Path(folder), max_bytes, **own)

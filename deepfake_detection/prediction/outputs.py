@@ -31,9 +31,8 @@ def report_names(videos: Sequence[str]) -> list[str]:
             for part in Path(file_name(video) if "://" in video else video).with_suffix("").parts
         ]
         parts = [p for p in parts if p] or ["video"]
-        name = next(
-            (c for n in range(1, len(parts) + 1) if (c := _cut("-".join(parts[-n:]))).lower() not in taken), None
-        )
+        longer = (_cut("-".join(parts[-n:])) for n in range(1, len(parts) + 1))
+        name = next((c for c in longer if c.lower() not in taken), None)
         number = 2
         while name is None or name.lower() in taken:
             name, number = f"{_cut(parts[-1], LONGEST_NAME - 12)}-{number}", number + 1

@@ -22,6 +22,7 @@ import os
 import queue
 import sys
 import threading
+import time
 
 from ..errors import UserError
 from ..video import sandbox
@@ -87,8 +88,6 @@ def work(detector, job: dict, send, kept: dict) -> dict:
     Args:
         kept: predictions of jobs with "keep", by video.
     """
-    import time
-
     import cv2
 
     from ..detector.predictor import failed
@@ -109,9 +108,8 @@ def work(detector, job: dict, send, kept: dict) -> dict:
         return {**result, "seconds": round(time.perf_counter() - start, 3)}
     except UserError as e:
         # The name the person gave, never the path the upload lies at.
-        return failed(
-            job["name"], f"{e.what} (hint: {e.hint})", seconds=time.perf_counter() - start, model=detector.model
-        )
+        seconds = time.perf_counter() - start
+        return failed(job["name"], f"{e.what} (hint: {e.hint})", seconds=seconds, model=detector.model)
     except (MemoryError, cv2.error) as e:
         if not sandbox.out_of_memory(e):
             raise

@@ -85,11 +85,8 @@ def _rows(judged, of_videos: list[Slice], rules: list[str], **settings) -> list[
     """The metrics of each slice by each rule."""
     from tqdm import tqdm
 
-    y, groups, faces = (
-        score_files.label_numbers(judged["label"]),
-        judged["group"].to_numpy(),
-        judged["faces"].to_numpy(),
-    )
+    y = score_files.label_numbers(judged["label"])
+    groups, faces = judged["group"].to_numpy(), judged["faces"].to_numpy()
     parts = [(s, rule) for s in of_videos for rule in rules]
     return [
         {

@@ -128,9 +128,8 @@ def plot_confusion(
     """
     y, p = checked(y, p)
     called_real = p >= threshold
-    counts = np.array(
-        [[((y == truth) & (called_real == verdict)).sum() for verdict in (True, False)] for truth in (REAL, FAKE)]
-    )
+    verdicts = (called_real, ~called_real)
+    counts = np.array([[((y == truth) & said).sum() for said in verdicts] for truth in (REAL, FAKE)])
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros((2, 2)), where=totals > 0)
     cells = [

@@ -83,9 +83,8 @@ def timeline(faces: list[dict], duration: float, thresholds: dict, label: str, *
             none.
     """
     duration = max(duration, faces[-1]["time_s"], 1e-9)
-    spots = [
-        (1000 * f["time_s"] / duration, 1000 * f["p_real"], f) for f in faces
-    ]  # p_fake = 1 - p_real, and y grows down
+    # p_fake = 1 - p_real, and y grows down.
+    spots = [(1000 * f["time_s"] / duration, 1000 * f["p_real"], f) for f in faces]
     fake_top, real_top = 1000 * thresholds["fake_below"], 1000 * thresholds["real_above"]
     # A line is drawn only where the face was seen without a gap.
     steps = sorted(b["time_s"] - a["time_s"] for a, b in zip(faces, faces[1:]))

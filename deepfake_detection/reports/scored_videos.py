@@ -54,9 +54,8 @@ def video_table(scores, manifest=None):
         )
         known = manifest.drop_duplicates(key).set_index(key)
         if "set" in known:
-            known = known[
-                known["set"].isin(set(known["set"].reindex(table.index).dropna())) | known.index.isin(table.index)
-            ]
+            scored_sets = set(known["set"].reindex(table.index).dropna())
+            known = known[known["set"].isin(scored_sets) | known.index.isin(table.index)]
         table = table.reindex(table.index.union(known.index))
         for fact in facts:
             if fact in known:

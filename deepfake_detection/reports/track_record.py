@@ -23,11 +23,8 @@ def load(config: dict, folder: str | Path) -> dict | None:
             table = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))[KEY]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-    return (
-        table
-        if isinstance(table, dict) and table.get("materials") and all(_sound(m) for m in table["materials"])
-        else None
-    )
+    sound = isinstance(table, dict) and table.get("materials") and all(_sound(m) for m in table["materials"])
+    return table if sound else None
 
 
 def _sound(material) -> bool:

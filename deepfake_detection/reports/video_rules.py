@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..labels import FAKE, REAL, TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, VERDICT_UNSURE, label_of
 from ..metrics import evaluate
 
@@ -25,8 +27,6 @@ def choose_threshold(y, p) -> float:
     Args:
         y, p: (N,) labels (1 real, 0 fake) and P(real). With one class only it is 0.5.
     """
-    import numpy as np
-
     y, p = np.asarray(y), np.asarray(p, np.float64)
     if len(set(y)) < 2:
         return TIE_THRESHOLD
@@ -40,8 +40,6 @@ def choose_threshold(y, p) -> float:
 
 def thresholds_without(y, p, parts):
     """For each video the threshold chosen on the videos of all other parts: float64 (N,)."""
-    import numpy as np
-
     y, p, parts = np.asarray(y), np.asarray(p), np.asarray(parts)
     result = np.empty(len(y))
     for part in np.unique(parts):
@@ -68,8 +66,6 @@ def rows(table, seed: int = 1, resamples: int = 1000) -> list[dict]:
     judged = table[(table["label"] != "") & table["p_real"].notna()]
     if judged.empty:
         return []
-    import numpy as np
-
     truth = judged["label"].to_numpy()
     y, groups = np.array([label_of(w) for w in truth]), judged["group"].to_numpy()
 

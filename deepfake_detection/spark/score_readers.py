@@ -82,12 +82,9 @@ def _list(spark, preds: str) -> list[str]:
     from py4j.protocol import Py4JJavaError
 
     jvm = spark._jvm
-    if "://" not in preds:
-        preds_uri = Path(preds).resolve().as_uri()
-    else:
-        preds_uri = preds
+    address = preds if "://" in preds else Path(preds).resolve().as_uri()
     try:
-        root = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(preds_uri))
+        root = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(address))
         system = root.getFileSystem(spark._jsc.hadoopConfiguration())
         statuses = [system.getFileStatus(root)]
         if statuses[0].isDirectory() and not preds.lower().rstrip("/").endswith(_SUFFIXES):
@@ -102,13 +99,9 @@ def _list(spark, preds: str) -> list[str]:
     for status in statuses:
         path = status.getPath()
         name = path.getName()
-        if (
-            name.startswith((".", "_"))
-            or not name.lower().endswith(_SUFFIXES)
-            or (status.isFile() and not status.getLen())
-        ):
-            continue
-        found.append(path.toString())
+        known = name.lower().endswith(_SUFFIXES) and not name.startswith((".", "_"))
+        if known and not (status.isFile() and not status.getLen()):
+            found.append(path.toString())
     if not found:
         raise UserError(
             "there is no score file here",

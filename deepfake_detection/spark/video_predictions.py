@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, counted, label_of
@@ -69,9 +71,7 @@ def run(
 
     preds = str(preds)
     if "://" not in preds and not Path(preds).exists():  # before 5 s of starting Spark
-        raise UserError(
-            "no such score file", file=preds, hint="run stage 03 or 03a first, or name the file with --preds"
-        )
+        raise UserError("no such score file", file=preds, hint="run stage 03 or 03a first, or name it with --preds")
     check_local(Path(preds))
     with session(STAGE, master) as spark:
         videos = video_table(spark, preds)
@@ -137,8 +137,6 @@ def video_table(spark, preds: str, whole: bool = False):
 
 def _means(table, preds: str):
     """The sums of the videos as means, with one label each."""
-    import numpy as np
-
     if table.empty:
         raise UserError("there are no scores here", file=preds, hint=FORM)
     table = table.sort_values("video", ignore_index=True)

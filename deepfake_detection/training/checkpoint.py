@@ -16,6 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import files
 from ..errors import UserError
 from ..models.sequence import extractor_and_head
@@ -75,8 +77,6 @@ def save_state(path: Path, progress: Progress, variables: list, write: bool = Tr
     Every worker of a cluster must call it, because reading some variables needs all of them; `write` says which one
     writes.
     """
-    import numpy as np
-
     values = (v.numpy() if hasattr(v, "numpy") else v for v in variables)
     arrays: dict[str, Any] = {f"v{i}": np.asarray(v) for i, v in enumerate(values)}
     if not write:
@@ -89,8 +89,6 @@ def save_state(path: Path, progress: Progress, variables: list, write: bool = Tr
 
 def read_progress(path: Path) -> Progress | None:
     """The progress in a state file; None when there is no file or it cannot be read (a training then starts anew)."""
-    import numpy as np
-
     try:
         with np.load(path) as state:
             fields = json.loads(bytes(state["progress"]))
@@ -108,8 +106,6 @@ def load_state(path: Path, variables: list) -> None:
     Raises:
         UserError: when it is of another model (the fingerprint should have told).
     """
-    import numpy as np
-
     with np.load(path) as state:
         if len(state.files) - 1 != len(variables) or any(
             state[f"v{i}"].shape != tuple(v.shape) for i, v in enumerate(variables)

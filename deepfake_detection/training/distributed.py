@@ -81,8 +81,8 @@ def make(name: str):
 
 def is_chief() -> bool:
     """Whether this process is the one that writes: worker 0, or the only process."""
-    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task, cluster = config.get("task", {}), config.get("cluster", {})
     return task.get("type") == "chief" or task.get("index", 0) == 0 and "chief" not in cluster
 
 

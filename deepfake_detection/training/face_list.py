@@ -6,14 +6,12 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .. import labels
 from ..errors import UserError
 from ..names import title_of
-
-if TYPE_CHECKING:
-    import numpy
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -37,7 +35,7 @@ class Faces:
 
     root: Path
     names: tuple[str, ...]
-    y: numpy.ndarray
+    y: np.ndarray
     titles: tuple[str, ...]
     groups: tuple[str, ...]
     files: tuple[str, ...] | None = None
@@ -48,7 +46,7 @@ class Faces:
     def paths(self) -> list[Path]:
         return [self.root / name for name in (self.names if self.files is None else self.files)]
 
-    def take(self, keep: Sequence[int] | numpy.ndarray) -> Faces:
+    def take(self, keep: Sequence[int] | np.ndarray) -> Faces:
         """The faces at these positions."""
         pick = lambda values: tuple(values[i] for i in keep)
         return dataclasses.replace(
@@ -92,8 +90,6 @@ def find_faces(
     Raises:
         UserError: no such folder, a class that is missing or empty, or no face at all.
     """
-    import numpy as np
-
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
@@ -128,15 +124,12 @@ def find_faces(
     if not names:
         raise _no_face(folder)
     titles = tuple(title_of(name) for name in names)
-    return Faces(
-        folder, tuple(names), np.array(y, dtype=np.int64), titles, tuple((groups or {}).get(t, t) for t in titles)
-    )
+    known = tuple((groups or {}).get(title, title) for title in titles)
+    return Faces(folder, tuple(names), np.array(y, dtype=np.int64), titles, known)
 
 
 def _faces_of_titles(folder: Path, below: dict[str, Path], groups: dict[str, str], truth: dict[str, int]) -> Faces:
     """Named as score files name them: `real/<title>-NNN-FF.png`, without a folder where no label is known."""
-    import numpy as np
-
     root, words = folder.resolve(), {label: f"{name}/" for name, label in labels.CLASS_FOLDERS.items()}
     found = [(title, file, truth.get(title, -1)) for title, faces in below.items() for file in _images(faces)]
     if not found:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from .. import labels
 from ..errors import UserError
 from ..models import registry
@@ -135,8 +137,6 @@ def steps_of_epoch(rows: int, settings: Settings, strategy=None) -> int:
 
 
 def _class_weight(y, settings: Settings):
-    import numpy as np
-
     if settings.balance != "weight":
         return None
     return len(y) / (2 * np.maximum(np.bincount(y, minlength=2), 1))
@@ -196,16 +196,11 @@ def follow_short_epochs(model, steps_per_epoch: int) -> None:
 
 def binary_metrics(y, p) -> dict:
     """loss (binary cross-entropy), accuracy at 0.5 and exact AUC; AUC is NaN where one class is missing."""
-    import numpy as np
-
     from ..metrics import MetricError, auc, log_loss
 
     try:
         area = auc(y, p)
     except MetricError:
         area = math.nan
-    return {
-        "loss": log_loss(y, p),
-        "accuracy": float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL))),
-        "auc": area,
-    }
+    accuracy = float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL)))
+    return {"loss": log_loss(y, p), "accuracy": accuracy, "auc": area}

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from .. import cpus, labels
 from ..errors import UserError
 from .face_list import Faces
@@ -85,8 +87,6 @@ class FaceStore:
         Raises:
             UserError: when no file can be decoded.
         """
-        import numpy as np
-
         self.size, self.part = size, part
         if cache_bytes is None:
             cache_bytes = int(CACHE_SHARE_OF_MEMORY * cpus.memory_bytes())
@@ -108,7 +108,6 @@ class FaceStore:
 
     def _read_all(self, paths: list[Path], pixels, workers: int, progress: str | None):
         """Reads every file into `pixels` (or, if None, only tries it); returns which could be decoded, bool (N,)."""
-        import numpy as np
         from tqdm import tqdm
 
         good = np.zeros(len(paths), bool)
@@ -144,8 +143,6 @@ class FaceStore:
 
     def get(self, indices):
         """uint8 (B, size, size, 3) RGB of the faces at these positions."""
-        import numpy as np
-
         if self._pixels is not None:
             return self._pixels[indices]
         batch = np.empty((len(indices), self.size, self.size, 3), np.uint8)
@@ -169,8 +166,6 @@ def epoch_order(y, *, seed: int, epoch: int, balance: bool = False):
             so that no face is drawn twice more often than another), one with too many is thinned. An alternative to
             deleting fakes beforehand.
     """
-    import numpy as np
-
     rng = np.random.default_rng([seed & 0xFFFFFFFF, epoch, 0x0D])
     if not balance:
         return rng.permutation(len(y))
@@ -190,7 +185,6 @@ def index_batches(y, order, batch_size: int, *, drop_remainder: bool, sample_wei
         y: (N,) labels.
         others: as `batches`.
     """
-    import numpy as np
     import tensorflow as tf
 
     order = np.asarray(order, np.int64)

@@ -90,16 +90,13 @@ class Training:
         bar = Bar(f"epoch {epoch + 1}/{self.epochs}", self.steps, after=self.average and self.average.update)
         row = {"epoch": epoch, **self.take_steps(epoch, bar)}
         if not math.isfinite(row["loss"]):
-            raise UserError(
-                f"the loss is no number any more (epoch {epoch + 1})", hint="choose a smaller --learning-rate"
-            )
+            raise UserError(f"the loss is no number any more (epoch {epoch + 1})", hint="lower the --learning-rate")
         return row
 
     def take_steps(self, epoch: int, bar) -> dict:
         """The steps by Keras' `fit`; returns the means over the epoch."""
-        result = self.model.fit(
-            self.batches(epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[bar], shuffle=False
-        )  # the order is ours
+        own = {"shuffle": False, "verbose": 0}  # the order is ours, and so is what is said
+        result = self.model.fit(self.batches(epoch), epochs=epoch + 1, initial_epoch=epoch, callbacks=[bar], **own)
         return {k: float(v[-1]) for k, v in result.history.items()}
 
     def rate(self) -> float:

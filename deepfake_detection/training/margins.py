@@ -54,10 +54,8 @@ def of(titles: Iterable[str], frames: Path | None) -> float:
     margin = recorded(frames, titles)
     if margin is None:
         margin = PUBLISHED_MARGIN
-        print(
-            f"note: {frames} has no record of how these faces were cut: a margin of {margin:g} is assumed",
-            file=sys.stderr,
-        )
+        what = f"{frames} has no record of how these faces were cut: a margin of {margin:g} is assumed"
+        print(f"note: {what}", file=sys.stderr)
     return margin
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import files, labels, names, scores
 from ..metrics import MetricError, auc, bootstrap_groups
 from ..metrics import evaluate as evaluate_metrics
@@ -43,12 +45,10 @@ def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
     Returns:
         {"rows": {...}, "videos": {...}}; a metric that the data does not support holds the reason instead of a value.
     """
-    import numpy as np
     import pandas as pd
 
-    table = pd.DataFrame(
-        {"title": faces.titles, "group": faces.groups, "y": faces.y, "p": np.asarray(p_real, np.float64)}
-    )
+    columns = {"title": faces.titles, "group": faces.groups, "y": faces.y, "p": np.asarray(p_real, np.float64)}
+    table = pd.DataFrame(columns)
     table = table[table["y"] >= 0]
     # A title may stand in both classes only by mistake; label and title together keep the two apart.
     videos = table.groupby(["title", "y"], as_index=False).agg(group=("group", "first"), p=("p", "mean"))
@@ -69,8 +69,6 @@ def metrics_of(faces, p_real, *, seed: int = 1, unit: str = "faces") -> dict:
 
 
 def _accuracy(y, p, groups, seed: int) -> dict:
-    import numpy as np
-
     def accuracy(y, p):
         return float(np.mean((p >= labels.TIE_THRESHOLD) == (y == labels.REAL)))
 
@@ -91,8 +89,6 @@ def write_results(
     Returns:
         What metrics.json holds; without metrics when no face has a label.
     """
-    import numpy as np
-
     from ..reports import figures
 
     out.mkdir(parents=True, exist_ok=True)
@@ -141,9 +137,8 @@ def summary(result: dict, unit: str = "faces") -> list[str]:
         block = result[key]
         counts = f"{block['real']} real, {block['fake']} fake, {labels.counted(block['groups'], 'group')}"
         lines.append(f"{labels.counted(block['count'], key.removesuffix('s'))} ({counts})")
-        reasons = {
-            entry["no_interval"] for entry in block.values() if isinstance(entry, dict) and "no_interval" in entry
-        }
+        entries = [entry for entry in block.values() if isinstance(entry, dict)]
+        reasons = {entry["no_interval"] for entry in entries if "no_interval" in entry}
         for name in ("accuracy", "balanced_accuracy", "auc", "log_loss", "eer"):
             entry = block.get(name)
             if entry is None:

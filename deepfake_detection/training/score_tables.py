@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from .. import files, labels, scores
 from ..reports import video_rules
 from . import sequences
@@ -42,10 +44,8 @@ def face_table(faces, p_real, known, *, frames: Path | None = None, sets=None):
     for title, boxes in sequences.box_tables(faces, frames).items():
         rows = table.index[table["video"] == title]
         own = boxes.reindex([Path(f).name for f in table.loc[rows, "file"]])
-        table.loc[rows, "person"], table.loc[rows, "time_s"] = (
-            own["person"].fillna("").to_numpy(),
-            own["time_s"].to_numpy(),
-        )
+        table.loc[rows, "person"] = own["person"].fillna("").to_numpy()
+        table.loc[rows, "time_s"] = own["time_s"].to_numpy()
     return table[[*scores.COLUMNS, "file", "set"]]
 
 
@@ -69,7 +69,6 @@ def video_table(table, *, thresholds=None, shipped=None, shipped_thresholds=None
         shipped_thresholds: `aggregation.Thresholds` of the shipped detector.
         without_face: (video, label) of videos in which no face was found, or none that can be read; also several times.
     """
-    import numpy as np
     import pandas as pd
 
     first = {c: "first" for c in ("label", "group", "dataset", "manipulation", "compression", "set")}

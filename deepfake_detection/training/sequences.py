@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import UserError
 from ..names import parts_of_face
 from . import features
@@ -23,7 +25,6 @@ from .face_list import Faces
 from .input_pipeline import WHOLE, FaceStore, index_batches, parallel_calls
 
 if TYPE_CHECKING:
-    import numpy
     import pandas
 
 
@@ -41,9 +42,9 @@ class Sequences:
     """
 
     faces: Faces
-    slots: numpy.ndarray
+    slots: np.ndarray
     names: tuple[str, ...]
-    y: numpy.ndarray
+    y: np.ndarray
     titles: tuple[str, ...]
     groups: tuple[str, ...]
     persons: tuple[str, ...]
@@ -85,8 +86,6 @@ def make_sequences(faces: Faces, length: int, tables: dict | None = None) -> Seq
         length: slots a sequence.
         tables: from `box_tables`.
     """
-    import numpy as np
-
     tracks: dict[tuple, list[tuple[int, int]]] = {}
     untracked, left_out = set(), 0
     for i, (name, title, label) in enumerate(zip(faces.names, faces.titles, faces.y)):
@@ -168,8 +167,6 @@ class SequenceStore:
 
     def get(self, indices):
         """(values (B, T, *shape), mask float32 (B, T)) of the sequences at these positions; 0 where the mask is 0."""
-        import numpy as np
-
         slots = self.sequences.slots[indices]
         there = slots >= 0
         values = np.zeros((*slots.shape, *self._shape), self._dtype)
@@ -196,9 +193,8 @@ class SequenceStore:
         length = self.sequences.slots.shape[1]
 
         def fetch(indices, *rest):
-            values, mask = tf.numpy_function(
-                self.get, [indices], (tf.as_dtype(self._dtype), tf.float32), stateful=False
-            )
+            kinds = tf.as_dtype(self._dtype), tf.float32
+            values, mask = tf.numpy_function(self.get, [indices], kinds, stateful=False)
             values.set_shape((None, length, *self._shape))
             mask.set_shape((None, length))
             return ((values, mask), *rest)
@@ -219,9 +215,8 @@ def pixel_store(
 ) -> SequenceStore:
     """Sequences of decoded faces, uint8 (B, T, size, size, 3) RGB; those that cannot be decoded become gaps."""
     store = FaceStore(faces, size, workers=workers, cache_bytes=cache_bytes, part=part, progress=progress)
-    return SequenceStore(
-        make_sequences(store.faces, length, tables), store.get, (size, size, 3), "uint8", store.unreadable
-    )
+    sequences = make_sequences(store.faces, length, tables)
+    return SequenceStore(sequences, store.get, (size, size, 3), "uint8", store.unreadable)
 
 
 def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
@@ -230,8 +225,6 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
     Raises:
         UserError: when no face has a row in a box table.
     """
-    import numpy as np
-
     from ..faces.boxes import POINT_COLUMNS
 
     known, points = [], []
@@ -251,9 +244,8 @@ def point_store(faces: Faces, length: int, tables: dict) -> SequenceStore:
         )
     without = [faces.names[i] for i in sorted(set(range(len(faces))) - set(known))]
     faces, points = faces.take(known), np.stack(points)
-    return SequenceStore(
-        make_sequences(faces, length, tables), lambda indices: points[indices], (5, 2), "float32", without
-    )
+    sequences = make_sequences(faces, length, tables)
+    return SequenceStore(sequences, lambda indices: points[indices], (5, 2), "float32", without)
 
 
 def feature_store(
@@ -266,12 +258,9 @@ def feature_store(
         extractor: Keras model (N, S, S, 3) -> (N, F).
         folder: keeps the features, see `features.face_features`.
     """
-    import numpy as np
-
     used = np.unique(pixels.sequences.slots[pixels.sequences.slots >= 0])
     table = features.face_features(
         pixels._get, pixels.sequences.faces, used, extractor, folder, batch_size=batch_size, progress=progress
     )
-    return SequenceStore(
-        pixels.sequences, lambda indices: table[indices], (table.shape[1],), "float32", pixels.unreadable
-    )
+    get, shape = lambda indices: table[indices], (table.shape[1],)
+    return SequenceStore(pixels.sequences, get, shape, "float32", pixels.unreadable)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from ..aggregation import Calibration, Thresholds
 from ..models import model_file
 from . import start, stores
@@ -32,8 +34,6 @@ def thresholds() -> Thresholds | None:
 
 def from_features(model, views, card: dict):
     """Calibrated P(real) (N,) of the shipped network from its features (V, N, F), before its classifier is replaced."""
-    import numpy as np
-
     from ..models import registry
 
     scores = []

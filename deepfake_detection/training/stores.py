@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import labels
 from ..errors import UserError
 from . import sequences
@@ -118,7 +120,6 @@ def part_of(faces_margin: float, model_margin: float, trim: dict | None = None) 
 
 def predict(model, store, batch_size: int, progress: str | None = None, flip: bool = False):
     """P(real) of every row of a store, float32 (N,); with `flip` the mean of each face and its mirror image."""
-    import numpy as np
     import tensorflow as tf
 
     def views(x, *_):

@@ -1,10 +1,10 @@
 """Is this file a video container, and which one? Decided by its bytes, never by its name, before FFmpeg sees it.
 
 FFmpeg opens more than videos: a text file can be a playlist (HLS, DASH, ffconcat, SDP) that makes it read other files
-    and connect to other machines, and a file's *name* can be a protocol (`concat:a|b`, `subfile:`) or a pattern of
-    pictures (`x%03d.png`). So a file is judged here first; then it is opened by `file:` and its absolute path, with the
-    one demuxer that its bytes call for, or where they begin in an unusual way with whichever of `DEMUXERS` FFmpeg
-    recognises; with no protocol but `file` and no decoder but `DECODERS`.
+and connect to other machines, and a file's *name* can be a protocol (`concat:a|b`, `subfile:`) or a pattern of pictures
+(`x%03d.png`). So a file is judged here first; then it is opened by `file:` and its absolute path, with the one demuxer
+that its bytes call for, or where they begin in an unusual way with whichever of `DEMUXERS` FFmpeg recognises; with no
+protocol but `file` and no decoder but `DECODERS`.
 """
 
 from __future__ import annotations
@@ -154,9 +154,8 @@ def look_at(path: str | Path) -> str:
     except ValueError:  # a NUL in the name
         raise UserError("not the name of a file", file=path, hint="check the path") from None
     except OSError as e:
-        raise UserError(
-            f"cannot read the video ({e.strerror})", file=path, hint="check the path and its permissions"
-        ) from None
+        hint = "check the path and its permissions"
+        raise UserError(f"cannot read the video ({e.strerror})", file=path, hint=hint) from None
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:  # FFmpeg takes names as UTF-8 only
@@ -175,8 +174,7 @@ def demuxer_of(head: bytes) -> str | None:
 
     Returns:
         one of `DEMUXERS`; ANY for bytes of no known kind, which a recording that begins in the middle may well have;
-        None for what is
-        certainly no video: text, lists, pictures, sound, archives.
+        None for what is certainly no video: text, lists, pictures, sound, archives.
     """
     if head[4:8] in _ATOMS:
         return None if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS else "mov"

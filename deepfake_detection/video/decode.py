@@ -93,9 +93,8 @@ class FrameReader:
             self.info: VideoInfo = info_of(self.path, stream, self._packets)
         if not self.info.frame_count:
             raise UserError("there is no picture in this video", file=path, hint=NOT_A_VIDEO_HINT)
-        self._key = (
-            self._packets.key if self._packets.order is None else self._packets.key[np.argsort(self._packets.order)]
-        )
+        key, order = self._packets.key, self._packets.order
+        self._key = key if order is None else key[np.argsort(order)]
         self._by_time = self._packets.countable
         if not self._by_time:
             self._count()

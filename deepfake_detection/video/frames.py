@@ -80,9 +80,8 @@ def convert(
         tasks = []
         for line in usable.itertuples():
             if line.title in chosen:
-                tasks.append(
-                    _Task(line.title, Path(data) / line.video, Path(frames) / line.title, sampling, scale, force)
-                )
+                video, folder = Path(data) / line.video, Path(frames) / line.title
+                tasks.append(_Task(line.title, video, folder, sampling, scale, force))
             else:
                 account.add(line.title, LEFT_OUT, detail="left out by --max-videos")
         write_left_out(frames, set(usable["title"]) - chosen)

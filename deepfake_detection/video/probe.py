@@ -33,7 +33,7 @@ class VideoInfo:
         frame_count: frames that the file really holds (packets that show a picture); 0 when they cannot be counted.
         declared_frames: what the header says, 0 if nothing. More than frame_count: the file is cut off.
         duration_s: frame_count / fps or the time from the first to the last frame, whichever the file supports; 0 if
-        unknown.
+            unknown.
         rotation: clockwise degrees that turn the stored picture into the shown one: 0, 90, 180, 270.
         mirrored: whether it is then mirrored left to right.
         codec: FFmpeg's name, e.g. "h264".
@@ -237,10 +237,8 @@ def _promised(container, stream, pts: list) -> int:
     time tells.
     """
     declared = int(stream.frames or 0)
-    if demuxer_of(container) == "mov":
-        return (
-            min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared
-        )  # without what an edit list cuts away
+    if demuxer_of(container) == "mov":  # without what an edit list cuts away
+        return min(declared, len(stream.index_entries)) if len(stream.index_entries) else declared
     # AVI counts in its own units, of which programs write two a frame.
     rate = 1 / stream.time_base if demuxer_of(container) == "avi" and stream.time_base else stream.guessed_rate
     known = [t for t in pts if t is not None]

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -87,8 +88,6 @@ def run_limited(
         UserError: what the function raised.
         RuntimeError: any other exception of the function, with its text.
     """
-    import math
-
     limits = {"cpu_s": math.ceil(cpu_s) if cpu_s else None, "memory_bytes": memory_bytes, "file_bytes": file_bytes}
     task = {"module": function.__module__, "name": function.__qualname__, "args": args}
     text = json.dumps({**task, "limits": limits, "network": network}, allow_nan=False)

@@ -158,9 +158,8 @@ def _parallel(function, tasks, workers, prepare, arguments, memory_bytes=MEMORY_
                     pipe.close()
                     deaths_in_a_row += 1
                     if deaths_in_a_row > 2 * workers + MOST_DEATHS:
-                        raise WorkerDied(
-                            f"every worker process dies (last exit code {worker.process.exitcode})"
-                        ) from None
+                        code = worker.process.exitcode
+                        raise WorkerDied(f"every worker process dies (last exit code {code})") from None
                     yield worker.task, WorkerDied(_how(worker.process.exitcode))
                     continue
                 if kind == "bug":

@@ -216,9 +216,8 @@ def _shut(connection: socket.socket) -> None:
 
 def tried(secret: str, message: dict, timeout_s: float = TIMEOUT_S) -> dict:
     """Tries one message. Returns what came of it, as `Store.mark_callback` takes it."""
-    ok, answer = deliver(
-        message["url"], message["body"], secret, f"{message['video']}-{message['id']}", timeout_s=timeout_s
-    )
+    delivery = f"{message['video']}-{message['id']}"
+    ok, answer = deliver(message["url"], message["body"], secret, delivery, timeout_s=timeout_s)
     tries = message["tries"] + 1
     state = "delivered" if ok else "waiting" if tries <= len(WAITS) else "given up"
     return {

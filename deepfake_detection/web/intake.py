@@ -31,9 +31,8 @@ async def received(
         receive: writes the file to a path, whole or not at all, and returns its bytes and its name.
     """
     store, video = service.store, new_id()
-    busy = HTTPException(
-        503, "the queue is full; try again in a minute", headers={"Retry-After": "60", "Connection": "close"}
-    )
+    headers = {"Retry-After": "60", "Connection": "close"}
+    busy = HTTPException(503, "the queue is full; try again in a minute", headers=headers)
     caller = request.client.host if request.client else ""
     of_one = sum(c == caller for c in service.arriving.values())
     if len(service.arriving) >= MOST_UPLOADS or of_one >= MOST_UPLOADS_OF_ONE or await run_in_threadpool(service.full):

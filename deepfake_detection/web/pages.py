@@ -24,9 +24,8 @@ def pages(app: FastAPI, token: access.Token | None) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request):
-        return HTMLResponse(
-            _docs(app.openapi(), f"{request.url.scheme}://{request.headers['host']}", token is not None)
-        )
+        address = f"{request.url.scheme}://{request.headers['host']}"
+        return HTMLResponse(_docs(app.openapi(), address, token is not None))
 
     @router.get("/")
     def page():

@@ -154,9 +154,8 @@ class Service:
                     return
                 except Exception as e:
                     # A video, a message or the disk may bring anything; the next one must be served all the same.
-                    self._trouble(
-                        name, f"{name}: {e if isinstance(e, (Unavailable, OSError)) else type(e).__name__}", e
-                    )
+                    what = e if isinstance(e, (Unavailable, OSError)) else type(e).__name__
+                    self._trouble(name, f"{name}: {what}", e)
                     self._stopping.wait(RETRY_S * 10)
 
         self._threads[name] = threading.Thread(target=live, name=name, daemon=True)

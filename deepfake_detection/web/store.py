@@ -99,11 +99,8 @@ class Store:
     def remove_files(self, video: str) -> None:
         """Removes whatever there is of a video's files, half written ones too."""
         reports = (self.report(video), self.report(video).with_suffix(".json"))
-        half = [
-            p
-            for r in reports
-            for p in self.reports.glob(files.partial_name(r).name.split(".partial-")[0] + ".partial-*")
-        ]
+        names = [files.partial_name(r).name.split(".partial-")[0] + ".partial-*" for r in reports]
+        half = [path for name in names for path in self.reports.glob(name)]
         for path in (self.partial(video), self.upload(video), *reports, *half):
             path.unlink(missing_ok=True)
 

@@ -36,9 +36,8 @@ def _parts(data: Path) -> list[str]:
         if (data / name / FILE).is_file():
             found.append(name)
         else:
-            found += [
-                f"{name}/{inner}" for inner in scan.subfolders(data / name) if (data / name / inner / FILE).is_file()
-            ]
+            inner = (f"{name}/{below}" for below in scan.subfolders(data / name))
+            found += [path for path in inner if (data / path / FILE).is_file()]
     return found
 
 
@@ -71,9 +70,7 @@ def _files_of(content: Table, present: list[str]) -> Table:
         if name in exact or unsafe(name.strip()):
             return name
         for found in (by_name[_folded(name)], by_stem[_stem(name)]):
-            found = [
-                n for n in found if not (free and n in content)
-            ]  # a file that has an entry of its own is not meant
+            found = [n for n in found if not (free and n in content)]  # not one that has an entry of its own
             if found:
                 return found[0] if len(found) == 1 else name
         return name
@@ -109,17 +106,9 @@ def rows(data: Path) -> list[Row]:
             found.append(_row(data, folder, key, entry, content, text))
         for name in present:
             if name not in content:
-                found.append(
-                    check_present(
-                        data,
-                        Row(
-                            video=str(folder / name),
-                            dataset=NAME,
-                            error=broken,
-                            identities=[f"dfdc_{PurePosixPath(name).stem}"],
-                        ),
-                    )
-                )
+                own = [f"dfdc_{PurePosixPath(name).stem}"]
+                row = Row(video=str(folder / name), dataset=NAME, error=broken, identities=own)
+                found.append(check_present(data, row))
     return found
 
 
@@ -156,24 +145,18 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: Table, tex
     row = Row(video=str(folder / key), dataset=NAME, identities=[f"dfdc_{own}"])
     if key in content.repeated:
         # Each search reads the whole text: with thousands of them the line numbers are not worth the hours.
-        lines = (
-            []
-            if len(content.repeated) > _MOST_SEARCHED
-            else [
-                text.count("\n", 0, m.start()) + 1 for m in re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text)
-            ]
-        )
-        row.error = f"listed more than once in {FILE}" + (
-            f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else ""
-        )
+        few = len(content.repeated) <= _MOST_SEARCHED
+        places = re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*\{", text) if few else ()
+        lines = [text.count("\n", 0, m.start()) + 1 for m in places]
+        where = f" (lines {', '.join(map(str, lines))})" if len(lines) > 1 else ""
+        row.error = f"listed more than once in {FILE}{where}"
         return row
     if not isinstance(entry, Table):
         row.error = f"entry in {FILE} is not an object"
         return row
     if entry.repeated:
-        row.error = (
-            f"{', '.join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])} given more than once in {FILE}"
-        )
+        keys = ", ".join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])
+        row.error = f"{keys} given more than once in {FILE}"
         return row
     entry = {key.lower(): None if _missing(value) else value for key, value in entry.items()}
     label = entry.get("label")
@@ -198,10 +181,8 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: Table, tex
             row.links, row.identities = row.identities, [f"dfdc_{PurePosixPath(original).stem}"]
     identity = entry.get("identity")
     if isinstance(identity, str) and identity.strip():
-        row.links = [
-            *row.links,
-            f"identity {identity.strip()}",
-        ]  # no file's stem can clash with it: those begin with dfdc_
+        # No file's stem can clash with it: those begin with dfdc_.
+        row.links = [*row.links, f"identity {identity.strip()}"]
     elif identity is not None and identity != "":
         row.error = row.error or f"identity in {FILE} is not a name"
     return check_present(data, row)

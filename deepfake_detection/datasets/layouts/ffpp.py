@@ -40,9 +40,8 @@ def rows(data: Path) -> list[Row]:
                     continue
                 # As published in `videos`; copies of the set have them beside it, or in folders of their own.
                 for video in scan.videos_under(data, f"{top}/{method}/{compression}"):
-                    found.append(
-                        check_present(data, _row(str(video.parent), video.name, method, compression, label, split))
-                    )
+                    row = _row(str(video.parent), video.name, method, compression, label, split)
+                    found.append(check_present(data, row))
     if not found:
         raise UserError(
             "no videos in this FaceForensics++ tree",

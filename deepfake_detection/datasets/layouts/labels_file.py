@@ -113,9 +113,7 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
                     (reader.line_num, {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()})
                 )
     except csv.Error as e:
-        raise UserError(
-            f"the labels are not a CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT
-        ) from None
+        raise UserError(f"the labels are no CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT) from None
     if not found:
         raise UserError("the labels list no video", file=file, hint=_HINT)
     return [(number, {name: cells.get(name, "") for name in _COLUMNS}) for number, cells in found]
@@ -180,13 +178,11 @@ def _tie(found: dict[str, Row], listed: dict[str, dict[str, str]], find: _Finder
         if cells["original"]:
             original = find(cells["original"]) or cells["original"]
             row.original = original
-            row.identities = (
-                found[original].identities if original in found else [f"labels_{PurePosixPath(original).stem}"]
-            )
+            own = [f"labels_{PurePosixPath(original).stem}"]
+            row.identities = found[original].identities if original in found else own
             row.links = [*row.links, f"video {original}"]
         row.links = [*row.links, f"video {path}"]
-        people = [
-            f"{kind}_{name.strip()}" for kind in ("person", "group") for name in cells[kind].split("|") if name.strip()
-        ]
+        named = ((kind, name.strip()) for kind in ("person", "group") for name in cells[kind].split("|"))
+        people = [f"{kind}_{name}" for kind, name in named if name]
         if people:
             row.links, row.identities = [*row.links, *(row.identities if cells["original"] else [])], people

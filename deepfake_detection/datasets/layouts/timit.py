@@ -38,9 +38,7 @@ def rows(data: Path) -> list[Row]:
             row.identities = [f"timit_{s}" for s in subjects] or [f"timit_{video.stem}"]
             found.append(check_present(data, row))
     if not found:
-        raise UserError(
-            "no videos in this DeepFake-TIMIT folder", file=data, hint="expected higher_quality/fadg0/*.avi"
-        )
+        raise UserError("no videos in this DeepFake-TIMIT folder", file=data, hint="expected higher_quality/*/*.avi")
     _find_originals(found)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ... import onnx_session
 from ..boxes import Face
 from ..settings import PUBLISHED_CONFIDENCE
 from . import DATA, by_confidence, in_frame
@@ -36,17 +37,9 @@ class MtcnnFastDetector:
     confidence = PUBLISHED_CONFIDENCE
 
     def __init__(self, *, min_face_px: float, threads: int):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Idle threads that spin would take the time of the other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Every frame size and number of candidates is a new shape; memory patterns would be kept for each.
-        options.enable_mem_pattern = False
+        # Every frame size and number of candidates is a new shape.
         self._pnet, self._rnet, self._onet = (
-            onnxruntime.InferenceSession(str(DATA / f"mtcnn_{net}.onnx"), options, providers=["CPUExecutionProvider"])
+            onnx_session.opened(DATA / f"mtcnn_{net}.onnx", threads=threads, one_shape=False)
             for net in ("pnet", "rnet", "onet")
         )
         self._min_face_px = min_face_px

@@ -25,9 +25,8 @@ class YunetDetector:
     def __init__(self, *, min_face_px: float, threads: int):
         if not hasattr(cv2, "FaceDetectorYN"):
             raise RuntimeError("this OpenCV has no FaceDetectorYN")
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_ERROR
-        )  # OpenCV 5 warns of a setting that it makes itself
+        # OpenCV 5 warns of a setting that it makes itself.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         self._network = cv2.FaceDetectorYN.create(str(MODEL), "", (320, 320), SCORE_THRESHOLD, NMS_THRESHOLD, TOP_K)
         self._min_face_px = min_face_px
 
