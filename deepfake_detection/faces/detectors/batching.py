@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 
+from ..boxes import Face
 
-def runs_of_one_size(frames: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Neighbouring frames (H, W, 3) of one size together, in order: each run is one batch for the networks."""
-    start = 0
-    while start < len(frames):
-        end = start + 1
-        while end < len(frames) and frames[end].shape == frames[start].shape:
-            end += 1
-        yield frames[start:end]
-        start = end
+
+class BySize:
+    """Detects neighbouring frames of one size together: each run of them is one batch for the networks."""
+
+    _min_face_px: float
+
+    def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
+        smallest, found = min_face_px or self._min_face_px, []
+        for _, same in groupby(frames, key=np.shape):
+            found += self._detect_same_size(list(same), smallest)
+        return found
+
+    def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
+        raise NotImplementedError

@@ -12,11 +12,11 @@ import numpy as np
 from ..boxes import Face
 from ..settings import PUBLISHED_CONFIDENCE
 from . import by_confidence, in_frame
-from .batching import runs_of_one_size
+from .batching import BySize
 from .pyramid import scales
 
 
-class MtcnnDetector:
+class MtcnnDetector(BySize):
     """See `detectors.Detector`.
 
     The package's `detect_faces` answers "no face" to any error of TensorFlow, so its stages are called here one by one,
@@ -39,13 +39,6 @@ class MtcnnDetector:
 
         self._tf, self._min_face_px = tf, min_face_px
         self._proposals, self._refine, self._output = _guarded_pnet()(), StageRNet(), StageONet()
-
-    def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        return [
-            faces
-            for same in runs_of_one_size(frames)
-            for faces in self._detect_same_size(same, min_face_px or self._min_face_px)
-        ]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         from mtcnn.utils.images import standarize_batch

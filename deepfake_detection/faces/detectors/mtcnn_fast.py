@@ -13,7 +13,7 @@ from ... import onnx_session
 from ..boxes import Face
 from ..settings import PUBLISHED_CONFIDENCE
 from . import DATA, by_confidence, in_frame
-from .batching import runs_of_one_size
+from .batching import BySize
 from .pyramid import scales
 
 # The package's defaults.
@@ -30,7 +30,7 @@ def _logit(p: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
-class MtcnnFastDetector:
+class MtcnnFastDetector(BySize):
     """See `detectors.Detector`."""
 
     name = "mtcnn_fast"
@@ -43,13 +43,6 @@ class MtcnnFastDetector:
             for net in ("pnet", "rnet", "onet")
         )
         self._min_face_px = min_face_px
-
-    def detect(self, frames: list[np.ndarray], min_face_px: float | None = None) -> list[list[Face]]:
-        return [
-            faces
-            for same in runs_of_one_size(frames)
-            for faces in self._detect_same_size(same, min_face_px or self._min_face_px)
-        ]
 
     def _detect_same_size(self, frames: list[np.ndarray], min_face_px: float) -> list[list[Face]]:
         height, width = frames[0].shape[:2]
