@@ -113,7 +113,9 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
                     (reader.line_num, {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()})
                 )
     except csv.Error as e:
-        raise UserError(f"the labels are no CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT) from None
+        raise UserError(
+            f"the labels are not a CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT
+        ) from None
     if not found:
         raise UserError("the labels list no video", file=file, hint=_HINT)
     return [(number, {name: cells.get(name, "") for name in _COLUMNS}) for number, cells in found]
