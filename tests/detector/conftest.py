@@ -1,4 +1,9 @@
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "blending"))  # its synthetic faces
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 """From a trained network to what is shipped."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +8,6 @@ from deepfake_detection.detector.config import read_config
 from deepfake_detection.detector.network import DetectorModel, trim, views_of
 from deepfake_detection.export import calibrate, ship
 from deepfake_detection.faces.crops import crop_face
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "blending"))
 
 
 @pytest.fixture(scope="module")
