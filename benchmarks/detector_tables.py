@@ -327,20 +327,23 @@ def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | 
 
 
 def leave_one_out(options) -> dict:
-    """Runs of train_detector.py with --without, by the name of their folder: `without-ffpp`, `without-dfdc`, and
-    `short-all`, which saw everything for as long, to compare with."""
-    runs = {name: options.runs / name / "model.keras" for name in ("short-all", "without-ffpp", "without-dfdc")}
-    there = {name: path for name, path in runs.items() if path.is_file()}
-    if not there:
+    """Runs of train_detector.py with --without, in folders named `without-...`, each also with the classifier that
+    --head fitted; rows of runs that are not at hand stay."""
+    runs = sorted(path.parent for path in options.runs.glob("without-*/model.keras"))
+    if not runs:
         raise UserError(
             "no leave-one-out run",
             file=options.runs,
             hint="train_detector.py --without ffpp --name without-ffpp --steps 800, and so on",
         )
-    rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in there.items()})
+    files = {run.name: run / "model.keras" for run in runs}
+    files |= {f"{run.name}, all levels": run / "head.keras" for run in runs if (run / "head.keras").is_file()}
+    rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in files.items()})
+    made = options.results / "detector_tables.json"
+    before = json.loads(made.read_text()).get("leave-one-out", {}) if made.is_file() else {}
     return {
-        "rows": rows,
-        "runs": {name: json.loads((path.parent / "result.json").read_text()) for name, path in there.items()},
+        "rows": before.get("rows", {}) | rows,
+        "runs": before.get("runs", {}) | {run.name: json.loads((run / "result.json").read_text()) for run in runs},
     }
 
 

@@ -180,9 +180,9 @@ class Sampler:
         if not np.isfinite(box).all():  # a tight crop: all of it, a little moved
             window, shift, stretch = np.array([0.0, 0.0, 1.0, 1.0]), 0.04, 0.07
         elif rng.random() < self.settings.wide:
-            window, shift, stretch = _around(box, *(4 * [rng.uniform(*WIDE_MARGIN)])), 0.04, 0.05
+            window, shift, stretch = around(box, **dict.fromkeys(TIGHT, rng.uniform(*WIDE_MARGIN))), 0.04, 0.05
         else:
-            window, shift, stretch = _around(box, *TIGHT.values()), 0.04, 0.06
+            window, shift, stretch = around(box, **TIGHT), 0.04, 0.06
         centre, size = (window[:2] + window[2:]) / 2, window[2:] - window[:2]
         centre = centre + rng.uniform(-shift, shift, 2) * size
         size = size * rng.uniform(1 - stretch, 1 + stretch) * np.exp(rng.uniform(-0.05, 0.05) * np.array([1, -1]))
@@ -229,7 +229,7 @@ def trained_on(faces: Faces, without: tuple = ()):
     return train[~train.source.isin(without)]
 
 
-def _around(box, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+def around(box, *, left: float, right: float, top: float, bottom: float) -> np.ndarray:
     """A box (x0, y0, x1, y1) widened by parts of its sides."""
     width, height = box[2] - box[0], box[3] - box[1]
     return np.array([box[0] - left * width, box[1] - top * height, box[2] + right * width, box[3] + bottom * height])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..blending.faces import BOX, Faces
-from ..blending.sampler import TIGHT
+from ..blending.sampler import TIGHT, around
 
 #: Margin of the wide window when a face is judged: the middle of what training shows.
 WIDE_MARGIN = 0.22
@@ -43,10 +43,7 @@ def seen_in(image: np.ndarray, box: np.ndarray, name: str, size: int) -> np.ndar
     side = image.shape[0]
     if np.isfinite(box).all():
         margins = TIGHT if name == "tight" else dict.fromkeys(TIGHT, WIDE_MARGIN)
-        w, h = box[2] - box[0], box[3] - box[1]
-        x0, y0 = box[0] - margins["left"] * w, box[1] - margins["top"] * h
-        x1, y1 = box[2] + margins["right"] * w, box[3] + margins["bottom"] * h
-        x0, y0, x1, y1 = (int(round(min(max(v, 0.0), 1.0) * side)) for v in (x0, y0, x1, y1))
+        x0, y0, x1, y1 = (int(round(min(max(v, 0.0), 1.0) * side)) for v in around(box, **margins))
         image = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
     shrinks = image.shape[0] * image.shape[1] > size * size
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

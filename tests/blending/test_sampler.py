@@ -1,11 +1,14 @@
 """What a batch holds: pairs through one window, of the training split alone, the same for the same seed and step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from deepfake_detection.blending.faces import Faces
+from deepfake_detection.blending.faces import BOX, Faces
 from deepfake_detection.blending.recipe import PAIRS
 from deepfake_detection.blending.sampler import Sampler, Settings, alike
+from deepfake_detection.training import judge
 
 PLAIN = Settings(size=64, degrade=False, copies=0)
 
@@ -72,6 +75,24 @@ def test_copies_are_made_of_faces_of_the_batch(cut_faces):
     batch = Sampler(cut_faces, Settings(size=64, degrade=False, copies=6))(0)
     own = [batch[2 * i + i % 2] for i in range(6)]
     assert [max(alike(copy, face) for copy in batch[-6:]) > 0.5 for face in own] == [True] * 6
+
+
+@pytest.mark.parametrize("name", judge.VIEWS)
+def test_a_face_is_learnt_from_in_the_window_that_it_is_judged_in(cut_faces, name):
+    """Colours say where in the cut picture one is: on average training sees the part that `judge.view` shows."""
+    place = np.zeros(cut_faces.images.shape[1:], np.uint8)
+    place[..., 0], place[..., 1] = np.arange(256), np.arange(256)[:, None]
+    images = np.broadcast_to(place, cut_faces.images.shape)
+    settings = replace(PLAIN, shares=(("given", {"ffpp": 1.0}, 60),), wide=float(name == "wide"))
+    learnt = Sampler(Faces(cut_faces.table, images, cut_faces.meshes), settings)(0)
+    row = cut_faces.rows(source="ffpp", split="train")[0]
+    judged = judge.seen_in(place, cut_faces.table.loc[row, list(BOX)].to_numpy(float), name, 64)
+
+    def edges(pictures):  # left, right, top, bottom; some are mirrored
+        x, y = pictures[:, 32, :, 0].astype(float), pictures[:, :, 32, 1].astype(float)
+        return np.mean([x.min(1), x.max(1), y.min(1), y.max(1)], 1)
+
+    np.testing.assert_allclose(edges(learnt), edges(judged[None]), atol=5)
 
 
 def test_without_the_wide_window_less_is_seen(cut_faces):
