@@ -1,6 +1,6 @@
 """What each lever of the detector's training gives: short runs of equal length, alike but for one thing.
 
-    python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
+    python recipes/index.py --data ../shared/data --sources DIR --out build/index.csv
     git show 284db78:models/detector.keras > build/detector_1_5.keras
     python benchmarks/ablation.py --index build/index.csv --weights build/detector_1_5.keras    # an hour on two cores
 
@@ -29,8 +29,8 @@ from deepfake_detection import cli, metrics
 from deepfake_detection.files import write_json, write_text
 from train_detector import look_at
 
-#: Detector 2.0's settings (recipes/detector_2_0.sh) for its first steps.
-RECIPE = str(PROJECT / "recipes" / "detector_2_0.json")
+#: The settings of detector 2.0 and 2.2 for their first steps.
+RECIPE = str(PROJECT / "recipes" / "detector.json")
 COMMON = ("--recipe", RECIPE, "--size", "176", "--steps", "2000", "--stop-at", "250")
 BASE = {"--wide": "0.5", "--consistency": "0.2", "--learning-rate": "2e-4"}
 #: Name of a run -> what is other than in BASE.

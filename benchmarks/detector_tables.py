@@ -35,7 +35,7 @@ from deepfake_detection.labels import CLASS_FOLDERS
 
 PARTS = ("validation", "robustness", "leave-one-out", "peers")
 
-#: FaceForensics++ groups that no training saw (recipes/index_2_0.py).
+#: FaceForensics++ groups that no training saw (recipes/index.py).
 VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
 
 #: What the runs of the published recipe, whose crops are tight, see of a crop with the margin of detector 1.4.
@@ -339,16 +339,21 @@ def leave_one_out(options) -> dict:
     files = {run.name: run / "model.keras" for run in runs}
     files |= {f"{run.name}, all levels": run / "head.keras" for run in runs if (run / "head.keras").is_file()}
     rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in files.items()})
-    made = options.results / "detector_tables.json"
-    before = json.loads(made.read_text()).get("leave-one-out", {}) if made.is_file() else {}
+    before = made_before(options, "leave-one-out")
     return {
         "rows": before.get("rows", {}) | rows,
         "runs": before.get("runs", {}) | {run.name: json.loads((run / "result.json").read_text()) for run in runs},
     }
 
 
+def made_before(options, part: str) -> dict:
+    made = options.results / "detector_tables.json"
+    return json.loads(made.read_text()).get(part, {}) if made.is_file() else {}
+
+
 def peers(options) -> dict:
-    """The four published MesoNets, the published recipe and this detector on the same faces."""
+    """The four published MesoNets, the published recipe and this detector on the same faces. The recipe's row stays
+    where its run is not at hand."""
     from deepfake_detection.detector.network import DetectorModel
 
     model = DetectorModel.load(options.models, threads=options.workers)
@@ -363,7 +368,7 @@ def peers(options) -> dict:
             f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best "
             f"{made['best_epoch']})"
         ] = keras_predictor(recipe / "model.keras", cut=TRIM)
-    return {"rows": _scores_of_runs(options, predictors)}
+    return {"rows": made_before(options, "peers").get("rows", {}) | _scores_of_runs(options, predictors)}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/gate.py --index build/index.csv --scores build/gate.jsonl --degraded --stills    # 20 minutes
     python benchmarks/gate.py --data DIR --labels DIR/labels.csv --videos 500 --scores faces.jsonl
 
-The clips are those of an index's splits `val` and `unseen` (recipes/index_2_0.py) with the sample, or those of a
+The clips are those of an index's splits `val` and `unseen` (recipes/index.py) with the sample, or those of a
 folder. `--degraded` also judges each made smaller, darker and softer as a whole (`gate_clips.DEGRADED`), for good clips
 say nothing of bounds that their faces never come near; `--stills` the validation pictures of the index, one face of a
 video each, in a table of their own. Every clip is judged once and kept; after that only the votes of its faces are

@@ -1,6 +1,6 @@
 """Does it help to look at a clip's faces in their order? A small GRU over the detector's features, against the mean.
 
-    python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
+    python recipes/index.py --data ../shared/data --sources DIR --out build/index.csv
     python benchmarks/over_time.py --index build/index.csv --work build/detector       # half an hour on two cores
 
 The network stands still. Every untouched clip of the training split becomes sequences: as it is, and blended in one way

@@ -1,7 +1,7 @@
 """How the detector judges videos of people, cameras and kinds of fakes that it never saw; and its thresholds, fitted
 there.
 
-    python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
+    python recipes/index.py --data ../shared/data --sources DIR --out build/index.csv
     python benchmarks/strangers.py --index build/index.csv        # ten minutes on two cores; goes on where it stopped
     python benchmarks/strangers.py --index build/index.csv --fit      # also writes `fake_below` of models/detector.json
 

@@ -1,6 +1,6 @@
 """What a batch is made of: which sources, as what, how many pairs.
 
-    recipe = read(Path("recipes/detector_2_0.json"))    # a detector's own
+    recipe = read(Path("recipes/detector.json"))    # a detector's own
     shares = usual(table)                               # for any sources
 
 A recipe is a JSON object: `shares`, a list of {kind, pairs, sources: {source of the index: part}}, and
@@ -56,7 +56,7 @@ def read(path: Path) -> Recipe:
         raise UserError(
             f"this recipe cannot be read ({getattr(e, 'strerror', None) or f'{type(e).__name__}: {e}'})",
             file=path,
-            hint="see recipes/detector_2_0.json",
+            hint="see recipes/detector.json",
         ) from None
     for kind, sources, pairs in shares:
         if kind not in KINDS or pairs < 1 or min(sources.values(), default=0) <= 0:

@@ -89,7 +89,7 @@ def test_the_usual_shares_are_of_stills_clips_and_fakes(cut_faces):
 
 
 def test_the_shipped_recipe(cut_faces, project):
-    made = recipe.read(project / "recipes" / "detector_2_0.json")
+    made = recipe.read(project / "recipes" / "detector.json")
     assert sum(count for *_, count in made.shares) == 30 and made.least_sharpness == {"utkface": 50.0}
     assert all(sum(sources.values()) == pytest.approx(1) for _, sources, _ in made.shares)
     settings = Settings(size=32, degrade=False, copies=0)

@@ -1,6 +1,6 @@
-"""Writes the index of faces that detector 2.0 was trained on and chosen by.
+"""Writes the index of faces that the shipped detector (2.0 to 2.2) was trained on and chosen by.
 
-    python recipes/index_2_0.py --data ../shared/data --sources DIR --out build/index.csv
+    python recipes/index.py --data ../shared/data --sources DIR --out build/index.csv
 
 `--data` is the labelled material (DFDC crops, FaceForensics++ clips and crops, portraits), `--sources` what was
 collected beside it, with its own `sources_index.csv`. Any other material: write an index of your own
