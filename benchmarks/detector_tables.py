@@ -34,6 +34,7 @@ from deepfake_detection.files import write_json, write_text
 from deepfake_detection.labels import CLASS_FOLDERS
 
 PARTS = ("validation", "robustness", "leave-one-out", "peers")
+OF_RUNS = ("leave-one-out", "peers")
 
 #: FaceForensics++ groups that no training saw (recipes/index.py).
 VAL_GROUPS = ("ffpp_481", "ffpp_599", "ffpp_830", "ffpp_147", "dfd_actor_08")
@@ -95,13 +96,12 @@ def main(argv=None) -> int:
 
     made = options.results / "detector_tables.json"
     results = json.loads(made.read_text()) if made.is_file() else {}
+    tables = {"validation": validation, "robustness": robustness, "leave-one-out": leave_one_out, "peers": peers}
     for part in parts:
-        results[part] = {
-            "validation": validation,
-            "robustness": robustness,
-            "leave-one-out": leave_one_out,
-            "peers": peers,
-        }[part](options)
+        new = tables[part](options)
+        if part in OF_RUNS:  # rows of runs that are not at hand stay
+            new = {key: results.get(part, {}).get(key, {}) | rows for key, rows in new.items()}
+        results[part] = new
         # What was computed stands, also when a later part fails.
         options.results.mkdir(parents=True, exist_ok=True)
         write_json(made, {k: results[k] for k in PARTS if k in results})
@@ -328,7 +328,7 @@ def keras_predictor(path: Path, architecture: str | None = None, *, cut: dict | 
 
 def leave_one_out(options) -> dict:
     """Runs of train_detector.py with --without, in folders named `without-...`, each also with the classifier that
-    --head fitted; rows of runs that are not at hand stay."""
+    --head fitted."""
     runs = sorted(path.parent for path in options.runs.glob("without-*/model.keras"))
     if not runs:
         raise UserError(
@@ -339,21 +339,11 @@ def leave_one_out(options) -> dict:
     files = {run.name: run / "model.keras" for run in runs}
     files |= {f"{run.name}, all levels": run / "head.keras" for run in runs if (run / "head.keras").is_file()}
     rows = _scores_of_runs(options, {name: keras_predictor(path, cut=TRIM) for name, path in files.items()})
-    before = made_before(options, "leave-one-out")
-    return {
-        "rows": before.get("rows", {}) | rows,
-        "runs": before.get("runs", {}) | {run.name: json.loads((run / "result.json").read_text()) for run in runs},
-    }
-
-
-def made_before(options, part: str) -> dict:
-    made = options.results / "detector_tables.json"
-    return json.loads(made.read_text()).get(part, {}) if made.is_file() else {}
+    return {"rows": rows, "runs": {run.name: json.loads((run / "result.json").read_text()) for run in runs}}
 
 
 def peers(options) -> dict:
-    """The four published MesoNets, the published recipe and this detector on the same faces. The recipe's row stays
-    where its run is not at hand."""
+    """The four published MesoNets, the published recipe and this detector on the same faces."""
     from deepfake_detection.detector.network import DetectorModel
 
     model = DetectorModel.load(options.models, threads=options.workers)
@@ -368,7 +358,7 @@ def peers(options) -> dict:
             f"published recipe (EfficientNetB0 from random weights, stopped after {made['epochs']} epochs, best "
             f"{made['best_epoch']})"
         ] = keras_predictor(recipe / "model.keras", cut=TRIM)
-    return {"rows": made_before(options, "peers").get("rows", {}) | _scores_of_runs(options, predictors)}
+    return {"rows": _scores_of_runs(options, predictors)}
 
 
 if __name__ == "__main__":

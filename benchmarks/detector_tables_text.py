@@ -31,7 +31,7 @@ def as_text(results: dict) -> str:
     if r := results.get("robustness"):
         out += _robustness(r)
     if r := results.get("leave-one-out"):
-        out += _models("Leave one data set out (short runs, equal budgets)", r)
+        out += _models("Leave one data set out (short runs)", r)
         steps = (f"{k}: {v.get('steps', v.get('step'))} steps of 64 faces" for k, v in r["runs"].items())
         out += ["Budgets: " + "; ".join(steps) + ".\n"]
     if r := results.get("peers"):

@@ -95,8 +95,8 @@ class Account:
         for label in sorted(table["label"].unique(), reverse=True):
             part = table[table["label"] == label]
             states = Counter(part["status"])
-            states = [f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]]
-            text = ", ".join(states)
+            shown = [f"{states[s]} {s}" for s in (OK, NO_FACE, NO_FRAMES, SKIPPED, LEFT_OUT, ERROR) if states[s]]
+            text = ", ".join(shown)
             sums = ", ".join(f"{int(part[c].sum())} {c.replace('_', ' ')}" for c in self._counts)
             lines.append(f"  {label or 'unlabelled':<11} {counted(len(part), 'video')}: {text}; {sums}")
         failed = table[table["status"] == ERROR]

@@ -69,7 +69,8 @@ def clip_scores(network, faces: Faces, rows: np.ndarray, *, batch: int = 64):
             z.append(call(np.stack(shown).astype(np.float32)).numpy())
         return np.concatenate(z)
 
-    table, wide = faces.table.loc[rows].copy(), faces.table.loc[rows].window.ne("tight").to_numpy()
+    table = faces.table.loc[rows].copy()
+    wide = table.window.ne("tight").to_numpy()
     table["z_tight"] = table["z_wide"] = logits(rows, "tight")  # a tight crop looks the same through both
     table.loc[wide, "z_wide"] = logits(rows[wide], "wide")
     table["z"] = (table.z_wide + table.z_tight) / 2

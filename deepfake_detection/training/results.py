@@ -211,7 +211,8 @@ def video_of(name: str) -> tuple[str, str]:
 
 def in_folds(out: Path) -> bool:
     """Whether the results in `out` are those of a cross-validation, whose model has learnt from every group."""
-    return "folds" in (files.read_json(out / "metrics.json") or {})
+    result = files.read_json(out / "metrics.json")
+    return isinstance(result, dict) and "folds" in result
 
 
 def standing(out: Path, mark: str) -> dict | None:

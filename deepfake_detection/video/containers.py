@@ -51,8 +51,8 @@ _MAGIC = (
 #: cameras.
 _ATOMS = frozenset(
     {
-    b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot", b"styp", b"moof", b"sidx", b"ssix",
-    b"emsg", b"prft", b"mfra", b"meta", b"udta", b"junk", b"pict", b"prfl",
+        b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot", b"styp", b"moof", b"sidx", b"ssix",
+        b"emsg", b"prft", b"mfra", b"meta", b"udta", b"junk", b"pict", b"prfl",
     }
 )  # fmt: skip
 #: ftyp brands of single pictures, which use the same boxes.

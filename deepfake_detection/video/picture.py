@@ -161,8 +161,8 @@ class Pictures:
         self._complete_colours(frame)
         wide = hdr.is_needed(frame.color_trc, frame.color_primaries)
         # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
-        how = dict(width=width, height=height, interpolation="BICUBIC", threads=1)
-        how["format"] = "bgr48le" if wide else "bgr24"
+        kind = "bgr48le" if wide else "bgr24"
+        how = dict(width=width, height=height, format=kind, interpolation="BICUBIC", threads=1)
         try:
             image = self._reformatter.reformat(frame, **how).to_ndarray()
         except av.FFmpegError:  # a colour matrix that FFmpeg does not convert

@@ -54,6 +54,7 @@ def test_intervals_are_over_groups():
     hit = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
     alone = share_cell(hit, np.ones(8, bool), np.arange(8))
     assert alone.startswith("50% [") and alone != "50% [0, 100]"
+    assert share_cell(hit.repeat(2), np.ones(16, bool), np.arange(16) // 2) == alone  # a group's rows count once
     assert share_cell(hit, np.ones(8, bool), np.arange(8) // 2) == "50%"  # four groups are too few for an interval
     assert share_cell(hit, np.zeros(8, bool), np.arange(8)) == ""
 
