@@ -6,7 +6,7 @@
 FROM python:3.12-slim
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE THIRD_PARTY.md predict.py serve.py evaluate.py ./
-COPY models/detector.onnx models/detector.json models/README.md models/
+COPY models/detector.onnx models/rim.onnx models/detector.json models/README.md models/
 COPY deepfake_detection deepfake_detection
 RUN pip install --no-cache-dir -c constraints.txt . && useradd --create-home --uid 1000 judge && rm -rf /src/*
 USER judge

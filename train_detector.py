@@ -165,6 +165,13 @@ def ship_options(p) -> None:
         help="then fit the classifier anew, to all levels of the network, on N batches of fakes and their originals "
         "(default: %(default)s)",
     )
+    p.add_argument(
+        "--rim",
+        type=cli.count,
+        default=0,
+        metavar="N",
+        help="then fit what looks at the rim of faces against their surroundings, on N batches (default: %(default)s)",
+    )
 
 
 def settings_of(options, shares: tuple):
@@ -234,6 +241,7 @@ def main(argv=None) -> int:
             name=options.label,
             version=options.label_version,
             window=options.window,
+            rim=rim_of(options, settings, cut, model, run),
             training=made_by(options, settings),
         )
     print(f"trained: {model}")
@@ -245,7 +253,11 @@ def made_by(options, settings) -> dict:
     made = asdict(settings)
     if not options.steps:
         made = {key: made[key] for key in ("architecture", "steps", "batches", "seed")}
-    return made | {"weights": Path(options.weights).name, "interpolate": options.interpolate, "head": options.head}
+    return (
+        made
+        | {"weights": Path(options.weights).name, "interpolate": options.interpolate}
+        | {"head": options.head, "rim": options.rim}
+    )
 
 
 def trained(options, settings, cut, run: Path) -> Path:
@@ -268,6 +280,19 @@ def trained(options, settings, cut, run: Path) -> Path:
         finally:
             feed.close()
     return model
+
+
+def rim_of(options, settings, cut, model: Path, run: Path) -> Path | None:
+    """The `.keras` file of the network that looks at the rim, if the options ask for one."""
+    from deepfake_detection.training import pairs, rim
+
+    if not options.rim:
+        return None
+    feed = pairs.Feed(options.work, rim.batches_of(settings.batches, cut))
+    try:
+        return rim.fit(model, settings.architecture, feed, options.rim, run / "rim.keras")
+    finally:
+        feed.close()
 
 
 def look_at(cut, run: Path):

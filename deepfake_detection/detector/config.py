@@ -94,6 +94,10 @@ OPTIONAL = {
     "sampling": ("one of " + ", ".join(sampling.NAMES), lambda v: isinstance(v, str) and v in sampling.NAMES),
     "frames": ("a whole number, 1 to 100000", _whole(1, 100_000)),
     "views": ("one to eight windows (top and bottom, left and right) that leave a tenth of the crop", _views),
+    "rim": (
+        "a margin (0.05 to 1), an input_size (16 to 1024) and every how many frames it is looked at (1 to 1000)",
+        _fields(margin=_number(0.05, 1), input_size=_whole(16, 1024), every=_whole(1, 1000)),
+    ),
     "quality": ("numbers by name, 0 or more", _numbers),
     "decision": ("numbers by name, 0 or more", _numbers),
     "scale": ("published or a factor above 0", lambda v: v == "published" or _number(0, 100, open_low=True)(v)),

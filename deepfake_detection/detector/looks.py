@@ -13,6 +13,7 @@ import numpy as np
 from ..faces import descriptors, quality, tracks
 from ..faces.crops import widen
 from ..faces.extract import FrameFaces
+from .network import moved
 from .verdict import FaceScore
 
 
@@ -21,7 +22,8 @@ class Look:
     """A frame with what was measured of its faces.
 
     Attributes:
-        frame: with its linked faces and their crops; scores: p_real of each.
+        frame: with its linked faces and their crops; scores: p_real of each, by the face alone.
+        rims: what the rim of each adds to its logit; NaN where it was not looked at.
         measured, faults: `faces.quality` of each; origins: where each crop was cut out of the frame, px.
         again: the frame was only looked at because one beside it looked altered.
         described: face -> its descriptor, of those that were asked for.
@@ -29,6 +31,7 @@ class Look:
 
     frame: FrameFaces
     scores: list[float]
+    rims: list[float]
     measured: list[quality.Quality]
     faults: list[str]
     origins: list[tuple[int, int]]
@@ -39,6 +42,7 @@ class Look:
 def measured(
     frames: Sequence[FrameFaces],
     scores: Sequence[float],
+    rims: Sequence[float],
     source_width: int,
     bounds: quality.Bounds,
     margin: float,
@@ -47,11 +51,11 @@ def measured(
     """Measures the faces of frames.
 
     Args:
-        scores: of all faces of all frames, in their order.
+        scores, rims: of all faces of all frames, in their order.
         source_width: of the video, px: sizes are those of its pixels; 0: of the frames'.
         margin: that of the crops.
     """
-    values, out = iter(scores), []
+    values, around, out = iter(scores), iter(rims), []
     for frame in frames:
         scale = frame.size[0] / source_width if source_width else 1.0
         origins = [widen(face, margin, *frame.size)[:2] for face in frame.faces]
@@ -59,7 +63,8 @@ def measured(
             quality.measure(face, crop, origin, frame.size, scale)
             for face, crop, origin in zip(frame.faces, frame.crops, origins)
         ]
-        out.append(Look(frame, [next(values) for _ in own], own, [bounds.fault(q) for q in own], origins, again))
+        scored, rimmed = ([next(numbers) for _ in own] for numbers in (values, around))
+        out.append(Look(frame, scored, rimmed, own, [bounds.fault(q) for q in own], origins, again))
     return out
 
 
@@ -92,13 +97,14 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
         return 0.0 if own.faults[j] else own.measured[j].size_px * math.cos(math.radians(own.measured[j].yaw))
 
     linked = tracks.merge([x.frame.faces for x in looks], [x.frame.looks for x in looks], describe, good)
+    shifts = _shifts(looks, linked)
     return [
         FaceScore(
             person=face.person,
             frame=x.frame.frame,
             index=x.frame.index,
             time_s=float(x.frame.time_s),
-            p_real=p_real,
+            p_real=moved(p_real, shifts.get(face.person, 0.0)),
             box=face.box,
             confidence=float(face.confidence),
             crop=crop,
@@ -112,3 +118,17 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
         for x, faces in zip(looks, linked)
         for face, p_real, crop, q, fault in zip(faces, x.scores, x.frame.crops, x.measured, x.faults)
     ]
+
+
+def _shifts(looks: Sequence[Look], linked: Sequence[Sequence[Any]]) -> dict[str, float]:
+    """Person -> what the rims of that person's faces add to each logit: their mean, of faces that vote if there are
+    such."""
+    seen: dict[str, list[tuple[bool, float]]] = {}
+    for x, faces in zip(looks, linked):
+        for face, rim, fault in zip(faces, x.rims, x.faults):
+            if not math.isnan(rim):
+                seen.setdefault(face.person, []).append((not fault, rim))
+    return {
+        person: float(np.mean([rim for votes, rim in found if votes] or [rim for _, rim in found]))
+        for person, found in seen.items()
+    }

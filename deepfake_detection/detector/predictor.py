@@ -10,9 +10,10 @@ quality of each face (`faces.quality`), then the decision (`people`). No TensorF
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import labels
@@ -125,6 +126,8 @@ class Detector:
             raise UserError(str(e), hint="see --help for what it may be") from None
         self._faces = None
         self._describer = Describer(self.settings.threads)
+        rim = self.config.get("rim")
+        self._windows = None if rim is None else extract.Windows(rim["margin"], rim["every"])
         self.bounds = Bounds.from_dict(self.config.get("quality"))
         stated = dict(self.config.get("decision") or {})
         if self.settings.min_share is not None:
@@ -201,6 +204,7 @@ class Detector:
         tell(0.0, "looking for faces")
         self.warm()
         cut = {"detector": self._faces, "margin": self.resolved["margin"], "confidence": self.resolved["confidence"]}
+        cut["windows"] = self._windows
         if stills.is_still(video):
             reader = stills.read(video, self.resolved["scale"])
             stream = extract.faces_of_frames(reader, **cut)
@@ -208,7 +212,8 @@ class Detector:
             reader, stream = extract.iter_faces_of_video(
                 Path(video), sampling=self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, **cut
             )
-        frames, scores = self._read(stream, lambda n: tell(0.9 * n / max(len(reader.wanted), 1), "looking for faces"))
+        read = self._read(stream, lambda n: tell(0.9 * n / max(len(reader.wanted), 1), "looking for faces"))
+        frames = read[0]
         if not frames:
             raise UserError(
                 "no frame of this video can be decoded",
@@ -216,7 +221,7 @@ class Detector:
                 hint="is it whole, and does it play in another program?",
             )
         tell(0.9, "judging the faces")
-        seen = self._looks(frames, scores, reader.info.width)
+        seen = self._looks(*read, reader.info.width)
         faces = self._scored(seen)
         if self._sampling.gap_s is not None and (near := self._to_look_again(faces, reader)):
             again = FrameReader(
@@ -226,21 +231,27 @@ class Detector:
             faces = self._scored(looks.together(seen, more))
         return self._judge(str(video), faces, frames, reader, start)
 
-    def _read(self, stream: Iterable, tell: Callable[[int], None] | None = None) -> tuple[list, list[float]]:
-        """The frames of a stream with their faces, and the scores of these, judged while the video is read: memory
-        stays bounded by the crops alone."""
+    def _read(
+        self, stream: Iterable, tell: Callable[[int], None] | None = None
+    ) -> tuple[list, list[float], list[float]]:
+        """The frames of a stream with their faces, the scores of these, and what their rims add (NaN where a face is
+        not shown with more around it), judged while the video is read: memory stays bounded by the crops alone."""
         frames: list = []
         waiting: list = []
         scores: list[float] = []
+        rims: list[float] = []
         for frame in stream:
-            frames.append(frame)
+            rims += (
+                self._network.predict_rim(frame.windows).tolist() if frame.windows else [math.nan] * len(frame.crops)
+            )
+            frames.append(replace(frame, windows=[]))
             waiting += frame.crops
             if len(waiting) >= BATCH:
                 scores += self.score(waiting[:BATCH])
                 waiting = waiting[BATCH:]
             if tell is not None:
                 tell(len(frames))
-        return frames, scores + self.score(waiting)
+        return frames, scores + self.score(waiting), rims
 
     def _to_look_again(self, faces: list[FaceScore], reader) -> list[int]:
         """Frames around single faces that look altered in a video that would be REAL, where frames lie further apart
@@ -257,9 +268,11 @@ class Detector:
         near = {face.index + round(step * AGAIN_S * fps) for face in lone for step in (-4, -3, -2, -1, 1, 2, 3, 4)}
         return sorted(i for i in near - set(wanted) if 0 <= i <= wanted[-1])
 
-    def _looks(self, frames: list, scores: list[float], source_width: int, again: bool = False) -> list[looks.Look]:
+    def _looks(
+        self, frames: list, scores: list[float], rims: list[float], source_width: int, again: bool = False
+    ) -> list[looks.Look]:
         """The frames with what is measured of their faces."""
-        return looks.measured(frames, scores, source_width, self.bounds, self.resolved["margin"], again)
+        return looks.measured(frames, scores, rims, source_width, self.bounds, self.resolved["margin"], again)
 
     def _scored(self, seen: list[looks.Look]) -> list[FaceScore]:
         """The faces in time order, their people linked over all frames."""

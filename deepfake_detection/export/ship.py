@@ -16,7 +16,7 @@ import numpy as np
 from ..aggregation import Calibration
 from ..blending.faces import BOX, Faces
 from ..detector.config import CONFIG, read_config
-from ..detector.network import KERAS, ONNX
+from ..detector.network import KERAS, ONNX, RIM
 from ..faces.crops import crop_face, network_input
 from ..files import atomic_path, sha256, write_json
 from ..places import MODEL_FOLDER
@@ -26,6 +26,9 @@ from . import calibrate
 
 #: No source has more faces in the calibration.
 FACES_OF_A_SOURCE = 500
+
+#: Every how many frames a face's rim is looked at: what it says changes little from frame to frame.
+RIM_EVERY = 4
 
 #: What a network looks at, as detector.json says it: the face from the brows to the chin and its mirrored look; or the
 #: whole outline, and from the brows to the chin.
@@ -105,15 +108,18 @@ def ship(
     name: str = "own",
     version: str = "1.0",
     window: str = "both",
+    rim: Path | None = None,
     training: dict | None = None,
 ) -> Path:
-    """Writes detector.keras, detector.onnx and detector.json into `out`; returns the path of the .keras file.
+    """Writes detector.keras, detector.onnx, detector.json and perhaps rim.onnx into `out`; returns the path of the
+    .keras file.
 
     Args:
         model_path: a `.keras` file from `training.pairs.run`.
         faces: whose `val` and `unseen` faces calibrate it.
         name, version: what the detector calls itself.
         window: a key of WINDOWS.
+        rim: a `.keras` file from `training.rim.fit`.
         training: what to say about the run in detector.json.
 
     Raises:
@@ -130,12 +136,14 @@ def ship(
     compared = formats.convert(model, "onnx", out / ONNX, faces_to_compare(faces, model.input_shape[1]))
     with atomic_path(out / KERAS) as partial:
         model.save(partial)
+    beside = _beside(rim, faces, out) if rim else {}
     config = {
         "name": name,
         "version": version,
         "score": "p_real: 1 real, 0 fake",
         "input_size": model.input_shape[1],
         **WINDOWS[window],
+        **beside,
         "flip": True,
         "calibration": {"temperature": 1.0, "bias": 0.0},  # until it is fitted on what these files say
         "aggregation": "mean",
@@ -149,7 +157,7 @@ def ship(
         "training": training or {},
         "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "agreement_with_keras": {name: compared[name] for name in ("faces", "largest")},
-        "files": {KERAS: sha256(out / KERAS), ONNX: sha256(out / ONNX)},
+        "files": {name: sha256(out / name) for name in (KERAS, ONNX, *([RIM] if rim else []))},
     }
     write_json(out / CONFIG, config)
     config |= calibrated(validation_scores(out, faces))
@@ -157,3 +165,15 @@ def ship(
     if reason := config["fitted_on"].get("no_thresholds"):
         print(f"warning: every verdict of it is UNSURE: {reason}", file=sys.stderr)
     return out / KERAS
+
+
+def _beside(rim: Path, faces: Faces, out: Path) -> dict:
+    """Writes rim.onnx; returns what detector.json says of it."""
+    import keras
+
+    from . import formats
+
+    model = keras.models.load_model(rim, compile=False)
+    size = model.input_shape[1]
+    formats.convert(model, "onnx", out / RIM, faces_to_compare(faces, size))
+    return {"rim": {"margin": MARGIN, "input_size": size, "every": RIM_EVERY}}

@@ -44,6 +44,15 @@ def crop_face(frame: np.ndarray, box, margin: float = PUBLISHED_MARGIN) -> np.nd
     return frame[y0:y1, x0:x1]
 
 
+def padded_crop(frame: np.ndarray, box, margin: float) -> np.ndarray:
+    """The face with all of its margin, (H, W, 3): what lies outside of the frame repeats the frame's edge."""
+    x, y, w, h = getattr(box, "box", box)
+    x0, y0, x1, y1 = widen((x, y, w, h), margin, frame.shape[1], frame.shape[0])
+    outside = [x0 - (x - margin * w), y0 - (y - margin * h), x + w + margin * w - x1, y + h + margin * h - y1]
+    left, top, right, bottom = (max(0, math.floor(px)) for px in outside)
+    return cv2.copyMakeBorder(frame[y0:y1, x0:x1], top, bottom, left, right, cv2.BORDER_REPLICATE)
+
+
 def turned_rectangle(corners: tuple, turn: int, width: int, height: int) -> tuple:
     """(x0, y0, x1, y1) in a picture of width x height px, in pixels of that picture turned clockwise by `turn`."""
     x0, y0, x1, y1 = corners

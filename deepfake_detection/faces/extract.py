@@ -17,7 +17,7 @@ from ..video.resize import PUBLISHED, scale_for
 from ..video.sampling import Sampling
 from . import tracks, turns
 from .boxes import Face
-from .crops import crop_face
+from .crops import crop_face, padded_crop
 from .settings import PUBLISHED_CONFIDENCE, PUBLISHED_MARGIN
 
 #: Frames are detected together up to this many pixels, so that memory does not grow with the length or size of a video.
@@ -36,6 +36,19 @@ class CarryOver:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Beside their crops, faces of every so-many-th frame are shown with more around them.
+
+    Attributes:
+        margin: as of a crop, but never cut off by the frame's edge (`crops.padded_crop`).
+        every: of the frames in their order.
+    """
+
+    margin: float
+    every: int = 1
+
+
+@dataclass(frozen=True)
 class FrameFaces:
     """The kept faces of one frame.
 
@@ -45,6 +58,7 @@ class FrameFaces:
         crops: uint8 (H, W, 3) RGB of each face, upright, margin included.
         size: (width, height) of the resized frame.
         looks: `tracks.look` of each detected face; none for carried ones.
+        windows: of each face, like its crop, in frames where `Windows` asks for them.
     """
 
     frame: int
@@ -54,6 +68,7 @@ class FrameFaces:
     crops: list[np.ndarray]
     size: tuple[int, int]
     looks: list[np.ndarray] = field(default_factory=list)
+    windows: list[np.ndarray] = field(default_factory=list)
 
 
 def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
@@ -72,6 +87,7 @@ def faces_of_frames(
     carry_over: CarryOver | None = None,
     min_face_px: float | None = None,
     ahead: bool = False,
+    windows: Windows | None = None,
 ) -> Iterator[FrameFaces]:
     """Detects (turned where people are not upright, `turns`), keeps, tells people apart, carries over and crops. Holds
     a bounded number of frames at a time, whatever their number.
@@ -80,6 +96,7 @@ def faces_of_frames(
         frames: in time order.
         detector: of `detectors.create`.
         min_face_px: smallest face looked for, px of these frames, instead of the detector's own.
+        windows: which faces are also shown with more around them.
         ahead: read the next frames in a thread of their own meanwhile. The results are the same.
     """
     if confidence is None:
@@ -94,12 +111,15 @@ def faces_of_frames(
             if memory is not None:
                 faces = memory.fill(faces)
             crops = [_upright(frame.image, f, margin) for f in faces]
-            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks)
+            wide = []
+            if windows is not None and frame.number % windows.every == 0:
+                wide = [_upright(frame.image, f, windows.margin, padded_crop) for f in faces]
+            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks, wide)
 
 
-def _upright(image: np.ndarray, face: Face, margin: float) -> np.ndarray:
+def _upright(image: np.ndarray, face: Face, margin: float, cut=crop_face) -> np.ndarray:
     """The crop of a face, uint8 (H, W, 3) RGB, turned so that the face is upright."""
-    return turned_by(cv2.cvtColor(crop_face(image, face, margin), cv2.COLOR_BGR2RGB), face.turned)
+    return turned_by(cv2.cvtColor(cut(image, face, margin), cv2.COLOR_BGR2RGB), face.turned)
 
 
 def turned_note(turned: Iterable[int]) -> str:
@@ -143,6 +163,7 @@ def iter_faces_of_video(
     carry_over: CarryOver | None = None,
     min_face_source_px: float | None = None,
     threads: int = 1,
+    windows: Windows | None = None,
 ) -> tuple[FrameReader, Iterator[FrameFaces]]:
     """The fused path: (reader, faces frame by frame) in one decoding pass, no frame on disk, for videos of any length.
     The same crops as stages 00 and 01a.
@@ -158,6 +179,7 @@ def iter_faces_of_video(
         min_face_source_px: the smallest face looked for, in pixels of the source video, instead of the detector's own
             (which is in pixels of the resized frame).
         threads: decoder threads, 0: as many as cores.
+        windows: which faces are also shown with more around them.
 
     Raises:
         UserError: the video cannot be read at all.
@@ -172,4 +194,5 @@ def iter_faces_of_video(
         carry_over=carry_over,
         min_face_px=smallest,
         ahead=threads > 1,
+        windows=windows,
     )

@@ -92,9 +92,9 @@ def classifier(
     for level, (start, end, counted) in enumerate(zip(starts[:-1], starts[1:], counts, strict=True)):
         part = np.zeros(len(own))
         part[start:end] = own[start:end] if level == 0 else discriminant(untouched[:, start:end], fakes[:, start:end])
-        if spread := _within(untouched @ part, fakes @ part):
+        if spread := within(untouched @ part, fakes @ part):
             weights += counted * part / spread
-    weights *= _within(untouched @ top, fakes @ top) / _within(untouched @ weights, fakes @ weights)
+    weights *= within(untouched @ top, fakes @ top) / within(untouched @ weights, fakes @ weights)
     middle = [(untouched @ w).mean() + (fakes @ w).mean() for w in (top, weights)]
     return weights, float(middle[0] - middle[1]) / 2
 
@@ -109,6 +109,6 @@ def discriminant(untouched: np.ndarray, fakes: np.ndarray, shrinkage: float = SH
     return np.linalg.solve(pooled, a.mean(0) - b.mean(0)) / spread
 
 
-def _within(untouched: np.ndarray, fakes: np.ndarray) -> float:
+def within(untouched: np.ndarray, fakes: np.ndarray) -> float:
     """The spread of scores within a class."""
     return float(np.sqrt((untouched.var() + fakes.var()) / 2))

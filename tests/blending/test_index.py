@@ -6,12 +6,14 @@ import shutil
 from dataclasses import replace
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
 from deepfake_detection.blending import index, recipe, sampler
 from deepfake_detection.blending.faces import read_index
 from deepfake_detection.blending.sampler import Sampler, Settings
+from deepfake_detection.detector.network import DetectorModel
 from deepfake_detection.errors import UserError
 
 PEOPLE = ("longhair_zoom-call", "sunglasses_old-phone", "curly_vertical", "astronaut_close-up")
@@ -149,7 +151,7 @@ def test_a_network_that_stands_still_gets_another_classifier(folders, tmp_path, 
     from deepfake_detection.models import registry
 
     monkeypatch.setattr(index, "FRAMES", 2)
-    registry.build("efficientnet_lite0", input_size=32).save(tmp_path / "old.keras")
+    registry.build("efficientnet_lite0", input_size=48).save(tmp_path / "old.keras")
     given = [
         "--data",
         folders / "one",
@@ -160,10 +162,13 @@ def test_a_network_that_stands_still_gets_another_classifier(folders, tmp_path, 
         "--out",
         tmp_path / "own",
     ]
-    tiny = "--size 32 --steps 0 --head 2 --window tight --no-degrade --workers 1".split()
+    tiny = "--size 48 --steps 0 --head 2 --rim 2 --window tight --no-degrade --workers 1".split()
     assert train_detector.main([*map(str, given), *tiny, "--weights", str(tmp_path / "old.keras")]) == 0
-    said = json.loads((tmp_path / "own" / "detector.json").read_text())["training"]
-    assert said["head"] == 2 and said["steps"] == 0 and "learning_rate" not in said
+    made = json.loads((tmp_path / "own" / "detector.json").read_text())
+    said = made["training"]
+    assert set(made["files"]) == {"detector.keras", "detector.onnx", "rim.onnx"} and made["rim"]["input_size"] == 48
+    assert DetectorModel.load(tmp_path / "own").predict_rim([np.zeros((60, 50, 3), np.uint8)]).shape == (1,)
+    assert said["head"] == said["rim"] == 2 and said["steps"] == 0 and "learning_rate" not in said
     assert not (tmp_path / "work" / "main" / "history.csv").exists()
 
 

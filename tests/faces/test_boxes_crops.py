@@ -6,7 +6,7 @@ import pytest
 from deepfake_detection.errors import UserError
 from deepfake_detection.faces import boxes
 from deepfake_detection.faces.boxes import Face
-from deepfake_detection.faces.crops import crop_face, network_input, widen
+from deepfake_detection.faces.crops import crop_face, network_input, padded_crop, widen
 from deepfake_detection.faces.extract import keep
 
 POINTS = ((10.5, 11), (20, 11), (15, 16), (11, 22), (19, 22.25))
@@ -88,3 +88,24 @@ def test_broken_table(tmp_path, text):
         (tmp_path / "boxes.csv").write_text(text)
     with pytest.raises(UserError):
         boxes.read_boxes(tmp_path / "boxes.csv")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param((40, 30, 20, 24), id="inside"),
+        pytest.param((-6, 30, 20, 24), id="left"),
+        pytest.param((90, 70, 20, 24), id="right and below"),
+        pytest.param((-30, -30, 200, 200), id="larger than the frame"),
+    ],
+)
+def test_a_padded_crop_is_whole(box):
+    frame = np.random.default_rng(1).integers(0, 256, (80, 100, 3), np.uint8)
+    crop = padded_crop(frame, box, 0.5)
+    x, y, w, h = box
+    assert abs(crop.shape[1] - 2 * w) <= 1 and abs(crop.shape[0] - 2 * h) <= 1
+    x0, y0, x1, y1 = widen(box, 0.5, 100, 80)
+    left, top = x0 - int(np.floor(x - w / 2)), y0 - int(np.floor(y - h / 2))
+    assert np.array_equal(crop[top : top + y1 - y0, left : left + x1 - x0], frame[y0:y1, x0:x1])
+    if left:
+        assert (crop[top : top + y1 - y0, :left] == frame[y0:y1, x0 : x0 + 1]).all()

@@ -67,6 +67,7 @@ WRONG = {
     ],
     "quality": [3, [], {"max_yaw": "9"}, {"max_yaw": None}, {"max_yaw": float("nan")}],
     "decision": [3, [], {"min_faces": "3"}, {"min_share": -1}],
+    "rim": [3, {}, {"margin": 0, "input_size": 64, "every": 4}, {"margin": 0.2, "input_size": 64, "every": 0}],
     "frames": [0, -1, 1.5, "32", 10**9],
     "scale": [0, -1, "big", [], True],
 }

@@ -13,12 +13,32 @@ SIZE = 64
 def build(folder: Path, *, thresholds=(0.35, 0.65), **config) -> Path:
     """Writes detector.onnx and detector.json; returns the folder.
 
-    The network: uint8 (N, 64, 64, 3) RGB -> (N, 1) p_real = sigmoid(mean red / 12 - mean blue / 12).
+    The network: uint8 (N, 64, 64, 3) RGB -> (N, 1) p_real = sigmoid(mean red / 12 - mean blue / 12). With `rim` in
+    `config` the same again as rim.onnx.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("detector.onnx", *(["rim.onnx"] if "rim" in config else [])):
+        _network(folder / name)
+    stated = {
+        "name": "tiny",
+        "version": "0",
+        "input_size": SIZE,
+        "margin": 0.3,
+        "trim": {"top": 0.1, "bottom": 0.1},
+        "flip": False,
+        "calibration": {"temperature": 1.0, "bias": 0.0},
+        "thresholds": {"fake_below": thresholds[0], "real_above": thresholds[1]},
+        "aggregation": "mean",
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.onnx"))},
+    }
+    (folder / "detector.json").write_text(json.dumps({**stated, **config}))
+    return folder
+
+
+def _network(path: Path) -> None:
     import numpy as np
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
-    folder.mkdir(parents=True, exist_ok=True)
     nodes = [
         helper.make_node("Cast", ["faces"], ["numbers"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["numbers", "axes"], ["colour"], keepdims=0),
@@ -37,19 +57,4 @@ def build(folder: Path, *, thresholds=(0.35, 0.65), **config) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     checker.check_model(model)
-    save(model, folder / "detector.onnx")
-    digest = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()
-    stated = {
-        "name": "tiny",
-        "version": "0",
-        "input_size": SIZE,
-        "margin": 0.3,
-        "trim": {"top": 0.1, "bottom": 0.1},
-        "flip": False,
-        "calibration": {"temperature": 1.0, "bias": 0.0},
-        "thresholds": {"fake_below": thresholds[0], "real_above": thresholds[1]},
-        "aggregation": "mean",
-        "files": {"detector.onnx": digest},
-    }
-    (folder / "detector.json").write_text(json.dumps({**stated, **config}))
-    return folder
+    save(model, path)
