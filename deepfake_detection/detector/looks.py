@@ -105,6 +105,7 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
             index=x.frame.index,
             time_s=float(x.frame.time_s),
             p_real=moved(p_real, shifts.get(face.person, 0.0)),
+            rim=shifts.get(face.person, 0.0),
             box=face.box,
             confidence=float(face.confidence),
             crop=crop,

@@ -206,6 +206,7 @@ def _people(
                 faces_that_vote=votes,
                 frame_range=frame_range(values),
                 reason=reason,
+                rim=seen[0].rim,
             )
         )
     return out

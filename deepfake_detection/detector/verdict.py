@@ -21,7 +21,7 @@ class FaceScore:
         frame: number of the kept frame, from 0.
         index: index of the frame in the video.
         time_s: time of the frame in seconds.
-        p_real: calibrated P(real) of this face, 0..1.
+        p_real: calibrated P(real) of this face, 0..1, `rim` in it.
         box: x, y, width, height of the detection in pixels of the resized frame.
         confidence: of the face detector, 0..1.
         crop: what the network saw before squashing, uint8 RGB (H, W, 3).
@@ -31,6 +31,7 @@ class FaceScore:
         fault: "" or the same as a key of `faces.quality.FAULTS`.
         again: of a frame that was only looked at because one beside it looked altered: it counts for stretches alone.
         turned: degrees by which it was turned, because nobody had said that it is not upright.
+        rim: what the rims of this person's faces against their surroundings add to the logit; below 0 speaks for FAKE.
     """
 
     person: str
@@ -47,6 +48,7 @@ class FaceScore:
     fault: str = ""
     again: bool = False
     turned: int = 0
+    rim: float = 0.0
 
     def to_json(self) -> dict:
         return {
@@ -55,6 +57,7 @@ class FaceScore:
             "index": self.index,
             "time_s": self.time_s,
             "p_real": self.p_real,
+            "rim": self.rim,
             "box": [round(float(v), 1) for v in self.box],
             "confidence": self.confidence,
             "quality": dict(self.quality),
@@ -103,6 +106,7 @@ class Person:
         faces_that_vote: faces good enough to be judged by.
         frame_range: (low, high) of the fake probability of single faces that vote (5th and 95th percentile), or None.
         reason: "" or why this person is not judged or UNSURE.
+        rim: `FaceScore.rim` of these faces.
     """
 
     id: str
@@ -116,6 +120,7 @@ class Person:
     faces_that_vote: int = 0
     frame_range: tuple[float, float] | None = None
     reason: str = ""
+    rim: float = 0.0
 
     def to_json(self) -> dict:
         return {
@@ -130,6 +135,7 @@ class Person:
             "faces_that_vote": self.faces_that_vote,
             "frame_range": _listed(self.frame_range),
             "reason": self.reason,
+            "rim": self.rim,
         }
 
 

@@ -38,6 +38,9 @@ class Person(BaseModel):
         None, description="p_fake of single frames, 5th and 95th percentile: how far they agree"
     )
     reason: Text = ""
+    rim: FiniteFloat = Field(
+        0.0, description="what the face's rim against its surroundings adds to p_real's logit; below 0: FAKE"
+    )
 
 
 class Result(BaseModel):
