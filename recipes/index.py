@@ -1,4 +1,4 @@
-"""Writes the index of faces that the shipped detector (2.0 to 2.2) was trained on and chosen by.
+"""Writes the index of faces that the shipped detector (2.0 to 2.3) was trained on and chosen by.
 
     python recipes/index.py --data ../shared/data --sources DIR --out build/index.csv
 

@@ -11,7 +11,6 @@ the face is found and cut with `MARGIN` around its box, or `tight`, a crop that 
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_path, sha256, write_csv, write_json
+from ..files import atomic_path, read_json, sha256, write_csv, write_json
 from ..labels import CLASS_FOLDERS
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def prepare(
         "sharp": dict(least_sharpness or {}),
     }
     stamp = work / "faces.json"
-    if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
+    if read_json(stamp) != settings:
         work.mkdir(parents=True, exist_ok=True)
         jobs = [
             row._asdict() | {"least_sharpness": settings["sharp"].get(row.source, 0.0)}
@@ -186,7 +185,7 @@ def _find_twins(faces: Faces, work: Path, made_from: str) -> None:
 
     settings = {"faces": made_from, "bits": duplicates.BITS, "alike": duplicates.ALIKE}
     stamp = work / "twins.json"
-    if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
+    if read_json(stamp) != settings:
         write_csv(work / "twins.csv", duplicates.across_splits(faces))
         write_json(stamp, settings)
 
@@ -199,7 +198,7 @@ def _meshes(faces: Faces, work: Path, made_from: str) -> np.ndarray:
 
     settings = {"faces": made_from, "model": sha256(mesh.MODEL), "around": mesh.AROUND, "least_score": mesh.LEAST_SCORE}
     stamp = work / "meshes.json"
-    if not stamp.is_file() or json.loads(stamp.read_text()) != settings:
+    if read_json(stamp) != settings:
         find, found = mesh.FaceMesh(), np.full((len(faces.table), mesh.POINTS, 2), np.nan, np.float16)
         tight = faces.table.window.eq("tight").to_numpy()
         for row in tqdm(

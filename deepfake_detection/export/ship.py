@@ -111,8 +111,7 @@ def ship(
     rim: Path | None = None,
     training: dict | None = None,
 ) -> Path:
-    """Writes detector.keras, detector.onnx, detector.json and perhaps rim.onnx into `out`; returns the path of the
-    .keras file.
+    """Writes detector.keras, .onnx and .json, and perhaps rim.onnx, into `out`; returns the path of the .keras file.
 
     Args:
         model_path: a `.keras` file from `training.pairs.run`.
@@ -128,15 +127,12 @@ def ship(
     import keras
 
     from ..training.start import freeze
-    from . import formats
 
     model = keras.models.load_model(model_path, compile=False)
     freeze(model, "none")  # what a run froze in its last part is frozen for that run only
-    out.mkdir(parents=True, exist_ok=True)
-    compared = formats.convert(model, "onnx", out / ONNX, faces_to_compare(faces, model.input_shape[1]))
+    compared, beside = _written(model, faces, out / ONNX), _beside(rim, faces, out) if rim else {}
     with atomic_path(out / KERAS) as partial:
         model.save(partial)
-    beside = _beside(rim, faces, out) if rim else {}
     config = {
         "name": name,
         "version": version,
@@ -156,24 +152,29 @@ def ship(
         "quality": read_config(MODEL_FOLDER).get("quality") or {},
         "training": training or {},
         "environment": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
-        "agreement_with_keras": {name: compared[name] for name in ("faces", "largest")},
+        "agreement_with_keras": compared,
         "files": {name: sha256(out / name) for name in (KERAS, ONNX, *([RIM] if rim else []))},
     }
     write_json(out / CONFIG, config)
-    config |= calibrated(validation_scores(out, faces))
-    write_json(out / CONFIG, config)
+    write_json(out / CONFIG, config := config | calibrated(validation_scores(out, faces)))
     if reason := config["fitted_on"].get("no_thresholds"):
         print(f"warning: every verdict of it is UNSURE: {reason}", file=sys.stderr)
     return out / KERAS
+
+
+def _written(model, faces: Faces, path: Path) -> dict:
+    """Writes a model as ONNX; returns on how many faces it was held against Keras, and how far it is off."""
+    from . import formats
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compared = formats.convert(model, "onnx", path, faces_to_compare(faces, model.input_shape[1]))
+    return {name: compared[name] for name in ("faces", "largest")}
 
 
 def _beside(rim: Path, faces: Faces, out: Path) -> dict:
     """Writes rim.onnx; returns what detector.json says of it."""
     import keras
 
-    from . import formats
-
     model = keras.models.load_model(rim, compile=False)
-    size = model.input_shape[1]
-    formats.convert(model, "onnx", out / RIM, faces_to_compare(faces, size))
-    return {"rim": {"margin": MARGIN, "input_size": size, "every": RIM_EVERY}}
+    _written(model, faces, out / RIM)
+    return {"rim": {"margin": MARGIN, "input_size": model.input_shape[1], "every": RIM_EVERY}}

@@ -40,7 +40,7 @@ MEANS_OF, SPREAD_OF = "block4_add", "block14_add"
 #: alone tell live swaps best and sharp fakes not at all.
 LEVELS = (1.0, 0.5, 1.0)
 #: The block in which the rim of a face is held against what surrounds it, and what that counts (`training.rim`).
-RIM_OF = ("block5_bn2", 0.75)
+RIM_OF = ("block5_bn2", 0.6)
 #: Files of versions before 2.1 have the classifier of the last layer alone: the rows of the others are then 0.
 GROWN = ("p_real",)
 

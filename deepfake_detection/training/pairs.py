@@ -18,7 +18,7 @@ from ..blending.faces import opened
 from ..blending.sampler import Sampler
 from ..blending.sampler import Settings as Batches
 from ..errors import UserError
-from ..files import atomic_path, write_json
+from ..files import atomic_path, read_json, write_json
 from ..models import registry
 from . import loop, session
 from .checkpoint import mark_of
@@ -264,7 +264,7 @@ def run(settings: Settings, feed: Feed, out: Path, look=None) -> Path:
         UserError: when a run with other settings was begun in `out`.
     """
     made_with = json.loads(json.dumps(asdict(settings)))
-    if (out / "settings.json").is_file() and json.loads((out / "settings.json").read_text()) != made_with:
+    if (begun := read_json(out / "settings.json")) is not None and begun != made_with:
         raise UserError(
             "a run with other settings was begun here",
             file=out,

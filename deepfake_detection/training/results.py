@@ -211,17 +211,22 @@ def video_of(name: str) -> tuple[str, str]:
 
 def in_folds(out: Path) -> bool:
     """Whether the results in `out` are those of a cross-validation, whose model has learnt from every group."""
-    result = files.read_json(out / "metrics.json")
-    return isinstance(result, dict) and "folds" in result
+    return "folds" in _metrics(out)
 
 
 def standing(out: Path, mark: str) -> dict | None:
     """metrics.json when it and all other results are there and were made from this training and these faces."""
-    result = files.read_json(out / "metrics.json") or {}
+    result = _metrics(out)
     pictures_and_tables = ("history.csv", "Loss.png", "Accuracy.png", "scores.csv", "video_scores.csv")
     kept = ("tmp_checkpoint/best_model.keras", "tmp_checkpoint/scores.csv")
     names = [n for n in (*RESULT_FILES, *pictures_and_tables, *kept) if n not in result]
     return result if result.get("mark") == mark and all((out / n).is_file() for n in names) else None
+
+
+def _metrics(out: Path) -> dict:
+    """metrics.json; {} when there is none, or it is no object."""
+    result = files.read_json(out / "metrics.json")
+    return result if isinstance(result, dict) else {}
 
 
 def model_entry(model, file: Path, name: str) -> dict:

@@ -136,3 +136,9 @@ def test_folds_of_the_command_line(project, text, value):
             stage.folds(text)
     else:
         assert stage.folds(text) == value
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"mark"', "{", "\x00"])
+def test_results_that_are_no_object_do_not_stand(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    assert results.standing(tmp_path, "mark") is None and not results.in_folds(tmp_path)
