@@ -10,6 +10,7 @@ quality of each face (`faces.quality`), then the decision (`people`). No TensorF
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from ..places import MODEL_FOLDER
 from ..video import sampling
 from ..video.decode import FrameReader
 from . import looks, material, people, stills
-from .network import ONNX, DetectorModel, trim, views_of
+from .network import ONNX, RIM, DetectorModel, trim, views_of
 from .verdict import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
 __all__ = ["Detector", "FaceScore", "Person", "Prediction", "Settings", "Stretch", "failed", "fake_interval"]
@@ -150,12 +151,14 @@ class Detector:
 
     @property
     def model(self) -> str:
-        """Name, version and hash of the network in use, e.g. "sbi-lite0 1.0 (3f2a9c01)"."""
+        """Name, version and hash of the networks in use, e.g. "sbi-lite0 1.0 (3f2a9c01)"."""
         digest = self.config["files"][ONNX]  # of the file that was loaded
+        if self._windows is not None:
+            digest = hashlib.sha256((digest + self.config["files"][RIM]).encode()).hexdigest()
         return f"{self.config['name']} {self.config['version']} ({digest[:8]})"
 
     def score(self, crops: Sequence, *, trimmed: bool = False, flip: bool | None = None) -> list[float]:
-        """Calibrated p_real of face crops, each judged alone.
+        """Calibrated p_real of face crops, each judged alone, by the face: a crop does not show what surrounds it.
 
         Args:
             crops: uint8 RGB arrays (H, W, 3) of any size, cut with the model's margin (`faces.crops.crop_face`).

@@ -67,3 +67,11 @@ def test_its_file_must_be_the_right_one(tmp_path, what):
 @pytest.mark.parametrize("p_real, shift, expected", [(0.5, 0.0, 0.5), (0.5, np.log(3), 0.75), (0.75, -np.log(3), 0.5)])
 def test_moved(p_real, shift, expected):
     assert moved(p_real, shift) == pytest.approx(expected)
+
+
+def test_another_network_for_the_rim_is_another_model(with_rim, detector, tmp_path):
+    tiny.build(tmp_path, rim=RIM)
+    other = Detector(model=str(tmp_path))
+    assert other.model == with_rim.model != detector.model
+    other.config["files"]["rim.onnx"] = "0" * 64
+    assert other.model != with_rim.model
