@@ -29,6 +29,9 @@ HEADLINES = {
 #: What is told of the file where it is known; its data may be of another version, or lack what could not be found out.
 FILE_FIELDS = ("width", "height", "codec", "fps", "bitrate", "duration_s", "bytes", "sha256", "still")
 
+#: What the rim of a face against its surroundings must add to the logit to be named.
+RIM_NAMED = 0.3
+
 #: Shares of fakes among the videos somebody checks, for which the probability is restated.
 PRIORS = (0.5, 0.1, 0.01)
 
@@ -268,12 +271,18 @@ def people_of(data: dict, duration: float) -> list[dict]:
                 "single": bool(person.get("frame_range")),
                 "plot": Markup(timeline(own, duration, thresholds, label, decided=not by_reason)),
                 "runs": [] if by_reason else runs,
+                "rim": _rim_for(person.get("rim") or 0.0),
                 "sizes": (round(sizes[0]), round(sizes[-1])) if sizes else None,
                 "faces": own,
                 "evidence": [{**e, "told": checked(e["check"]) if e["check"] else None} for e in shots],
             }
         )
     return out
+
+
+def _rim_for(rim: float) -> str:
+    """The verdict that the rim speaks for; "" where it hardly speaks."""
+    return "" if abs(rim) < RIM_NAMED else labels.VERDICT_REAL if rim > 0 else labels.VERDICT_FAKE
 
 
 def video_report(data: dict) -> str:

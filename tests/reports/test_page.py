@@ -1,4 +1,4 @@
-"""The report's page of data that lack what could not be found out."""
+"""What the report's page says of data that lack something, or hold it."""
 
 import pytest
 
@@ -12,3 +12,19 @@ def test_what_is_not_known_of_the_file_is_left_out(name):
     data["file"] = {} if name == "all of it" else {k: v for k, v in data["file"].items() if k != name}
     page = html.video_report(data)
     assert "None" not in page and "UNSURE" in page and data["file"].get("codec", "UNSURE") in page
+
+
+@pytest.mark.parametrize(
+    "rim, said",
+    [
+        pytest.param(0.5, "speaks for REAL", id="real"),
+        pytest.param(-0.5, "speaks for FAKE", id="fake"),
+        pytest.param(0.1, None, id="hardly"),
+        pytest.param(None, None, id="a detector without"),
+    ],
+)
+def test_what_the_rim_speaks_for_is_named(rim, said):
+    data = data_of(1)
+    data["people"] = [{**person, **({} if rim is None else {"rim": rim})} for person in data["people"]]
+    page = html.video_report(data)
+    assert ("what surrounds it speaks for" in page) == (said is not None) and (said or "") in page
