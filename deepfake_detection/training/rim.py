@@ -6,8 +6,8 @@
 A swap made live is sharp inside and soft where it is laid in; its camera, light and codec are those of the picture
 around it. So an early block's means over the rim are held against those over what lies outside, which takes the
 picture's own quality out, and a linear discriminant (see `head`) of this difference, of few numbers, is fitted to pairs
-of an untouched face and its fake. It says nothing of a single person that the whole video does not say: the detector
-adds its mean over a person's faces to their logits.
+of an untouched face and its fake. What it says of a person changes little from frame to frame: the detector adds its
+mean over some of a person's faces to the logits of all.
 """
 
 from __future__ import annotations
