@@ -16,6 +16,10 @@ from ..faces.extract import FrameFaces
 from .network import moved
 from .verdict import FaceScore
 
+#: What the rim adds to a person's logits at most, either way: a face out of focus before a sharp wall, or a sharp one
+#: before a blurred backdrop, has no trace of a swap.
+RIM_MOST = 1.0
+
 
 @dataclass
 class Look:
@@ -123,13 +127,14 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
 
 def _shifts(looks: Sequence[Look], linked: Sequence[Sequence[Any]]) -> dict[str, float]:
     """Person -> what the rims of that person's faces add to each logit: their mean, of faces that vote if there are
-    such."""
+    such, within RIM_MOST."""
     seen: dict[str, list[tuple[bool, float]]] = {}
     for x, faces in zip(looks, linked):
         for face, rim, fault in zip(faces, x.rims, x.faults):
             if not math.isnan(rim):
                 seen.setdefault(face.person, []).append((not fault, rim))
-    return {
-        person: float(np.mean([rim for votes, rim in found if votes] or [rim for _, rim in found]))
+    means = {
+        person: np.mean([rim for votes, rim in found if votes] or [rim for _, rim in found])
         for person, found in seen.items()
     }
+    return {person: float(np.clip(mean, -RIM_MOST, RIM_MOST)) for person, mean in means.items()}

@@ -33,6 +33,14 @@ def test_people_have_their_own(with_rim, detector, clips):
     assert after[real] > before[real] and after[fake] < before[fake]
 
 
+@pytest.mark.parametrize("found, counted", [(0.4, 0.4), (-0.4, -0.4), (7.0, 1.0), (-7.0, -1.0)])
+def test_it_alone_decides_nothing(tmp_path, clips, found, counted):
+    built = Detector(model=str(tiny.build(tmp_path, rim=RIM)), frames=8)
+    built._network.predict_rim = lambda windows: np.full(len(windows), found)
+    (person,) = built.predict(clips["real"]).people
+    assert person.rim == pytest.approx(counted)
+
+
 @pytest.mark.parametrize("every", [pytest.param(1, id="each frame"), pytest.param(8, id="the first")])
 def test_the_first_frame_is_always_looked_at(tmp_path, clips, every):
     built = Detector(model=str(tiny.build(tmp_path, rim={**RIM, "every": every})), frames=8)
