@@ -12,6 +12,7 @@ detector out of it. A run that was killed goes on when the same command is given
 """
 
 import argparse
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -253,11 +254,8 @@ def made_by(options, settings) -> dict:
     made = asdict(settings)
     if not options.steps:
         made = {key: made[key] for key in ("architecture", "steps", "batches", "seed")}
-    return (
-        made
-        | {"weights": Path(options.weights).name, "interpolate": options.interpolate}
-        | {"head": options.head, "rim": options.rim}
-    )
+    shipped = {name: getattr(options, name) for name in ("interpolate", "head", "rim")}
+    return made | {"weights": Path(options.weights).name} | shipped
 
 
 def trained(options, settings, cut, run: Path) -> Path:
@@ -266,19 +264,15 @@ def trained(options, settings, cut, run: Path) -> Path:
 
     start, model = Path(options.weights), Path(options.weights)
     if options.steps:
-        feed = pairs.Feed(options.work, settings.batches)
-        try:
+        with closing(pairs.Feed(options.work, settings.batches)) as feed:
             model = pairs.run(settings, feed, run, look_at(cut, run))
-        finally:
-            feed.close()
     if options.interpolate < 1:
         model = pairs.between(start, model, options.interpolate, run / "interpolated.keras")
     if options.head:
-        feed = pairs.Feed(options.work, head.batches_of(settings.batches, tight=options.window == "tight"))
-        try:
+        with closing(
+            pairs.Feed(options.work, head.batches_of(settings.batches, tight=options.window == "tight"))
+        ) as feed:
             model = head.refit(model, settings.architecture, feed, options.head, run / "head.keras")
-        finally:
-            feed.close()
     return model
 
 
@@ -288,11 +282,8 @@ def rim_of(options, settings, cut, model: Path, run: Path) -> Path | None:
 
     if not options.rim:
         return None
-    feed = pairs.Feed(options.work, rim.batches_of(settings.batches, cut))
-    try:
+    with closing(pairs.Feed(options.work, rim.batches_of(settings.batches, cut))) as feed:
         return rim.fit(model, settings.architecture, feed, options.rim, run / "rim.keras")
-    finally:
-        feed.close()
 
 
 def look_at(cut, run: Path):

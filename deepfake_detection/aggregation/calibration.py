@@ -48,7 +48,8 @@ def _checked(y, p) -> tuple[numpy.ndarray, numpy.ndarray]:
     return y.astype(np.int64), p
 
 
-def _logit(p):
+def logit(p) -> numpy.ndarray:
+    """log(p / (1 - p)) of scores in 0..1, clipped by CLIP, float64."""
     import numpy as np
 
     p = np.clip(np.asarray(p, dtype=np.float64), CLIP, 1 - CLIP)
@@ -75,7 +76,7 @@ class Calibration:
         import numpy as np
         from scipy.special import expit
 
-        value = expit(_logit(p_real) / self.temperature + self.bias)
+        value = expit(logit(p_real) / self.temperature + self.bias)
         return float(value) if np.ndim(value) == 0 else value
 
     def to_dict(self) -> dict:
@@ -106,7 +107,7 @@ def fit_temperature(y, p, *, balanced: bool = False, weight=None, counts: tuple[
     from scipy.special import expit
 
     y, p = _checked(y, p)
-    x = _logit(p)
+    x = logit(p)
     weight = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
     if balanced:
         weight = weight * np.where(y == REAL, 0.5 / weight[y == REAL].sum(), 0.5 / weight[y == FAKE].sum())

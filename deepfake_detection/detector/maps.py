@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 
 from .. import labels
+from ..aggregation import logit
 from ..errors import UserError
 
 METHODS = ("auto", "occlusion", "gradcam", "lime", "none")
@@ -74,8 +75,7 @@ class Check:
 
 def logit_fake(p_real) -> np.ndarray:
     """log(p_fake / p_real), clipped as for the log loss."""
-    p = np.clip(np.asarray(p_real, np.float64), 1e-7, 1 - 1e-7)
-    return np.log1p(-p) - np.log(p)
+    return -logit(p_real)
 
 
 def _blurred(face: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import onnx_session
+from ..aggregation import logit
 from ..errors import UserError
 from ..faces.crops import network_input
 from ..files import sha256
@@ -29,9 +30,6 @@ ONNX, KERAS, RIM = "detector.onnx", "detector.keras", "rim.onnx"
 
 #: Files of the network that are read; the largest here is 14 MB.
 LARGEST = 1 << 30
-
-#: Scores are kept this far from 0 and 1 before the logit, as in `aggregation.calibration`.
-CLIP = 1e-7
 
 #: Faces in one run of the network: bounds memory (about 50 MB at 176 px).
 BATCH = 4
@@ -100,8 +98,8 @@ class DetectorModel:
         Returns:
             float32 (N,).
         """
-        logit = _logit(self.predict_raw(crops, trimmed=trimmed, flip=flip).astype(np.float64))
-        return (1 / (1 + np.exp(-(logit / self._temperature + self._bias)))).astype(np.float32)
+        raw = logit(self.predict_raw(crops, trimmed=trimmed, flip=flip))
+        return (1 / (1 + np.exp(-(raw / self._temperature + self._bias)))).astype(np.float32)
 
     def predict_raw(
         self, crops: Sequence[np.ndarray], *, trimmed: bool = False, flip: bool | None = None
@@ -119,8 +117,8 @@ class DetectorModel:
                     score = (score + self._run(np.ascontiguousarray(faces[:, :, ::-1]))) / 2
             else:
                 looks = [self._run(np.stack([network_input(trim(c, view), size) for c in some])) for view in views]
-                logit = np.mean([_logit(s.astype(np.float64)) for s in looks], axis=0)
-                score = (1 / (1 + np.exp(-logit))).astype(np.float32)
+                mean = np.mean([logit(s) for s in looks], axis=0)
+                score = (1 / (1 + np.exp(-mean))).astype(np.float32)
             scores.append(score)
         return np.concatenate(scores)
 
@@ -130,10 +128,10 @@ class DetectorModel:
         Args:
             windows: uint8 RGB (H, W, 3), cut with the margin of `rim` in `config` (`faces.crops.padded_crop`).
         """
-        size, shifts = (self.config.get("rim") or {}).get("input_size", 0), [np.zeros(0)]
+        size, shifts = self.config["rim"]["input_size"], [np.zeros(0)]
         for start in range(0, len(windows), BATCH):
             some = [network_input(_checked(window), size) for window in windows[start : start + BATCH]]
-            shifts.append(_logit(self._run(np.stack(some), self._rim).astype(np.float64)) / self._temperature)
+            shifts.append(logit(self._run(np.stack(some), self._rim)) / self._temperature)
         return np.concatenate(shifts)
 
     def _run(self, faces: np.ndarray, session=None) -> np.ndarray:
@@ -148,7 +146,7 @@ class DetectorModel:
 
 def moved(p_real: float, shift: float) -> float:
     """P(real) whose logit is larger by `shift`."""
-    return float(1 / (1 + np.exp(-(_logit(np.array(p_real)) + shift)))) if shift else p_real
+    return float(1 / (1 + np.exp(-(logit(p_real) + shift)))) if shift else p_real
 
 
 def _opened(network: Path, size: int, config: dict, threads: int):
@@ -198,11 +196,6 @@ def _check(session, size: int) -> None:
                 f"it does not give one probability a face, but {getattr(scores, 'shape', type(scores))} "
                 f"{np.ravel(scores)[:3]}"
             )
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    clipped = np.clip(p, CLIP, 1 - CLIP)
-    return np.log(clipped) - np.log1p(-clipped)
 
 
 def _checked(crop: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..aggregation import Calibration, CalibrationError, Thresholds, fit_temperature
+from ..aggregation import Calibration, CalibrationError, Thresholds, fit_temperature, logit
 from ..labels import REAL
 
 #: What the thresholds allow: untouched videos called FAKE, the worst error, and fakes called REAL.
@@ -86,7 +86,6 @@ def of_a_stranger(p: np.ndarray, groups, rate: float) -> float:
         return at_most(p, rate)
     if count < 2:
         return 0.0
-    q = np.clip(p, 1e-7, 1 - 1e-7)
-    logit = np.log(q) - np.log1p(-q)
-    widest = t.ppf(1 - rate, count - 1) * logit.std(ddof=1) * math.sqrt(1 + 1 / count)
-    return min(at_most(p, rate), float(expit(logit.mean() - widest)))
+    z = logit(p)
+    widest = t.ppf(1 - rate, count - 1) * z.std(ddof=1) * math.sqrt(1 + 1 / count)
+    return min(at_most(p, rate), float(expit(z.mean() - widest)))

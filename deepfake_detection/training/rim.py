@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..aggregation import logit
 from ..blending.faces import Faces
 from ..blending.sampler import Settings
 from ..errors import UserError
@@ -106,8 +107,8 @@ def fitted(detector, batches: Iterable[np.ndarray], block: str, counts: float):
     for batch in batches:
         maps, p_real = (np.asarray(y, np.float64) for y in network.predict_on_batch(batch.astype(np.float32)))
         differences.append(np.einsum("nhwc,hw->nc", maps, weights))
-        own.append(np.log(np.clip(p_real, 1e-7, 1)) - np.log(np.clip(1 - p_real, 1e-7, 1)))
-    rims, logits = np.concatenate(differences), np.concatenate(own)[:, 0]
+        own.append(p_real[:, 0])
+    rims, logits = np.concatenate(differences), logit(np.concatenate(own))
     kernel = discriminant(rims[0::2], rims[1::2])
     kernel *= counts * within(logits[0::2], logits[1::2]) / within(rims[0::2] @ kernel, rims[1::2] @ kernel)
     middle = (rims[0::2].mean(0) + rims[1::2].mean(0)) @ kernel / 2
