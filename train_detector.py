@@ -222,6 +222,7 @@ def main(argv=None) -> int:
 
     from deepfake_detection.blending import faces, index, recipe, sampler
     from deepfake_detection.faces.detectors import DATA
+    from deepfake_detection.training import rim
 
     made_of, run = recipe.read(options.recipe) if options.recipe else recipe.Recipe(), options.work / options.name
     file = options.index or index.write(
@@ -231,6 +232,7 @@ def main(argv=None) -> int:
     cut = faces.prepare(file, options.work, yunet, workers=options.workers, least_sharpness=sharp)
     train = sampler.trained_on(cut, options.without)
     settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
+    around = rim.batches_of(settings.batches, cut) if options.rim else None  # refused here, not hours later
     model = trained(options, settings, cut, run)
     if options.out:
         from deepfake_detection.export import ship
@@ -242,7 +244,7 @@ def main(argv=None) -> int:
             name=options.label,
             version=options.label_version,
             window=options.window,
-            rim=rim_of(options, settings, cut, model, run),
+            rim=rim_of(options, settings, around, model, run),
             training=made_by(options, settings),
         )
     print(f"trained: {model}")
@@ -276,13 +278,13 @@ def trained(options, settings, cut, run: Path) -> Path:
     return model
 
 
-def rim_of(options, settings, cut, model: Path, run: Path) -> Path | None:
-    """The `.keras` file of the network that looks at the rim, if the options ask for one."""
+def rim_of(options, settings, around, model: Path, run: Path) -> Path | None:
+    """The `.keras` file of the network that looks at the rim, fitted on batches as `around` says; None without it."""
     from deepfake_detection.training import pairs, rim
 
-    if not options.rim:
+    if around is None:
         return None
-    with closing(pairs.Feed(options.work, rim.batches_of(settings.batches, cut))) as feed:
+    with closing(pairs.Feed(options.work, around)) as feed:
         return rim.fit(model, settings.architecture, feed, options.rim, run / "rim.keras")
 
 

@@ -185,3 +185,18 @@ def test_pictures_of_untouched_faces_go_with_folders(tmp_path):
 
     with pytest.raises(UserError, match="goes with --data"):
         train_detector.main(["--index", "x.csv", "--real-faces", str(tmp_path), "--work", str(tmp_path / "work")])
+
+
+def test_a_rim_that_nothing_shows_is_refused_before_the_training(folders, tmp_path, monkeypatch):
+    import train_detector
+    from deepfake_detection.training import rim
+
+    def nothing(settings, faces):
+        raise UserError("no source of fakes shows what surrounds a face", hint="leave --rim out")
+
+    monkeypatch.setattr(index, "FRAMES", 2)
+    monkeypatch.setattr(rim, "batches_of", nothing)
+    monkeypatch.setattr(train_detector, "trained", lambda *_: pytest.fail("it had begun to train"))
+    with pytest.raises(UserError, match="no source of fakes"):
+        given = ["--data", folders / "one", "--data", folders / "two", "--work", tmp_path / "work", "--rim", "2"]
+        train_detector.main([*map(str, given), "--workers", "1"])
