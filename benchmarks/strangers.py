@@ -7,9 +7,11 @@ there.
 
 Every number is made by what users run: `Detector.predict` on the clips of the index's splits `val` and `unseen`, with
 the quality gate and the rule over people. Writes benchmarks/results/strangers.md and .json. Intervals: 95 %, resampling
-groups. `--fit` sets the threshold below which a video is called FAKE so that at most FITTED of the untouched are,
-of those of unseen sources and of those of the validation groups each for itself. The other threshold stays: it is set
-by hand, since lowering it calls more live swaps REAL.
+groups. So few clips give an ECE by chance alone: beside it stands that of scores that are exactly right.
+
+`--fit` sets the threshold below which a video is called FAKE so that at most FITTED of the untouched are, of those of
+unseen sources and of those of the validation groups each for itself. The other threshold stays: it is set by hand,
+since lowering it calls more live swaps REAL.
 
 "Risk against coverage" there: how many clips are decided when both thresholds are moved so that at most a share of the
 untouched is called FAKE and of the altered REAL. They are moved on the clips they are counted on, which flatters them.
@@ -40,6 +42,7 @@ from deepfake_detection.files import write_csv, write_json, write_text
 RATE, FITTED = 0.05, 1 / 30
 #: Errors that are allowed of each kind, for risk against coverage.
 ALLOWED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+DRAWS = 500
 WORDS = ("REAL", "UNSURE", "FAKE", "NO FACE")
 
 
@@ -176,6 +179,8 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
             ]
             reals = np.sort(scored.p_real[scored.real == 1])
             bound = reals[int(RATE * len(reals))]
+            row["ece"] = round(metrics.ece(scored.real.to_numpy(), scored.p_real.to_numpy()), 3)
+            row["ece of the calibrated"] = [round(x, 3) for x in ece_of_calibrated(scored.p_real.to_numpy())]
             row["found where 5 % of the untouched are called FAKE"] = round(
                 float((scored.p_real[scored.real == 0] < bound).mean()), 3
             )
@@ -184,6 +189,18 @@ def table(clips: pd.DataFrame, said: np.ndarray) -> dict:
     if len(live):
         result["live_swaps (unseen)"]["pairs ordered rightly"] = pairs_ordered(live.file, live.real, live.p_real)
     return result
+
+
+def ece_of_calibrated(p_real: np.ndarray, seed: int = 1) -> tuple[float, float]:
+    """(mean, 95 % quantile) of the ECE that so many clips give by chance were every score exactly right; only
+    what lies above says that a detector is not calibrated.
+
+    Args:
+        p_real: (N,) scores; the labels are drawn from them.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [metrics.ece((rng.random(len(p_real)) < p_real).astype(int), p_real) for _ in range(DRAWS)]
+    return float(np.mean(drawn)), float(np.quantile(drawn, 0.95))
 
 
 def pairs_ordered(files: pd.Series, real: pd.Series, p_real: pd.Series) -> str:
@@ -212,6 +229,7 @@ def as_text(results: dict) -> str:
         "altered",
         *(f"… {w}" for w in WORDS),
         "AUC",
+        "ECE (calibrated: mean, 95 %)",
         "found at 5 %",
         "pairs",
     ]
@@ -235,6 +253,7 @@ def as_text(results: dict) -> str:
                     )
                 ),
                 cell,
+                "{} ({}, {})".format(row["ece"], *row["ece of the calibrated"]) if "ece" in row else "",
                 str(row.get("found where 5 % of the untouched are called FAKE", "")),
                 row.get("pairs ordered rightly", ""),
             ]

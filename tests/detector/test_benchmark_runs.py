@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -56,3 +57,11 @@ def test_thresholds_are_moved_to_the_errors_that_are_allowed(clips, rate):
     rows = strangers.risk(clips, force, force)
     assert [r[:2] for r in rows[:2]] == [["unseen", "in force"], ["unseen", "0%"]] and len(rows) == 14
     assert rows[1][5].startswith("0%")
+
+
+def test_scores_that_are_right_have_an_ece_by_chance_that_shrinks_with_clips():
+    import strangers
+
+    rng = np.random.default_rng(0)
+    few, many = (strangers.ece_of_calibrated(rng.uniform(0.2, 0.9, count)) for count in (80, 8000))
+    assert 0.05 < few[0] < few[1] and many[1] < 0.03
