@@ -62,14 +62,15 @@ _OF_A_FILE = {
     errno.EIO: "the disk or the network share fails: copy the file elsewhere",
     errno.ESTALE: "the network share was mounted anew: try again",
     errno.ENOTDIR: "a file stands where a folder should be",
+    errno.EISDIR: "a folder stands where a file should be",
 }
 
 
 def of_the_system(error: OSError) -> UserError | None:
     """As `of_the_disk`, and for a named file that the system does not let us have."""
     if error.filename is not None and error.errno in _OF_A_FILE:
-        known = isinstance(error.filename, (str, bytes, os.PathLike))
-        name = os.fsdecode(error.filename) if known else str(error.filename)
+        of = error.filename if error.filename2 is None else error.filename2  # of a rename, what it was to become
+        name = os.fsdecode(of) if isinstance(of, (str, bytes, os.PathLike)) else str(of)
         return UserError(f"the system refuses this file ({error.strerror})", file=name, hint=_OF_A_FILE[error.errno])
     return of_the_disk(error)
 

@@ -20,7 +20,7 @@ from ..labels import counted
 from .crew import OUTPUTS, TIME_LIMIT_S, results_of
 from .csv_table import CsvFile, csv_row
 from .lines import line_of, shown
-from .outputs import annotated_paths, report_paths, write_index
+from .outputs import annotated_paths, make_folder, refuse_overlaps, report_files, report_paths, write_index
 
 #: In place of a file's name: standard output.
 STDOUT = "-"
@@ -75,12 +75,16 @@ def predict(
     """
     # A name of bytes that are no UTF-8 could be written into neither table: those bytes are shown as \xe9.
     names = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in (names or videos)]
+    reports = report_paths(report_folder, names)
+    copies = annotated_paths(annotate, videos, names, list(searched))
+    to_file = None if json_file is None or str(json_file) == STDOUT else Path(json_file)
+    refuse_overlaps(
+        videos, json=[to_file], csv=[csv_file], report=report_files(report_folder, reports), annotate=copies
+    )
     table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
     try:
-        reports = report_paths(report_folder, names)
-        copies = annotated_paths(annotate, videos, names, list(searched))
-        if json_file and str(json_file) != STDOUT:
-            files.remove_dead_partials(Path(json_file).parent)
+        if to_file:
+            make_folder(to_file.parent, "this file", "json")
         jobs = [
             _job(*one, explain, table is not None)
             for one in zip(videos, names, reports, copies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from ..names import file_name
 INDEX = "index.html"
 #: Bytes of a report's name without suffix: file systems allow 255, and partial files and suffixes need some.
 LONGEST_NAME = 160
+#: Options that name a file; where a report or a copy cannot be written, its video says so and the others go on.
+FILES = ("json", "csv")
 #: What an annotated video may be written as.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
@@ -54,8 +57,14 @@ def report_paths(folder: Path | None, names: Sequence[str]) -> list[Path | None]
     """
     if folder is None:
         return [None] * len(names)
-    _make(folder, "reports", "--report")
+    make_folder(folder, "reports", "report")
     return [folder / f"{n}.html" for n in report_names(names)]
+
+
+def report_files(folder: Path | None, reports: Sequence[Path | None]) -> list[Path]:
+    """All that is written for these reports: their pages, their data, and the index."""
+    both = [path for report in reports if report for path in (report, report.with_suffix(".json"))]
+    return both if folder is None else [*both, folder / INDEX]
 
 
 def annotated_paths(
@@ -69,7 +78,7 @@ def annotated_paths(
         searched: what the user named; nothing is written into a folder that was searched for videos.
 
     Raises:
-        UserError: a source, a searched folder or a file that no earlier run of this made would be written over.
+        UserError: it is no video's name, one file for several videos, or in a searched folder.
     """
     if target is None:
         return [None] * len(videos)
@@ -97,22 +106,60 @@ def annotated_paths(
                 hint="name a folder elsewhere",
             )
         targets = [target / f"{n}.mp4" for n in report_names(names)]
-    _make(targets[0].parent if targets else target, "annotated videos", "--annotate")
-    for path in targets:
-        if any(path.exists() and os.path.exists(v) and os.path.samefile(path, v) for v in videos):
-            raise UserError(
-                "this is a video that is judged; it is never written to", file=path, hint="name another --annotate"
-            )
+    make_folder(targets[0].parent if targets else target, "annotated videos", "annotate")
     return targets
 
 
-def _make(folder: Path, what: str, option: str) -> None:
+def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) -> None:
+    """Each output is a file of its own, and none is a video that is judged.
+
+    Args:
+        videos: paths of the sources.
+        files_of: option -> what it writes; before anything is written.
+
+    Raises:
+        UserError: an output is a source, a folder, a device or a pipe, a file about a video that we did not write
+            (clip.json beside clip.mp4), or what another option writes.
+    """
+    sources = {_identity(video) for video in videos} - {None}
+    taken: dict[str, str] = {}
+    for option, paths in files_of.items():
+        hint = f"name another --{option}"
+        for path in filter(None, paths):
+            if _identity(path) in sources:
+                raise UserError("this is a video that is judged; it is never written to", file=path, hint=hint)
+            if option == "report" and path.suffix == ".json" and path.is_file() and not _is_ours(files.read_json(path)):
+                raise UserError("this is no report, and would be written over", file=path, hint=hint)
+            if option in FILES and os.path.exists(path) and not os.path.isfile(path):
+                raise UserError(f"--{option} names a file, and this is none", file=path, hint=hint)
+            place = os.path.join(os.path.realpath(path.parent), path.name)
+            if place in taken:
+                raise UserError(f"--{taken[place]} and --{option} would write the same file", file=path, hint=hint)
+            taken[place] = option
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def make_folder(folder: Path, what: str, option: str) -> None:
+    """Makes a folder for outputs, without what killed runs left there.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_dead_partials(folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as e:
         raise UserError(
-            f"cannot write {what} here ({e.strerror})", file=folder, hint=f"name another {option}"
+            f"cannot write {what} here ({e.strerror})", file=folder, hint=f"name another --{option}"
         ) from None
 
 
@@ -141,12 +188,17 @@ def write_index(folder: Path, failed: Sequence[dict] = ()) -> None:
     files.write_text(folder / INDEX, index.page(rows))
 
 
+def _is_ours(data) -> bool:
+    """Whether this is the data of a report."""
+    return isinstance(data, dict) and "evidence" in data
+
+
 def _row_of(path: Path) -> dict | None:
     """What the index says of a report, from its JSON; None when it is none of ours or has no page."""
     page = path.with_suffix(".html")
     try:
         data = json.loads(path.read_text(encoding="utf-8")) if page.is_file() else None
-        if not isinstance(data, dict) or "evidence" not in data:
+        if not _is_ours(data):
             return None
         return {
             "video": str(data["video"]),

@@ -247,6 +247,36 @@ def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, t
     assert {p: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        pytest.param("--json in/real.mp4", "never written to", id="json on a source"),
+        pytest.param("--json link.mp4", "never written to", id="json on a link to it"),
+        pytest.param("--csv in/real.mp4 --force", "never written to", id="table on a source"),
+        pytest.param("--json x --csv ./x", "the same file", id="json on the table"),
+        pytest.param("--json r/real.json --report r", "the same file", id="json on a report"),
+        pytest.param("--csv r/index.html --report r", "the same file", id="table on the index"),
+        pytest.param("--json x.mp4 --annotate x.mp4", "the same file", id="json on a copy"),
+        pytest.param("--report in", "no report", id="report on a file beside its video"),
+        pytest.param("--json in", "names a file", id="json a folder"),
+        pytest.param("--csv in", "names a file", id="table a folder"),
+        pytest.param("--json pipe", "names a file", id="json a pipe"),
+        pytest.param("--json in/real.mp4/x", "cannot write", id="json below a file"),
+    ],
+)
+def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
+    (tmp_path / "in").mkdir()
+    shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")
+    (tmp_path / "in" / "real.json").write_text('{"label": "REAL"}')
+    (tmp_path / "link.mp4").symlink_to("in/real.mp4")
+    os.mkfifo(tmp_path / "pipe")
+    stand = lambda: {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}  # noqa: E731
+    before = stand()
+    done = predict("in/real.mp4", "--model-dir", "nowhere", *options.split(), cwd=tmp_path)
+    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert stand() == before
+
+
 def test_resume_repairs_a_half_row_and_gives_the_same_bytes(run, folder, tiny_model, tmp_path):
     whole = without_reports(run[1] / "v.csv")
     lines = whole.splitlines(keepends=True)
