@@ -141,10 +141,12 @@ def labels_note(manifest) -> str:
     usable = manifest[manifest["error"] == ""]
     without = usable[usable["label"] == ""]
     counts = usable["label"].value_counts()
-    if not counts.get("REAL") and not counts.get("FAKE"):
-        return "no video has a label: they can be judged, not trained on"
     missing = [word for word in ("REAL", "FAKE") if not counts.get(word)]
-    text = f"no video is labelled {missing[0]}: training needs both" if missing else ""
+    bad = manifest[manifest["error"] != ""]
+    why = f"; {counted(len(bad), 'video')} cannot be used, the first: {bad['error'].iloc[0]}" if len(bad) else ""
+    if len(missing) == 2:
+        return "no video has a label: they can be judged, not trained on" + why
+    text = f"no video is labelled {missing[0]}: training needs both{why}" if missing else ""
     if len(without):
         named = ", ".join(without["video"].head(3)) + (", ..." if len(without) > 3 else "")
         text += (

@@ -9,6 +9,9 @@ from deepfake_detection.errors import UserError
 VIDEOS = ("anna.mp4", "anna_swap.mp4", "sub/ben.mp4", "sub/carl.mp4", "x/dora.mp4", "y/dora.mp4")
 
 
+LISTED = "path,label\nanna.mp4,real\nanna_swap.mp4,fake\nben.mp4,real\ncarl,fake\n"
+
+
 def data_folder(tmp_path, text=None, videos=VIDEOS):
     for video in videos:
         (tmp_path / video).parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +83,19 @@ def test_folders_of_other_names(real, fake, tmp_path):
             'file\tlabel\n"anna.mp4"\treal\nanna_swap.mp4\taltered\n\n./sub/ben.mp4\treal\nsub/carl.mp4\tfake\n',
             id="tabs",
         ),
+        pytest.param(LISTED.replace("\n", "\r"), id="ends of lines of old Macs"),
+        pytest.param(LISTED.encode("utf-16"), id="UTF-16"),
+        pytest.param("sep=,\r\n" + LISTED, id="Excel's own first line"),
+        pytest.param("\n \n" + LISTED, id="blank lines first"),
+        pytest.param(LISTED.replace("anna.mp4", "Anna.MP4").replace("carl", "CARL"), id="another case"),
     ],
 )
-def test_lists(text, tmp_path):
+@pytest.mark.parametrize("beside", [False, True], ids=["named", "beside"])
+def test_lists(text, beside, tmp_path):
     data = data_folder(tmp_path / "data")
-    (tmp_path / "mine.csv").write_text(text)
-    found = table(data, "auto", tmp_path / "mine.csv")
+    file = data / "labels.csv" if beside else tmp_path / "mine.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = table(data, "auto", None if beside else file)
     assert found["label"].to_dict() == {
         "anna.mp4": "REAL",
         "anna_swap.mp4": "FAKE",
@@ -121,6 +131,7 @@ def test_all_columns(tmp_path):
     "line, error",
     [
         pytest.param("anna.mp4,1", "line 2: unknown label '1'", id="a number says nothing"),
+        pytest.param("anna.mp4,real\nANNA.mp4,real", "lines 2, 3", id="twice in two cases"),
         pytest.param("anna.mp4,maybe", "unknown label", id="another word"),
         pytest.param("anna.mp4,real\nanna.mp4,fake", "lines 2, 3", id="twice"),
         pytest.param("anna.mp4,real\n./anna.mp4,real", "lines 2, 3", id="twice in two spellings"),
@@ -164,3 +175,47 @@ def test_what_is_missing_is_said(tmp_path):
     assert "no video has a label" in labels_note(read_manifest(data_folder(tmp_path / "a")))
     only = data_folder(tmp_path / "b", "path,label\nanna.mp4,real\n")
     assert labels_note(read_manifest(only)).startswith("no video is labelled FAKE")
+    numbers = labels_note(read_manifest(data_folder(tmp_path / "c", "path,label\nanna.mp4,1\nben.mp4,0\n")))
+    assert "2 videos cannot be used, the first: labels.csv line 2: unknown label '1'" in numbers
+
+
+def test_a_list_that_is_not_read_is_named(tmp_path, capsys):
+    data = data_folder(tmp_path, "path,is_fake\nanna.mp4,0\n")
+    assert set(table(data)["dataset"]) == {"unlabelled"}
+    assert capsys.readouterr().err.startswith("note: labels.csv is not read")
+
+
+@pytest.mark.parametrize("through", ["folder", "link"])
+def test_whole_paths_through_a_link(through, tmp_path):
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    data_folder(folder, f"path,label\n{tmp_path}/{through}/anna.mp4,real\n{tmp_path}/link/sub/ben.mp4,fake\n")
+    link.symlink_to(folder)
+    for data in (folder, link):
+        found = table(data)
+        assert found.loc[["anna.mp4", "sub/ben.mp4"], "label"].tolist() == ["REAL", "FAKE"]
+        assert (found["error"] == "").all()
+
+
+def test_accents_are_composed_or_not(tmp_path):
+    import unicodedata
+
+    name, text = "zo\u00eb.mp4", "path,label\nzo\u00eb.mp4,real\n"
+    for form in ("NFC", "NFD"):
+        data = data_folder(tmp_path / form, videos=[unicodedata.normalize(form, name)])
+        (data / "labels.csv").write_text(unicodedata.normalize("NFD" if form == "NFC" else "NFC", text))
+        assert table(data)["label"].tolist() == ["REAL"]
+
+
+@pytest.mark.parametrize("nothing", ["nan", "N/A", "None", "null", "<NA>"])
+def test_what_tables_write_for_nothing_is_no_person_and_no_label(nothing, tmp_path):
+    lines = [
+        f"{v},{n},{nothing},{nothing}" for v, n in (("anna.mp4", "real"), ("sub/ben.mp4", "fake"), ("carl", nothing))
+    ]
+    found = table(data_folder(tmp_path, "\n".join(["path,label,person,split", *lines])))
+    assert (found["error"] == "").all() and found.loc["sub/carl.mp4", "label"] == ""
+    assert found.loc[["anna.mp4", "sub/ben.mp4", "sub/carl.mp4"], "group"].nunique() == 3
+
+
+def test_a_person_in_another_spelling_is_the_same(tmp_path):
+    found = table(data_folder(tmp_path, "path,label,person\nanna.mp4,real,Zoe\nsub/ben.mp4,fake,zoe \n"))
+    assert found.loc["anna.mp4", "group"] == found.loc["sub/ben.mp4", "group"]

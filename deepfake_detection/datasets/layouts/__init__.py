@@ -7,11 +7,12 @@ Each module has `NAME`, `EXPECTS` (what the folder must hold, for error messages
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from ...errors import UserError
+from ...errors import UserError, printable
 from .. import scan
 
 
@@ -67,6 +68,8 @@ def recognise(data: Path) -> ModuleType:
     Raises:
         UserError: when it is none, or when several data sets lie side by side in it.
     """
+    from . import labels_file
+
     known = modules()
     chosen = next((m for m in known.values() if m.NAME != "unlabelled" and m.matches(data)), None)
     if chosen is not None and not (chosen.NAME == "dfdc" and not (data / "metadata.json").is_file()):
@@ -90,6 +93,9 @@ def recognise(data: Path) -> ModuleType:
     if chosen is not None:
         return chosen
     if known["unlabelled"].matches(data):
+        if (data / labels_file.FILE).is_file():
+            told = f"{labels_file.FILE} is not read, it does not begin with the columns path and label"
+            print(f"note: {told}: {printable(str(data / labels_file.FILE))}", file=sys.stderr)
         return known["unlabelled"]
     raise UserError(
         "no videos found in this folder",

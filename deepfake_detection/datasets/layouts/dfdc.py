@@ -45,13 +45,14 @@ def matches(data: Path) -> bool:
     return bool(_parts(data))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without what differs between writers and systems: case, blanks around it, composed or split accents."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def _stem(name: str) -> str:
-    stem, dot, suffix = _folded(name).rpartition(".")
-    return stem if dot and "." + suffix in SUFFIXES else _folded(name)
+    stem, dot, suffix = folded(name).rpartition(".")
+    return stem if dot and "." + suffix in SUFFIXES else folded(name)
 
 
 def _files_of(content: Table, present: list[str]) -> Table:
@@ -62,14 +63,14 @@ def _files_of(content: Table, present: list[str]) -> Table:
     """
     exact, by_name, by_stem = set(present), defaultdict(list), defaultdict(list)
     for name in present:
-        by_name[_folded(name)].append(name)
-        for stem in {_stem(name), PurePosixPath(_folded(name)).stem}:  # a video may have any suffix, or none
+        by_name[folded(name)].append(name)
+        for stem in {_stem(name), PurePosixPath(folded(name)).stem}:  # a video may have any suffix, or none
             by_stem[stem].append(name)
 
     def meant(name: str, *, free: bool) -> str:
         if name in exact or unsafe(name.strip()):
             return name
-        for found in (by_name[_folded(name)], by_stem[_stem(name)]):
+        for found in (by_name[folded(name)], by_stem[_stem(name)]):
             found = [n for n in found if not (free and n in content)]  # not one that has an entry of its own
             if found:
                 return found[0] if len(found) == 1 else name
@@ -112,7 +113,7 @@ def rows(data: Path) -> list[Row]:
     return found
 
 
-def _missing(value) -> bool:
+def missing(value) -> bool:
     """Whether a value says that there is none: null, or what pandas and spreadsheets write for it."""
     return (
         value is None
@@ -158,7 +159,7 @@ def _row(data: Path, folder: PurePosixPath, key: str, entry, content: Table, tex
         keys = ", ".join(k if k.isprintable() else repr(k) for k in entry.repeated[:5])
         row.error = f"{keys} given more than once in {FILE}"
         return row
-    entry = {key.lower(): None if _missing(value) else value for key, value in entry.items()}
+    entry = {key.lower(): None if missing(value) else value for key, value in entry.items()}
     label = entry.get("label")
     if label is None and entry.get("is_fake") in (0, 1):  # the public test set's form
         label = "FAKE" if entry["is_fake"] else "REAL"

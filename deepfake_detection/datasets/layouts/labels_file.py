@@ -10,15 +10,18 @@ that are not listed are unlabelled. Rows with the same person (or group), and a 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import os
+import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
 from .. import scan
 from . import Row, check_present, folders
-from .dfdc import unsafe
+from .dfdc import folded, missing, unsafe
 
 NAME = "labels"
 EXPECTS = "labels.csv with path and label beside the videos"
@@ -40,8 +43,8 @@ _LARGEST = 256 << 20
 def matches(data: Path) -> bool:
     """Whether labels.csv begins with path and label: other data sets have files of that name too."""
     try:
-        with open(data / FILE, encoding="utf-8-sig", errors="replace", newline="") as file:
-            return {"path", "label"} <= set(_columns(file.readline(10_000)))
+        with open(data / FILE, "rb") as file:
+            return {"path", "label"} <= set(_columns(_first_line(_text(file.read(10_000), "replace")[0])))
     except OSError:
         return False
 
@@ -90,35 +93,53 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         if file.stat().st_size > _LARGEST:
             raise UserError("this is no list of labels (more than 256 MiB)", file=file, hint=_HINT)
-        text = file.read_bytes().decode("utf-8-sig")
+        text, before = _text(file.read_bytes())
     except OSError as e:
         raise UserError(
             f"cannot read the labels ({e.strerror})", file=file, hint="name a CSV file with --labels FILE"
         ) from None
     except UnicodeDecodeError as e:
         raise UserError(
-            f"the labels are not UTF-8 text (byte {e.start})", file=file, hint="save the table as CSV, UTF-8"
+            f"the labels are not {e.encoding.upper()} text (byte {e.start})",
+            file=file,
+            hint="save the table as CSV, UTF-8",
         ) from None
-    first, _, _ = text.partition("\n")
+    first = _first_line(text)
     columns = _columns(first)
-    if missing := [name for name in ("path", "label") if name not in columns]:
-        raise UserError(f"the labels have no column {' and '.join(missing)}", file=file, hint=_HINT)
+    if lacking := [name for name in ("path", "label") if name not in columns]:
+        raise UserError(f"the labels have no column {' and '.join(lacking)}", file=file, hint=_HINT)
     found = []
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(first), strict=True)
         next(reader)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                found.append(
-                    (reader.line_num, {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()})
-                )
+                found.append((before + reader.line_num, {name: _cell(name, cells, i) for name, i in columns.items()}))
     except csv.Error as e:
         raise UserError(
-            f"the labels are not a CSV table (line {reader.line_num}: {e})", file=file, hint=_HINT
+            f"the labels are not a CSV table (line {before + reader.line_num}: {e})", file=file, hint=_HINT
         ) from None
     if not found:
         raise UserError("the labels list no video", file=file, hint=_HINT)
     return [(number, {name: cells.get(name, "") for name in _COLUMNS}) for number, cells in found]
+
+
+def _text(raw: bytes, errors: str = "strict") -> tuple[str, int]:
+    """The table from its header on, and how many lines come before it: blank ones, and the `sep=;` of spreadsheets."""
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = raw.decode("utf-16" if wide else "utf-8-sig", errors)
+    header = re.sub(r'\A(?:[ \t]*(?:"?sep=."?)?[ \t]*(?:\r\n|\r|\n))*', "", text, flags=re.IGNORECASE)
+    return header, len(re.findall(r"\r\n|\r|\n", text[: len(text) - len(header)]))
+
+
+def _first_line(text: str) -> str:
+    return re.split(r"[\r\n]", text, maxsplit=1)[0]
+
+
+def _cell(name: str, cells: list[str], place: int) -> str:
+    """A cell's text; only a path may be called what tables write for nothing."""
+    text = cells[place].strip() if place < len(cells) else ""
+    return "" if name != "path" and missing(text) else text
 
 
 def _delimiter(first: str) -> str:
@@ -141,23 +162,28 @@ class _Finder:
 
     def __init__(self, data: Path, videos: dict):
         self._data, self._videos = data.resolve(), videos
-        self._by_name = defaultdict(list)
+        self._by_name, self._folded = defaultdict(list), defaultdict(list)
         for video in videos:
             for name in {PurePosixPath(video).name, PurePosixPath(video).stem}:
                 self._by_name[name].append(video)
+            for name in {folded(n) for n in (video, PurePosixPath(video).name, PurePosixPath(video).stem)}:
+                self._folded[name].append(video)
 
     def __call__(self, text: str) -> str:
         """The relative path; as given where no such video is there; empty where it is none or several."""
         path = text.replace("\\", "/")
         if PurePosixPath(path).is_absolute():
+            # The folder may be reached through a link, the video may be one.
+            folder, name = os.path.split(path)
             try:
-                path = str(PurePosixPath(path).relative_to(self._data.as_posix()))
+                path = str((Path(os.path.realpath(folder)) / name).relative_to(self._data))
             except ValueError:
                 return ""
         path = str(PurePosixPath(path)) if path else ""
         if path in self._videos or not path:
             return path
         same = self._by_name.get(path, []) if "/" not in path else []
+        same = same or self._folded.get(folded(path), [])
         return same[0] if len(same) == 1 else "" if same else path
 
 
@@ -185,6 +211,7 @@ def _tie(found: dict[str, Row], listed: dict[str, dict[str, str]], find: _Finder
             row.links = [*row.links, f"video {original}"]
         row.links = [*row.links, f"video {path}"]
         named = ((kind, name.strip()) for kind in ("person", "group") for name in cells[kind].split("|"))
-        people = [f"{kind}_{name}" for kind, name in named if name]
-        if people:
+        named = [(kind, name) for kind, name in named if name]
+        row.links = [*row.links, *(f"{kind} {folded(name)}" for kind, name in named)]  # Anna is anna
+        if people := [f"{kind}_{name}" for kind, name in named]:
             row.links, row.identities = [*row.links, *(row.identities if cells["original"] else [])], people
