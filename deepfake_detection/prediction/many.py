@@ -75,16 +75,14 @@ def predict(
     """
     # A name of bytes that are no UTF-8 could be written into neither table: those bytes are shown as \xe9.
     names = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in (names or videos)]
-    reports = report_paths(report_folder, names)
-    copies = annotated_paths(annotate, videos, names, list(searched))
-    to_file = None if json_file is None or str(json_file) == STDOUT else Path(json_file)
-    refuse_overlaps(
-        videos, json=[to_file], csv=[csv_file], report=report_files(report_folder, reports), annotate=copies
-    )
+    reports, copies = report_paths(report_folder, names), annotated_paths(annotate, videos, names, list(searched))
+    to_file = [] if not json_file or str(json_file) == STDOUT else [Path(json_file)]
+    to_report = report_files(report_folder, reports)
+    refuse_overlaps(videos, json=to_file, csv=[csv_file], report=to_report, annotate=copies)
+    for path in to_file:
+        make_folder(path.parent, "this file", "json")
     table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
     try:
-        if to_file:
-            make_folder(to_file.parent, "this file", "json")
         jobs = [
             _job(*one, explain, table is not None)
             for one in zip(videos, names, reports, copies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -128,7 +127,7 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
         for path in filter(None, paths):
             if _identity(path) in sources:
                 raise UserError("this is a video that is judged; it is never written to", file=path, hint=hint)
-            if option == "report" and path.suffix == ".json" and path.is_file() and not _is_ours(files.read_json(path)):
+            if option == "report" and path.suffix == ".json" and path.is_file() and _read(path) is None:
                 raise UserError("this is no report, and would be written over", file=path, hint=hint)
             if option in FILES and os.path.exists(path) and not os.path.isfile(path):
                 raise UserError(f"--{option} names a file, and this is none", file=path, hint=hint)
@@ -188,17 +187,18 @@ def write_index(folder: Path, failed: Sequence[dict] = ()) -> None:
     files.write_text(folder / INDEX, index.page(rows))
 
 
-def _is_ours(data) -> bool:
-    """Whether this is the data of a report."""
-    return isinstance(data, dict) and "evidence" in data
+def _read(path: Path) -> dict | None:
+    """The data of a report; None for another file."""
+    data = files.read_json(path)
+    return data if isinstance(data, dict) and "evidence" in data else None
 
 
 def _row_of(path: Path) -> dict | None:
     """What the index says of a report, from its JSON; None when it is none of ours or has no page."""
     page = path.with_suffix(".html")
     try:
-        data = json.loads(path.read_text(encoding="utf-8")) if page.is_file() else None
-        if not _is_ours(data):
+        data = _read(path) if page.is_file() else None
+        if data is None:
             return None
         return {
             "video": str(data["video"]),
