@@ -162,7 +162,7 @@ def main(argv=None) -> int:
     if not paths and not urls:
         raise UserError("no video given", hint="python predict.py VIDEO... | FOLDER | URL; --help shows all options")
     for option in ("csv", "report", "annotate"):
-        if str(getattr(chosen, option)) == many.STDOUT:
+        if str(getattr(chosen, option)) == outputs.STDOUT:
             raise UserError(
                 f"--{option} cannot go to standard output",
                 hint="name a file or folder; --json - writes to standard output",
@@ -173,7 +173,7 @@ def main(argv=None) -> int:
             "this as an ordinary user)",
             file=sys.stderr,
         )
-    to_stdout = str(chosen.json) == many.STDOUT
+    to_stdout = str(chosen.json) == outputs.STDOUT
     say = functools.partial(print, file=sys.stderr, flush=True) if to_stdout else print
     with contextlib.ExitStack() as stack:
         videos = inputs.find_videos(paths, pictures=chosen.pictures)

@@ -20,10 +20,7 @@ from ..labels import counted
 from .crew import OUTPUTS, TIME_LIMIT_S, results_of
 from .csv_table import CsvFile, csv_row
 from .lines import line_of, shown
-from .outputs import annotated_paths, make_folder, refuse_overlaps, report_files, report_paths, write_index
-
-#: In place of a file's name: standard output.
-STDOUT = "-"
+from .outputs import STDOUT, annotated_paths, json_path, refuse_overlaps, report_files, report_paths, write_index
 
 
 def settings_text(settings: dict) -> str:
@@ -76,11 +73,8 @@ def predict(
     # A name of bytes that are no UTF-8 could be written into neither table: those bytes are shown as \xe9.
     names = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in (names or videos)]
     reports, copies = report_paths(report_folder, names), annotated_paths(annotate, videos, names, list(searched))
-    to_file = [] if not json_file or str(json_file) == STDOUT else [Path(json_file)]
-    to_report = report_files(report_folder, reports)
-    refuse_overlaps(videos, json=to_file, csv=[csv_file], report=to_report, annotate=copies)
-    for path in to_file:
-        make_folder(path.parent, "this file", "json")
+    to_json, to_report = json_path(json_file), report_files(report_folder, reports)
+    refuse_overlaps(videos, json=[to_json], csv=[csv_file], report=to_report, annotate=copies)
     table = CsvFile(csv_file, settings_text(settings), force=force) if csv_file else None
     try:
         jobs = [

@@ -12,6 +12,8 @@ from .. import files
 from ..errors import UserError
 from ..names import file_name
 
+#: In place of a file's name: standard output.
+STDOUT = "-"
 #: The page over all reports of a folder.
 INDEX = "index.html"
 #: Bytes of a report's name without suffix: file systems allow 255, and partial files and suffixes need some.
@@ -46,6 +48,18 @@ def report_names(videos: Sequence[str]) -> list[str]:
 def _cut(text: str, most: int = LONGEST_NAME) -> str:
     """The end of a text, at most so many bytes of UTF-8."""
     return text.encode("utf-8", "surrogateescape")[-most:].decode("utf-8", "ignore").strip(". ") or "video"
+
+
+def json_path(path: Path | None) -> Path | None:
+    """The file of --json, whose folder is there; None where it goes to standard output.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    if path is None or str(path) == STDOUT:
+        return None
+    make_folder(Path(path).parent, "this file", "json")
+    return Path(path)
 
 
 def report_paths(folder: Path | None, names: Sequence[str]) -> list[Path | None]:
