@@ -368,6 +368,8 @@ def stage_reports(out: Path) -> Path:
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
     """Runs `main` as a program: bad input gives one line and exit code 2, Ctrl-C one line and 130. Bugs still raise."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale's alphabet lacks; as stderr does
     try:
         sys.exit(main(argv) or EXIT_OK)
     except UserError as e:

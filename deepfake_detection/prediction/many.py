@@ -183,7 +183,8 @@ def _write_json(path: Path, objects: list[dict]) -> None:
     if str(path) != STDOUT:
         files.write_json(path, objects)
         return
-    sys.stdout.write(json.dumps(objects, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    plain = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+    sys.stdout.write(json.dumps(objects, indent=2, ensure_ascii=plain, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

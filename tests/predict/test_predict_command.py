@@ -195,6 +195,17 @@ def test_json_to_standard_output(clips, tiny_model):
     assert "REAL" in done.stderr and "ERROR" in done.stderr
 
 
+@pytest.mark.parametrize("alphabet", ["ascii", "latin-1", "utf-8"])
+def test_names_that_the_locale_has_no_letters_for(tmp_path, tiny_model, monkeypatch, alphabet):
+    monkeypatch.setenv("PYTHONIOENCODING", alphabet)
+    video = tmp_path / "\N{GREEK SMALL LETTER PI}.mp4"
+    video.touch()
+    for options in ([], ["--json", "-"]):
+        done = predict(video, "--model-dir", tiny_model, *options)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads(done.stdout)[0]["video"] == str(video)
+
+
 @pytest.mark.parametrize(
     "target, word", [pytest.param("out.mp4", "h264", id="file"), pytest.param("folder", "h264", id="folder")]
 )
