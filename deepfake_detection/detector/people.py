@@ -90,7 +90,7 @@ def judge(
     p_real = RULES[rule](np.array([f.p_real for f in deciding]))
     stretches = _stretches(everything, people, thresholds, decision)
     if say:
-        verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds, rule), people, stretches)
+        verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds, decision, rule), people, stretches)
     else:
         dumb = [f for f in faces if not f.votes]
         said = quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb])
@@ -113,17 +113,21 @@ def enough(faces: Sequence[FaceScore], decision: Decision, frames: int | None = 
     return with_vote >= max(min(decision.min_faces, frames or with_face), decision.min_vote_share * with_face)
 
 
-def _word(p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds, rule: str) -> tuple[str, str]:
+def _word(
+    p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str
+) -> tuple[str, str]:
     """(verdict, reason) of what a rule makes of these faces alone.
 
-    Of faces that had to be turned FAKE is said with half the p_real only: they are found a little elsewhere than
-    upright ones, and an untouched face near the threshold would be FAKE one way up and UNSURE the other.
+    Of some faces FAKE is said with half the p_real only. Those that had to be turned are found a little elsewhere than
+    upright ones, and an untouched face near the threshold would be FAKE one way up and UNSURE the other. Of fewer than
+    `min_faces`, as of a still picture, none makes up for another's blur; the threshold is fitted on whole clips.
     """
     verdict, bound = thresholds.verdict(p_real), thresholds.fake_below / 2
-    if verdict == labels.VERDICT_FAKE and p_real >= bound and any(f.turned for f in faces):
-        return labels.VERDICT_UNSURE, (
-            f"the people are not upright: only above {100 * (1 - bound):.0f} % would this be called FAKE"
-        )
+    doubt = "the people are not upright" if any(f.turned for f in faces) else ""
+    if len(faces) < decision.min_faces:
+        doubt = doubt or "so few faces"
+    if verdict == labels.VERDICT_FAKE and p_real >= bound and doubt:
+        return labels.VERDICT_UNSURE, f"{doubt}: only above {100 * (1 - bound):.0f} % would this be called FAKE"
     return verdict, between(thresholds, rule) if verdict == labels.VERDICT_UNSURE else ""
 
 
@@ -188,7 +192,7 @@ def _people(
     for s in person_scores(scores, rule, min_frames=decision.min_faces, min_share=decision.min_share):
         seen, votes = own[s.person], sum(f.votes for f in own[s.person])
         well_seen = votes > 0 and votes >= max(min(decision.min_faces, most), decision.min_share * most)
-        verdict, reason = _word(s.p_real, counted[s.person], thresholds, rule)
+        verdict, reason = _word(s.p_real, counted[s.person], thresholds, decision, rule)
         if not votes:
             verdict = labels.VERDICT_UNSURE
             reason = quality.reason([f.fault for f in seen], [f.quality["size_px"] for f in seen])

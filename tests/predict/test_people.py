@@ -197,3 +197,21 @@ def test_faces_that_had_to_be_turned_are_fake_with_a_margin(p_real, verdict):
     assert ("not upright" in found.reason) == (0.16 <= p_real < 0.32)
     beside = judged(faces([0.9] * 32), [replace(f, turned=180) for f in faces([p_real] * 32, "p2", side=60)])
     assert beside.verdict == ("UNSURE" if p_real < 0.5 else "REAL")
+
+
+@pytest.mark.parametrize(
+    "count, p_real, verdict",
+    [
+        pytest.param(1, 0.15, "FAKE", id="one-surely"),
+        pytest.param(1, 0.17, "UNSURE", id="one"),
+        pytest.param(2, 0.17, "UNSURE", id="two"),
+        pytest.param(3, 0.17, "FAKE", id="three"),
+        pytest.param(1, 0.5, "UNSURE", id="one-between"),
+        pytest.param(1, 0.9, "REAL", id="one-untouched"),
+    ],
+)
+def test_so_few_faces_are_fake_with_a_margin(count, p_real, verdict):
+    """A still picture is one face: of untouched portraits up to one in eight was FAKE."""
+    found = judged(faces([p_real] * count), frames=count)
+    assert found.verdict == found.people[0].verdict == verdict
+    assert ("so few faces: only above 84 %" in found.reason) == (0.16 <= p_real < 0.32 and count < 3)
