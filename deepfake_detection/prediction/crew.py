@@ -19,6 +19,8 @@ TIME_LIMIT_S = 3600.0
 OUTPUTS = ("report", "annotate")
 #: Videos of which a worker holds the faces until it explains them: bounds its memory (some 3 MB a video).
 KEPT = 16
+#: Seconds between two looks at workers that are to end.
+END_PAUSE_S = 0.2
 #: Largest file that a worker may write where it writes videos.
 VIDEO_BYTES = 16 << 30
 
@@ -44,12 +46,13 @@ def results_of(
         limits["file_bytes"] = VIDEO_BYTES
     crew = [Worker(settings, time_limit_s=time_limit_s, limits=limits) for _ in range(min(workers, len(jobs)))]
     threads: list[threading.Thread] = []
+    ended = threading.Event()
     try:
         for worker in crew:  # all at once: each loads its model while the others do
             with contextlib.suppress(Died):  # `run` tries again, and the video's row says so
                 worker.start()
         for worker in crew:
-            thread = threading.Thread(target=_serve, args=(worker, waiting, done), daemon=True)
+            thread = threading.Thread(target=_serve, args=(worker, waiting, done, ended), daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # "can't start new thread": as many as there are do the work
@@ -62,13 +65,11 @@ def results_of(
             threads.append(thread)
         yield from _collected(jobs, done)
     finally:
-        with contextlib.suppress(queue.Empty):  # an early end: what waits is not begun
-            while True:
-                waiting.get_nowait()
-        for worker in crew:
-            worker.stop_from_outside()
-        for thread in threads:
-            thread.join()
+        ended.set()
+        while alive := [thread for thread in threads if thread.is_alive()]:  # after an early end, as Ctrl-C
+            for worker in crew:  # again: one may have been between two processes
+                worker.stop_from_outside()
+            alive[0].join(END_PAUSE_S)
         for worker in crew:
             worker.stop()  # those that no thread served
 
@@ -87,11 +88,11 @@ def _collected(jobs: list[dict], done: queue.SimpleQueue) -> Iterator[tuple[int,
         yield at, result
 
 
-def _serve(worker: Worker, waiting: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
-    """A worker's thread: jobs from one queue, results into the other."""
+def _serve(worker: Worker, waiting: queue.SimpleQueue, done: queue.SimpleQueue, ended: threading.Event) -> None:
+    """A worker's thread: jobs from one queue, results into the other; begins nothing once it has `ended`."""
     explained: list[tuple[int, dict]] = []  # judged by this worker, which still holds their faces
     try:
-        while True:
+        while not ended.is_set():
             try:
                 at, job = waiting.get_nowait()
             except queue.Empty:
@@ -104,6 +105,8 @@ def _serve(worker: Worker, waiting: queue.SimpleQueue, done: queue.SimpleQueue) 
                     explained.append((at, job))
             if job is None or len(explained) == KEPT:
                 for at, held in explained:
+                    if ended.is_set():
+                        return
                     done.put((at, _judged(worker, {**held, "stamp": False})))
                 explained = []
             if job is None:

@@ -332,3 +332,31 @@ def test_progress_never_goes_back(detector, clips, tmp_path, outputs):
     if outputs:  # what follows the verdict moves on
         before = [message["share"] for message in said[: at[0]] if "share" in message]
         assert max(before) <= worker.JUDGED
+
+
+def test_an_early_end_begins_nothing_more(monkeypatch):
+    """Ctrl-C: the worker is killed, and its videos are not judged again for their reports."""
+    begun = []
+
+    class Slow(crew.Worker):
+        killed = threading.Event()
+
+        def start(self):
+            pass
+
+        def stop_from_outside(self):
+            self.killed.set()
+
+        def run(self, job):
+            begun.append(job["name"])
+            if len(begun) > 2:
+                self.killed.wait(20)
+                raise crew.Died("killed")
+            return {"video": job["name"], "error": None}
+
+    monkeypatch.setattr(crew, "Worker", Slow)
+    jobs = [{"video": "x", "name": str(i), "report": "r"} for i in range(5)]
+    results = crew.results_of(jobs, {}, 1)
+    assert [next(results)[0] for _ in range(2)] == [0, 1]
+    results.close()
+    assert begun in (["0", "1"], ["0", "1", "2"])
