@@ -25,6 +25,10 @@ from .errors import UserError, printable
 
 _PARTIAL = ".partial-"
 
+#: Our pid as others of this machine see it, where that is not `os.getpid()`: `video.sandbox.leave_processes` sets it.
+#: Two workers of two runs have the same one inside.
+outer_pid: int | None = None
+
 
 def partial_name(path: Path) -> Path:
     """Where `path` is written while it is not whole: same folder (so a rename is atomic), hidden, marked with our
@@ -34,7 +38,8 @@ def partial_name(path: Path) -> Path:
     a name of 255 bytes is legal for the output and the marker must still fit.
     """
     stem = hashlib.sha1(path.name.encode()).hexdigest()[:12]
-    return path.with_name(f".{stem}{_PARTIAL}{_host()}-{os.getpid()}{path.suffix if len(path.suffix) <= 16 else ''}")
+    suffix = path.suffix if len(path.suffix) <= 16 else ""
+    return path.with_name(f".{stem}{_PARTIAL}{_host()}-{outer_pid or os.getpid()}{suffix}")
 
 
 def _host() -> str:

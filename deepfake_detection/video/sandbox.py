@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..errors import UserError
 
 #: What a child may inherit. Secrets come by the environment, so everything else stays outside.
@@ -268,6 +269,7 @@ def leave_processes() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     near, far = os.pipe()
+    outer = os.getpid()
     first = os.fork()
     if first:
         os.close(far)
@@ -283,6 +285,7 @@ def leave_processes() -> bool:
     if not worker:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.close(far)
+        files.outer_pid = outer
         return True
     _close_channels()
     while True:

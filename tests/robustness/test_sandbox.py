@@ -188,3 +188,11 @@ def test_root_reads_files_of_any_user(tmp_path):
         os.chown(path, 65534, 65534)
     path.chmod(0o600)
     assert run_limited(subprocess.getoutput, f"cat {path}") == "here"
+
+
+def test_an_unfinished_file_is_marked_with_the_pid_that_others_see():
+    """Workers of two runs were both pid 2 inside: each took the other's unfinished file for its own."""
+    code = """import os; from deepfake_detection import files; from deepfake_detection.video import sandbox
+outer = os.getpid(); sandbox.close_in(); print(f"-{outer}.mp4" in files.partial_name(files.Path("a.mp4")).name)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
