@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import files, labels
 from .maps import LEAST_MARK, check, explainer
+from .network import moved
 
 if TYPE_CHECKING:
     from .verdict import FaceScore
@@ -76,8 +77,8 @@ def evidence_of(
     size = int(detector.config["input_size"])
     chosen = chosen_faces(prediction)
 
-    def score(faces, flip=None):
-        return detector.score_seen(faces, flip=flip)
+    def score(rim, faces, flip=None):
+        return [moved(p_real, rim) for p_real in detector.score_seen(faces, flip=flip)]
 
     out = []
     for number, (kind, face) in enumerate(chosen):
@@ -100,8 +101,9 @@ def evidence_of(
             square = network_input(seen, size)
             # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as
             # the verdict did.
-            values = explain(square, functools.partial(score, flip=False))
-            found = check(square, values, score, seed=detector.settings.seed)
+            own = functools.partial(score, face.rim)  # as p_fake is
+            values = explain(square, functools.partial(own, flip=False))
+            found = check(square, values, own, seed=detector.settings.seed)
             if found.confirmed:
                 entry["map"] = data_uri(overlay(_shown(seen), values, found.sign))
             entry["check"] = {**asdict(found), "confirmed": found.confirmed}

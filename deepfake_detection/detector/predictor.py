@@ -230,6 +230,7 @@ class Detector:
             again = FrameReader(
                 Path(video), self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, wanted=near
             )
+            cut["windows"] = None  # these frames change no score
             more = self._looks(*self._read(extract.faces_of_frames(again, **cut)), reader.info.width, again=True)
             faces = self._scored(looks.together(seen, more))
         return self._judge(str(video), faces, frames, reader, start)

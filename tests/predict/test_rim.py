@@ -5,8 +5,10 @@ import pytest
 import tiny_model as tiny
 
 from deepfake_detection import Detector
+from deepfake_detection.detector import explain
 from deepfake_detection.detector.network import DetectorModel, moved
 from deepfake_detection.errors import UserError
+from tests.predict.prediction_clips import FPS, REAL_TINT, write
 
 RIM = {"margin": 0.22, "input_size": tiny.SIZE, "every": 4}
 
@@ -83,3 +85,24 @@ def test_another_network_for_the_rim_is_another_model(with_rim, detector, tmp_pa
     assert other.model == with_rim.model != detector.model
     other.config["files"]["rim.onnx"] = "0" * 64
     assert other.model != with_rim.model
+
+
+def test_frames_that_are_looked_at_again_change_no_score(tmp_path):
+    """They count for stretches alone, and lie where a face looks altered: their rims would speak against it twice."""
+    path = write(tmp_path / "clip.mp4", [(60, REAL_TINT)], 30 * FPS, (10.0, 10.8))
+    judge = Detector(model=str(tiny.build(tmp_path / "model", rim={**RIM, "every": 1})))
+    asked = []
+    judge._network.predict_rim = lambda windows: asked.extend(windows) or np.full(len(windows), 0.5 - len(asked) / 100)
+    seen = judge.predict(path)
+    judge._to_look_again = lambda faces, reader: []
+    asked.clear()
+    plain = judge.predict(path)
+    assert any(f.again for f in seen.faces) and not any(f.again for f in plain.faces)
+    assert seen.people[0].rim == pytest.approx(plain.people[0].rim) and seen.p_real == pytest.approx(plain.p_real)
+
+
+def test_a_heat_map_starts_from_the_score_of_its_face(tmp_path, clips):
+    built = Detector(model=str(tiny.build(tmp_path, rim=RIM)), frames=8)
+    built._network.predict_rim = lambda windows: np.full(len(windows), 0.7)
+    shown = explain.evidence_of(built.predict(clips["real"]), built, "occlusion")
+    assert shown and all(e["check"]["p_fake"] == pytest.approx(e["p_fake"], rel=0.05) for e in shown)
