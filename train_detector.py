@@ -12,6 +12,7 @@ detector out of it. A run that was killed goes on when the same command is given
 """
 
 import argparse
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,26 @@ def parse(argv=None):
     run_options(p)
     batch_options(p)
     ship_options(p)
-    return p.parse_args(argv)
+    options, given = cli.parse_given(p, argv)
+    say_idle(options, given)
+    return options
+
+
+def say_idle(options, given: set[str]) -> None:
+    """Says which of the options that were given do nothing beside the others."""
+    from deepfake_detection.training.pairs import TRAINED_BY
+
+    for why, idle, names in (
+        (
+            "without --out",
+            not options.out,
+            ("label", "label_version", "rim", *(("window",) if not options.head else ())),
+        ),
+        ("with --steps 0", not options.steps, TRAINED_BY),
+        ("with --index", options.index, ("layout",)),
+    ):
+        if idle and (found := [f"--{name.replace('_', '-')}" for name in names if name in given]):
+            print(f"note: {why}, {', '.join(found)} {'does' if len(found) == 1 else 'do'} nothing", file=sys.stderr)
 
 
 def source_options(p) -> None:
@@ -220,19 +240,40 @@ def main(argv=None) -> int:
     if options.real_faces and not options.data:
         raise UserError("--real-faces goes with --data", file=options.index, hint="an index names such faces itself")
 
-    from deepfake_detection.blending import faces, index, recipe, sampler
-    from deepfake_detection.faces.detectors import DATA
-    from deepfake_detection.training import rim
+    from deepfake_detection.blending import recipe, sampler
+    from deepfake_detection.files import folder_lock
+    from deepfake_detection.training import pairs, rim
 
     made_of, run = recipe.read(options.recipe) if options.recipe else recipe.Recipe(), options.work / options.name
+    ends_with_rim = bool(options.rim and options.out)
+    pairs.refuse(settings_of(options, ()), whole=options.interpolate < 1, head=bool(options.head), rim=ends_with_rim)
+    with folder_lock(options.work, "train_detector", "--work"):
+        cut = cut_faces(options, made_of)
+    train = sampler.trained_on(cut, options.without)
+    settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
+    around = rim.batches_of(settings.batches, cut) if ends_with_rim else None  # refused here, not hours later
+    with folder_lock(run, "train_detector", "--name"):
+        print(f"trained: {made(options, settings, around, cut, run)}")
+    return cli.EXIT_OK
+
+
+def cut_faces(options, made_of):
+    """The faces of the index, which is made of the folders where none is given."""
+    from deepfake_detection.blending import faces, index
+    from deepfake_detection.faces.detectors import DATA
+
     file = options.index or index.write(
         options.work / "index.csv", options.data, options.real_faces, layout=options.layout, seed=options.seed
     )
     yunet, sharp = DATA / "face_detection_yunet_2023mar.onnx", made_of.least_sharpness
     cut = faces.prepare(file, options.work, yunet, workers=options.workers, least_sharpness=sharp)
-    train = sampler.trained_on(cut, options.without)
-    settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
-    around = rim.batches_of(settings.batches, cut) if options.rim else None  # refused here, not hours later
+    if note := faces.left_out_note(file, options.work, options.without):
+        print(f"note: {note}", file=sys.stderr)
+    return cut
+
+
+def made(options, settings, around, cut, run: Path) -> Path:
+    """The `.keras` file of the trained network, or of the detector in --out."""
     model = trained(options, settings, cut, run)
     if options.out:
         from deepfake_detection.export import ship
@@ -247,8 +288,7 @@ def main(argv=None) -> int:
             rim=rim_of(options, settings, around, model, run),
             training=made_by(options, settings),
         )
-    print(f"trained: {model}")
-    return cli.EXIT_OK
+    return model
 
 
 def made_by(options, settings) -> dict:

@@ -191,12 +191,12 @@ def option(parser, name: str, *, old: Sequence[str] = (), **settings) -> argpars
 
 def parse_given(parser, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, set[str]]:
     """`parser.parse_args(argv)`, and the names (`dest`) of the options that were given, defaults or not."""
-    options = parser.parse_args(argv)
-    unset = object()
-    again = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    options, nothing = parser.parse_args(argv), object()
+    unset = {name: None if isinstance(value, list) else nothing for name, value in vars(options).items()}
+    again = argparse.Namespace(**unset)  # None is what options that may be given again append to
     with contextlib.redirect_stderr(io.StringIO()):  # what there is to say of these options has been said
         parser.parse_args(argv, again)
-    return options, {name for name, value in vars(again).items() if value is not unset}
+    return options, {name for name, value in vars(again).items() if value is not unset.get(name)}
 
 
 def labels_option(parser) -> None:

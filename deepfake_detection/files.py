@@ -265,9 +265,12 @@ def open_lock(path: str | Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | Path, stage: str) -> Iterator[None]:
+def folder_lock(folder: str | Path, stage: str, option: str = "--out") -> Iterator[None]:
     """Holds `<folder>/.<stage>.lock` so that two runs never write to one folder at once. The lock dies with the
     process.
+
+    Args:
+        option: what names another folder.
 
     Raises:
         UserError: when another run holds it, the folder cannot be written, or something else stands under the lock's
@@ -282,13 +285,13 @@ def folder_lock(folder: str | Path, stage: str) -> Iterator[None]:
         raise UserError(
             f"another run of {stage} is writing to this folder",
             file=folder,
-            hint="wait until it ends, or choose another folder with --out",
+            hint=f"wait until it ends, or choose another folder with {option}",
         ) from None
     except OSError as e:
         if odd := odd_lock(e, lock):
             raise odd from None
         raise UserError(
-            f"cannot write here ({e.strerror})", file=folder, hint="choose another folder with --out"
+            f"cannot write here ({e.strerror})", file=folder, hint=f"choose another folder with {option}"
         ) from None
     with handle:
         yield

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,9 @@ MARGIN = 0.32
 
 #: Side of the cut faces.
 SIDE = 256
+
+#: In the folder of the cut faces.
+LEFT_OUT = "left_out.csv"
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -95,6 +98,10 @@ def read_index(path: Path):
             raise UserError(
                 f"the index has {column} {sorted(other)[0]!r}", file=path, hint=f"one of {', '.join(known)}"
             )
+    if not len(table):
+        raise UserError("the index has no row", file=path, hint="it is a CSV file with a row a file")
+    if odd := [f for f in table.frames if f and not (f.isdecimal() and int(f))]:
+        raise UserError(f"the index has frames {odd[0]!r}", file=path, hint="how many of a video are cut, 1 or more")
     table["file"] = [str(path.parent / f) for f in table.file]
     table["original"] = [str(path.parent / f) if f else "" for f in table.original]
     sides = table.groupby("group").split.nunique()
@@ -108,8 +115,8 @@ def prepare(
 ) -> Faces:
     """Cuts the faces of the index into `<work>/faces.npy`, `faces.csv` and `meshes.npy`, or opens them if they stand.
 
-    Files without a face, or not readable, are named in `<work>/left_out.csv`; training faces that are also among those
-    of another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
+    Files without a face, or not readable, are named in `<work>/left_out.csv` (`left_out_note`); training faces that are
+    also among those of another split (`duplicates`) in `<work>/twins.csv`, and are not trained on.
 
     Args:
         least_sharpness: source -> the least variance of the Laplacian of a face at 128 x 160 px; softer ones are left
@@ -129,6 +136,7 @@ def prepare(
     stamp = work / "faces.json"
     if read_json(stamp) != settings:
         work.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)  # what follows is not of that one any more, even if this run is killed
         jobs = [
             row._asdict() | {"least_sharpness": settings["sharp"].get(row.source, 0.0)}
             for row in table.itertuples(index=False)
@@ -148,13 +156,39 @@ def prepare(
                 for row, image in made:
                     rows.append(row)
                     out.write(image.tobytes())
-        write_csv(work / "left_out.csv", pd.DataFrame(left_out, columns=["file"]))
+        write_csv(work / LEFT_OUT, pd.DataFrame(left_out, columns=["file"]))
+        if not rows:
+            raise UserError("no file of the index shows a face that is found", file=index, hint="give other files")
         write_csv(work / "faces.csv", pd.DataFrame(rows))
         write_json(stamp, settings)
     made = _as_cut(work)
     meshes = _meshes(made, work, sha256(stamp))
     _find_twins(made, work, sha256(stamp))
     return Faces(opened(work).table, made.images, meshes)
+
+
+def left_out_note(index: Path, work: Path, without: Collection[str] = ()) -> str:
+    """How many files of the index gave no face, in a line; "" where all did.
+
+    Args:
+        without: sources that nobody asks for.
+
+    Raises:
+        UserError: not one file of a source did.
+    """
+    import pandas as pd
+
+    table, lost = read_index(index), set(pd.read_csv(work / LEFT_OUT, dtype=str, keep_default_na=False).file)
+    gave = ~table.file.isin(lost)
+    if empty := sorted(set(table.source) - set(table.source[gave]) - set(without)):
+        raise UserError(
+            f"no file of the source {empty[0]} shows a face that is found",
+            file=work / LEFT_OUT,
+            hint=f"give other files, or --without {empty[0]}",
+        )
+    if gave.all():
+        return ""
+    return f"{(~gave).sum()} of {len(table)} files show no face that is found, or cannot be read: {work / LEFT_OUT}"
 
 
 def opened(work: Path) -> Faces:
@@ -186,6 +220,7 @@ def _find_twins(faces: Faces, work: Path, made_from: str) -> None:
     settings = {"faces": made_from, "bits": duplicates.BITS, "alike": duplicates.ALIKE}
     stamp = work / "twins.json"
     if read_json(stamp) != settings:
+        stamp.unlink(missing_ok=True)
         write_csv(work / "twins.csv", duplicates.across_splits(faces))
         write_json(stamp, settings)
 
@@ -206,6 +241,7 @@ def _meshes(faces: Faces, work: Path, made_from: str) -> np.ndarray:
         ):
             # The network was made for whole heads: only a tight crop needs something around it.
             found[row], _ = find(faces.images[row], **({} if tight[row] else {"around": mesh.NOTHING_AROUND}))
+        stamp.unlink(missing_ok=True)
         with atomic_path(work / "meshes.npy") as partial, open(partial, "wb") as f:
             np.save(f, found)
         write_json(stamp, settings)

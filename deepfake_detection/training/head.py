@@ -39,15 +39,25 @@ def batches_of(settings: Settings, *, tight: bool) -> Settings:
     return replace(settings, copies=0, wide=0.0 if tight else settings.wide, shares=given or settings.shares)
 
 
-def refit(path: Path, architecture: str, feed, count: int, out: Path) -> Path:
-    """Writes the model of `path` with another classifier, fitted on `count` batches of the feed; returns `out`.
+def levels_of(architecture: str) -> Sequence[float]:
+    """What each level of an architecture counts.
 
     Raises:
-        UserError: the architecture shows its classifier the last layer only.
+        UserError: it shows its classifier the last layer only.
     """
     counts = getattr(registry.module(architecture), "LEVELS", None)
     if counts is None:
         raise UserError(f"the classifier of {architecture} sees one level only", hint="leave --head out")
+    return counts
+
+
+def refit(path: Path, architecture: str, feed, count: int, out: Path) -> Path:
+    """Writes the model of `path` with another classifier, fitted on `count` batches of the feed; returns `out`.
+
+    Raises:
+        UserError: see `levels_of`.
+    """
+    counts = levels_of(architecture)
     model = registry.build(architecture, input_size=feed.shape[1], weights=path)
     fit(model, feed.batches(0, count), counts)
     out.parent.mkdir(parents=True, exist_ok=True)

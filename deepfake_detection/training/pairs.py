@@ -73,6 +73,13 @@ class Settings:
     seed: int = 1
 
 
+#: Settings that are of the steps alone.
+TRAINED_BY = (
+    *("stop_at", "learning_rate", "ranking", "consistency", "centring", "worst"),
+    *("freeze", "learn_norms"),  # the option of `freeze_norms`
+)
+
+
 # ---- input -----------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +257,40 @@ def plain(network):
     return copy
 
 
+def refuse(settings: Settings, *, whole: bool = False, head: bool = False, rim: bool = False) -> None:
+    """Refuses settings that would end the run later, after hours of cutting faces and training.
+
+    Args:
+        whole: the file in `weights` must fill every layer (`between`).
+        head, rim: the run ends with `head.refit`, `rim.fit`.
+
+    Raises:
+        UserError: as `build`, `freeze`, `between`, `head.refit` and `rim.fit` do; a sequence model.
+    """
+    import keras
+
+    from . import head as heads
+    from . import rim as rims
+
+    if registry.module(settings.architecture).KIND != "frame":
+        raise UserError(
+            f"{settings.architecture} is a sequence model, and these are faces one by one",
+            hint="--architecture NAME, one of: " + ", ".join(registry.names("frame")),
+        )
+    if head:
+        heads.levels_of(settings.architecture)
+    layer = rims.seen_in(settings.architecture)[0] if rim else None
+    session.start(seed=settings.seed, announce=False)
+    network = build(settings, pairs=1).network
+    if settings.steps:
+        freeze(network, settings.freeze)
+    if whole:
+        _must_fill(network, Path(settings.weights))
+    if layer is not None:
+        rims.against_surroundings(network.get_layer(layer).output.shape[1])
+    keras.utils.clear_session()  # the run's own network gets the names of the first
+
+
 # ---- run -------------------------------------------------------------------------------------------------------------
 
 
@@ -295,14 +336,18 @@ def between(start: Path, end: Path, part: float, out: Path) -> Path:
 
     last = keras.models.load_model(end, compile=False)
     first = keras.models.clone_model(last)
-    if left := registry.load_into(first, start).left:
-        raise UserError(
-            f"these two models are not of one architecture: {', '.join(left)}",
-            file=start,
-            hint="interpolate between a run and the .keras file it began with",
-        )
+    _must_fill(first, start)
     a, b = first.get_weights(), last.get_weights()
     last.set_weights([x + part * (y - x) for x, y in zip(a, b)])
     with atomic_path(out) as partial:
         last.save(partial)
     return out
+
+
+def _must_fill(model, path: Path) -> None:
+    if left := registry.load_into(model, path).left:
+        raise UserError(
+            f"these two models are not of one architecture: {', '.join(left)}",
+            file=path,
+            hint="interpolate between a run and the .keras file it began with",
+        )

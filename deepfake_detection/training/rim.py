@@ -66,6 +66,18 @@ def against_surroundings(side: int, margin: float = WIDE_MARGIN) -> np.ndarray:
     return rim / rim.sum() - outside / outside.sum()
 
 
+def seen_in(architecture: str) -> tuple[str, float]:
+    """The layer of an architecture that the rim is seen in, and what it counts.
+
+    Raises:
+        UserError: it names none.
+    """
+    rim_of = getattr(registry.module(architecture), "RIM_OF", None)
+    if rim_of is None:
+        raise UserError(f"{architecture} names no block that the rim is seen in", hint="leave --rim out")
+    return rim_of
+
+
 def fit(path: Path, architecture: str, feed, count: int, out: Path) -> Path:
     """Writes a network from windows (N, S, S, 3) to (N, 1), the sigmoid of what the rim adds to the detector's logit;
     returns `out`.
@@ -76,11 +88,9 @@ def fit(path: Path, architecture: str, feed, count: int, out: Path) -> Path:
         count: of batches.
 
     Raises:
-        UserError: the architecture does not say which block the rim is seen in.
+        UserError: see `seen_in`.
     """
-    rim_of = getattr(registry.module(architecture), "RIM_OF", None)
-    if rim_of is None:
-        raise UserError(f"{architecture} names no block that the rim is seen in", hint="leave --rim out")
+    rim_of = seen_in(architecture)
     model = fitted(
         registry.build(architecture, input_size=feed.shape[1], weights=path), feed.batches(0, count), *rim_of
     )

@@ -109,6 +109,45 @@ def test_what_stands_is_not_cut_again(cut, monkeypatch):
     np.testing.assert_array_equal(again.images, made.images)
 
 
+@pytest.mark.parametrize("killed_at", ["faces.csv", "twins.csv"])
+def test_faces_of_a_killed_run_are_not_taken_for_those_of_the_run_before(cut, tmp_path, monkeypatch, killed_at):
+    made, folder, index = cut
+    other = write(folder / "other.csv", {"file": "still.png", "group": "b"}, {"file": "wall.png", "group": "d"})
+    write_csv, work = faces.write_csv, tmp_path / "work"
+    faces.prepare(index, work, YUNET, workers=1)
+
+    def killed(path, table):
+        if path.name == killed_at:
+            raise KeyboardInterrupt
+        write_csv(path, table)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(faces, "write_csv", killed)
+        faces.prepare(other, work, YUNET, workers=1)
+    again = faces.prepare(index, work, YUNET, workers=1)
+    assert again.table.equals(made.table)
+    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.meshes, made.meshes)
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        pytest.param({"file": "wall.png"}, "no file of the index shows a face", id="no face"),
+        pytest.param({"file": "gone.mp4"}, "no file of the index shows a face", id="no file"),
+        pytest.param({"file": "still.png", "frames": "two"}, "frames 'two'", id="frames in words"),
+        pytest.param({"file": "still.png", "frames": "0"}, "frames '0'", id="no frame"),
+        pytest.param(None, "no row", id="no row"),
+    ],
+)
+def test_an_index_that_gives_nothing_is_one_line(cut, tmp_path, row, said):
+    _, folder, _ = cut
+    index = write(folder / "odd.csv", *([] if row is None else [row]))
+    with pytest.raises(UserError, match=said) as refused:
+        faces.prepare(index, tmp_path / "work", YUNET, workers=1)
+    assert refused.value.hint
+
+
 def test_twins_are_looked_for_among_all_faces_under_other_bounds(tmp_path, monkeypatch):
     """Also among those that were twins under the bounds before."""
     import cv2

@@ -199,4 +199,86 @@ def test_a_rim_that_nothing_shows_is_refused_before_the_training(folders, tmp_pa
     monkeypatch.setattr(train_detector, "trained", lambda *_: pytest.fail("it had begun to train"))
     with pytest.raises(UserError, match="no source of fakes"):
         given = ["--data", folders / "one", "--data", folders / "two", "--work", tmp_path / "work", "--rim", "2"]
-        train_detector.main([*map(str, given), "--workers", "1"])
+        train_detector.main([*map(str, given), "--out", str(tmp_path / "own"), "--workers", "1"])
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        pytest.param("--architecture nonsense", "no model named 'nonsense'", id="no such architecture"),
+        pytest.param("--architecture cnn_lstm", "sequence model", id="a sequence model"),
+        pytest.param("--architecture compact_cnn --freeze none --head 2", "one level only", id="one level"),
+        pytest.param("--architecture compact_cnn --freeze none --rim 2 --out OUT", "names no block", id="no rim"),
+        pytest.param("--freeze nolayer", "no layer named 'nolayer'", id="no such layer"),
+        pytest.param("--weights gone.keras", "gone.keras", id="no such weights"),
+        pytest.param("--size 16", "at least", id="too small a face"),
+        pytest.param("--size 32 --rim 2 --out OUT", "too small to tell their rim", id="too small for a rim"),
+        pytest.param(
+            "--interpolate 0.5 --weights TOP", "not of one architecture", id="half a file to interpolate from"
+        ),
+    ],
+)
+def test_what_would_end_the_run_later_is_refused_first(folders, tmp_path, monkeypatch, options, said):
+    import keras
+
+    import train_detector
+    from deepfake_detection.models import registry
+
+    if "TOP" in options:
+        network = registry.build("efficientnet_lite0", input_size=48)
+        keras.Model(network.inputs, network.get_layer("avg_pool").output).save(tmp_path / "TOP.keras")
+    options = options.replace("TOP", f"{tmp_path}/TOP.keras").replace("OUT", str(tmp_path / "own"))
+    monkeypatch.setattr(train_detector, "cut_faces", lambda *_: pytest.fail("it had begun"))
+    with pytest.raises(UserError, match=said) as refused:
+        train_detector.main(["--data", str(folders / "one"), "--work", str(tmp_path / "work"), *options.split()])
+    assert refused.value.hint and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        pytest.param("--rim 2", "note: without --out, --rim does nothing", id="a rim that is shipped nowhere"),
+        pytest.param("--label x --window tight", "note: without --out, --label, --window do nothing", id="two"),
+        pytest.param("--head 2 --window tight", "", id="a head has a window"),
+        pytest.param("--out own --rim 2", "", id="shipped"),
+        pytest.param("--steps 0 --learning-rate 1 --freeze none --learn-norms", "note: with --steps 0", id="no step"),
+        pytest.param("--layout dfdc", "note: with --index, --layout does nothing", id="a layout of no folder"),
+    ],
+)
+def test_options_that_do_nothing_beside_the_others_are_named(options, said, capsys):
+    import train_detector
+
+    train_detector.parse(["--index", "x.csv", *options.split()])
+    told = capsys.readouterr().err
+    assert told.startswith(said) and bool(told) == bool(said)
+
+
+def test_pictures_that_show_no_face_are_said(folders, tmp_path, monkeypatch, capsys):
+    import train_detector
+    from deepfake_detection.blending.recipe import Recipe
+
+    monkeypatch.setattr(index, "FRAMES", 1)
+    (tmp_path / "some").mkdir()
+    (tmp_path / "broken").mkdir()
+    shutil.copy(folders / "portraits" / "man_selfie.png", tmp_path / "some")
+    for folder in ("some", "broken"):
+        (tmp_path / folder / "cut.png").write_bytes((folders / "portraits" / "man_selfie.png").read_bytes()[:900])
+    given = ["--workers", "1", "--work", tmp_path / "work", "--real-faces", tmp_path / "some"]
+    given = [*map(str, given), "--data", str(folders / "one"), "--data", str(folders / "two")]
+    for _ in range(2):  # cut, and standing
+        train_detector.cut_faces(train_detector.parse(given), Recipe())
+        assert "note: 1 of 10 files show no face" in capsys.readouterr().err
+    given += ["--real-faces", str(tmp_path / "broken")]
+    with pytest.raises(UserError, match="no file of the source broken"):
+        train_detector.cut_faces(train_detector.parse(given), Recipe())
+    train_detector.cut_faces(train_detector.parse([*given, "--without", "broken"]), Recipe())
+
+
+def test_two_runs_at_once_in_one_work_folder(folders, tmp_path):
+    import train_detector
+    from deepfake_detection.files import folder_lock
+
+    given = ["--data", str(folders / "one"), "--work", str(tmp_path), "--architecture", "compact_cnn", "--size", "32"]
+    with folder_lock(tmp_path, "train_detector"), pytest.raises(UserError, match="another run") as refused:
+        train_detector.main([*given, "--freeze", "none"])
+    assert "--work" in refused.value.hint
