@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +14,8 @@ from ..errors import UserError
 from ..faces.crops import SETTINGS_FILE
 from ..faces.settings import PUBLISHED_MARGIN
 from ..labels import counted
-from .face_list import find_faces
+from ..video.frames import MARKED_FACES
+from .face_list import FACES, Faces, find_faces
 from .settings import SPLITS
 
 _HINT = "run 01a_crop_faces_mtcnn.py again, for all videos with one --margin, and then stage 02"
@@ -44,6 +47,41 @@ def recorded(frames: Path | None, titles: Iterable[str]) -> float | None:
     return next(iter(found), None)
 
 
+def refuse_others(faces: Faces, frames: Path | None) -> None:
+    """Refuses faces that are not those which stage 01a left in `frames`: margin, people and points there are of others.
+
+    Of each video that is recorded there, one face is compared, since 01a and 01b make all of a video's anew.
+
+    Raises:
+        UserError: naming how many videos, and the first.
+    """
+    first: dict[str, Path] = {}
+    for title, path in zip(faces.titles, faces.paths()):
+        first.setdefault(title, path)
+    recorded_in = {} if frames is None else {t: Path(frames) / t for t in first}
+    others = [
+        title
+        for title, folder in recorded_in.items()
+        if (folder / FACES / SETTINGS_FILE).is_file()
+        and any((folder / FACES).glob("*.png"))
+        and not any(_same(first[title], folder / kind / first[title].name) for kind in (FACES, MARKED_FACES))
+    ]
+    if others:
+        raise UserError(
+            f"the faces of {counted(len(others), 'video')} are not those in {frames} (the first: {others[0]})",
+            file=faces.root,
+            hint="run stage 02 again after 01a, or name the folder they came from with --frames-dir",
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files have one content; stage 02 makes links where it can."""
+    try:
+        return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
 def of(titles: Iterable[str], frames: Path | None) -> float:
     """The margin of the faces of these videos: the recorded one, or, with a note, the published one where there is no
     record.
@@ -63,6 +101,9 @@ def of_split(dataset: Path, frames: Path | None) -> float:
     """`of` for train, val and test together.
 
     Raises:
-        UserError: see `recorded` and `face_list.find_faces`.
+        UserError: see `recorded`, `refuse_others` and `face_list.find_faces`.
     """
-    return of((t for s in SPLITS for t in find_faces(dataset / s, both_classes=True).titles), frames)
+    sets = [find_faces(dataset / s, both_classes=True) for s in SPLITS]
+    for faces in sets:
+        refuse_others(faces, frames)
+    return of((title for faces in sets for title in faces.titles), frames)

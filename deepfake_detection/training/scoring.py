@@ -118,6 +118,7 @@ def run(
     groups = groups_of(faces_folder.parent) | {title: group for title, (_, group) in known.items()}
     faces = find_faces(faces_folder, groups=groups, truth={title: label for title, (label, _) in known.items()})
     if faces_margin is None:
+        margins.refuse_others(faces, frames)
         faces_margin = margins.of(faces.titles, frames)
     session.start(seed=seed, workers=workers)
     loaded = _of_one_probability(load(model_file, model=model, image_size=image_size), model_file)

@@ -349,6 +349,19 @@ def test_marks_follow_the_faces(clips, staged, tmp_path):
     assert cv2.imread(str(work / "one/faces" / name)).shape == cv2.imread(str(work / "one/marked_faces" / name)).shape
 
 
+def test_marks_of_other_faces_do_not_stay(clips, staged, tmp_path):
+    """Stage 02 would take them for those of the faces beside them."""
+    out, table, _ = staged
+    work = tmp_path / "w"
+    subprocess.run(["cp", "-r", str(out), str(work)], check=True)
+    landmarks.mark_faces(table, work)
+    marks = sorted(work.glob("*/marked_faces"))
+    crop_faces(table, clips, work, FAST)
+    assert marks and sorted(work.glob("*/marked_faces")) == marks
+    crop_faces(table, clips, work, FaceSettings("mtcnn_fast", margin=0.0))
+    assert not any(work.glob("*/marked_faces"))
+
+
 def test_mark_outside_the_crop_is_not_drawn():
     crop = np.zeros((40, 30, 3), np.uint8)
     face = boxes.Face(0, 0, 10, 10, 1.0, ((-20.0, 5.0), (100.0, 5.0), (10.0, 10.0), (5.0, 300.0), (5.0, -300.0)))

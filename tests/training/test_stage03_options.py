@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import shutil
 import types
 
 import pytest
 
 from deepfake_detection import cli
 from deepfake_detection.errors import UserError
+from deepfake_detection.names import title_of
 from deepfake_detection.training import cross_validation, margins, scoring, stage
 
 
@@ -80,6 +82,30 @@ def test_the_recorded_margin(tmp_path, capsys, records, margin):
     assert margins.recorded(tmp_path, ["a", "b", "a"]) == margin
     assert margins.of(["a", "b"], tmp_path) == (0.3 if margin is None else margin)
     assert ("0.3 is assumed" in capsys.readouterr().err) == (margin is None)
+
+
+def test_faces_that_stage_01a_made_anew_since_are_refused(project, tmp_path, tiny_faces):
+    frames, faces = tmp_path / "frames", sorted(tiny_faces.glob("t*/*/*.png"))
+    first = {title_of(path.name): path for path in reversed(faces)}
+    record(frames, **dict.fromkeys(first, 0.1))
+    margins.of_split(tiny_faces, frames)  # pictures gone: the record is all there is
+    for title, path in first.items():
+        shutil.copy(path, frames / title / "faces")
+    assert margins.of_split(tiny_faces, frames) == 0.1
+    (frames / title / "marked_faces").mkdir()
+    shutil.move(frames / title / "faces" / path.name, frames / title / "marked_faces")  # stage 02 took these
+    (frames / title / "faces" / path.name).write_bytes(b"made with another margin")
+    assert margins.of_split(tiny_faces, frames) == 0.1
+    shutil.rmtree(frames / title / "marked_faces")
+    for name, arguments in (
+        ("03_train_cnn", ["--dataset", tiny_faces]),
+        ("03a_load_model", ["--model-file", faces[0], "--faces-dir", tiny_faces / path.parts[-3]]),
+    ):
+        with pytest.raises(UserError, match="the faces of 1 video are not those in") as refused:
+            script(project, name).main(
+                [*map(str, arguments), "--out", str(tmp_path / "out"), "--frames-dir", str(frames)]
+            )
+        assert title in str(refused.value) and "stage 02 again" in refused.value.hint
 
 
 @pytest.mark.parametrize(
