@@ -36,7 +36,7 @@ def parse(argv=None):
     p.add_argument(
         "--resamples", type=cli.positive_int, default=1000, metavar="N", help="for the intervals (default: %(default)s)"
     )
-    p.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: %(default)s)")
+    p.add_argument("--seed", type=cli.seed, default=1, metavar="N", help="of the resamples (default: %(default)s)")
     cli.idle_options(p, "--data", "--layout", "--labels", "--force")
     return p.parse_args(argv)
 

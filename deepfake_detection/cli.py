@@ -107,7 +107,7 @@ def parser(
         )
     if "--seed" not in idle:
         p.add_argument(
-            "--seed", type=int, default=1, metavar="N", help="seed of every random choice (default: %(default)s)"
+            "--seed", type=seed, default=1, metavar="N", help="seed of every random choice (default: %(default)s)"
         )
     if "--force" not in idle:
         p.add_argument("--force", action="store_true", help="make outputs again that already stand")
@@ -306,6 +306,14 @@ def count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    """argparse type: what NumPy and Keras take as a seed."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, not {value}")
     return value
 
 

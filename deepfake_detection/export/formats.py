@@ -332,7 +332,9 @@ def parse(argv=None):
         metavar="P",
         help=f"largest difference of P(real) that is accepted (default: {FLOAT_BOUND:g}, {INT8_BOUND:g} with --int8)",
     )
-    p.add_argument("--seed", type=int, default=1, metavar="N", help="of the choice of faces (default: %(default)s)")
+    p.add_argument(
+        "--seed", type=cli.seed, default=1, metavar="N", help="of the choice of faces (default: %(default)s)"
+    )
     return p.parse_args(argv)
 
 

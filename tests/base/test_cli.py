@@ -86,7 +86,7 @@ def test_bugs_still_raise():
 
 
 @pytest.mark.parametrize(
-    "argv", [["--nope"], ["--dat", "x"], ["--workers", "0"], ["--workers", "two"], ["--seed", "x"]]
+    "argv", [["--nope"], ["--dat", "x"], ["--workers", "0"], ["--workers", "two"], ["--seed", "x"], ["--seed", "-1"]]
 )
 def test_unknown_abbreviated_and_wrong_options_are_refused(argv, capsys):
     with pytest.raises(SystemExit) as stop:
