@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..aggregation import RULES
 from ..errors import UserError
 from ..faces import detectors
@@ -102,6 +104,31 @@ OPTIONAL = {
     "decision": ("numbers by name, 0 or more", _numbers),
     "scale": ("published or a factor above 0", lambda v: v == "published" or _number(0, 100, open_low=True)(v)),
 }
+
+#: What a caller may ask for instead (`predictor.Settings`); the rules and samplings are looked up by name.
+SETTINGS = {
+    **{name: OPTIONAL[name] for name in ("detector", "confidence", "min_face_px", "scale")},
+    "frames": ("a whole number, 1 or more", _whole(1, 10**9)),
+    "max_seconds": ("a number above 0", _number(0, 1e9, open_low=True)),
+    "min_share": ("a number, 0 to 1", _number(0, 1)),
+    "threads": ("a whole number, 1 or more", _whole(1, 10_000)),
+    "seed": ("a whole number, 0 to 4294967295", _whole(0, 2**32 - 1)),
+}
+
+
+def check_settings(asked: dict[str, Any]) -> None:
+    """Settings by name; None: as the model says.
+
+    Raises:
+        UserError: one that is not what it must be.
+    """
+    for name, (what, check) in SETTINGS.items():
+        value = asked.get(name)
+        plain = value.item() if isinstance(value, np.generic) else value
+        if plain is not None and not check(plain):
+            raise UserError(
+                f"{name} must be {what}, not {value!r}"[:200], hint="leave it out: then it is as the model says"
+            )
 
 
 def read_config(folder: str | Path) -> dict:

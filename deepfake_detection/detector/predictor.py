@@ -27,6 +27,7 @@ from ..places import MODEL_FOLDER
 from ..video import sampling
 from ..video.decode import FrameReader
 from . import looks, material, people, stills
+from .config import check_settings
 from .network import ONNX, RIM, DetectorModel, trim, views_of
 from .verdict import FaceScore, Person, Prediction, Stretch, failed, fake_interval
 
@@ -96,7 +97,7 @@ class Detector:
         **settings: fields of `Settings`.
 
     Raises:
-        UserError: when the model is missing or damaged, or a setting is unknown.
+        UserError: when the model is missing or damaged, or a setting is unknown or not what it must be.
     """
 
     def __init__(self, **settings):
@@ -106,6 +107,7 @@ class Detector:
                 f"unknown setting {', '.join(sorted(unknown))}",
                 hint=f"one of {', '.join(Settings.__dataclass_fields__)}",
             )
+        check_settings(settings)
         self.settings = Settings(**settings)
         self._network = DetectorModel.load(self.settings.model, threads=self.settings.threads)
         self.config: dict = self._network.config

@@ -173,3 +173,33 @@ def test_the_frame_of_a_report_shows_no_one_who_is_nobody(detector, clips):
     alone = dataclasses.replace(found, people=found.people[:1])
     assert len(frame_picture(found, detector)["people"]) == 2
     assert frame_picture(alone, detector)["people"] == [person_name(found.people[0].id)]
+
+
+@pytest.mark.parametrize(
+    "setting, values",
+    [
+        pytest.param(name, values, id=name)
+        for name, values in {
+            "frames": [0, -3, "8", 2.5, True],
+            "confidence": [7, "x", -1],
+            "min_face_px": [0, "20", float("nan")],
+            "scale": ["big", 0, float("inf")],
+            "detector": ["foo", 3],
+            "min_share": ["x", -1, 9],
+            "max_seconds": [0, -1, float("nan"), "3"],
+            "threads": [0, -5, "2"],
+            "seed": [-1, "x", 2**32, 1.5],
+            "sampling": ["foo"],
+            "aggregate": ["foo", 3],
+        }.items()
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(tiny_model, setting, values):
+    """Some were taken in silence, others a traceback at the first video."""
+    for value in values:
+        with pytest.raises(UserError):
+            Detector(model=str(tiny_model), **{setting: value})
+
+
+def test_numbers_of_numpy_are_numbers(tiny_model):
+    Detector(model=str(tiny_model), frames=np.int64(4), confidence=np.float32(0.5), seed=np.uint8(3))

@@ -27,4 +27,4 @@ def test_what_the_rim_speaks_for_is_named(rim, said):
     data = data_of(1)
     data["people"] = [{**person, **({} if rim is None else {"rim": rim})} for person in data["people"]]
     page = html.video_report(data)
-    assert ("what surrounds it speaks for" in page) == (said is not None) and (said or "") in page
+    assert ("what surrounds it, speaks for" in page) == (said is not None) and (said or "") in page
