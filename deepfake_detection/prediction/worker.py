@@ -86,7 +86,7 @@ def work(detector, job: dict, send, kept: dict) -> dict:
     """One video. Returns the JSON object of its result; what is wrong with the file is in `error`.
 
     Args:
-        kept: predictions of jobs with "keep", by video.
+        kept: predictions of jobs with "keep", each with the version of its file, by video.
     """
     import cv2
 
@@ -95,15 +95,17 @@ def work(detector, job: dict, send, kept: dict) -> dict:
     start = time.perf_counter()
     try:
         judged = JUDGED if not job.get("keep") and any(job.get(what) for what in WORDS) else 1.0
-        prediction = kept.pop(job["video"], None) or detector.predict(job["video"], progress=_part(send, 0, judged))
+        prediction, version = kept.pop(job["video"], None) or (None, _version(job["video"]))
+        if prediction is None:
+            prediction = detector.predict(job["video"], progress=_part(send, 0, judged))
         result = {**prediction.to_json(), "video": job["name"]}
         if job.get("keep"):
             from ..detector.explain import slim
 
-            kept[job["video"]] = slim(prediction)
+            kept[job["video"]] = slim(prediction), version
         elif job.get("report") or job.get("annotate"):
             send({"early": {**result, "seconds": round(time.perf_counter() - start, 3)}})
-            if problems := make_outputs(detector, prediction, job, send):
+            if problems := make_outputs(detector, prediction, version, job, send):
                 result = {**result, "note": "; ".join(filter(None, [result["note"], *problems])), "not_made": problems}
         return {**result, "seconds": round(time.perf_counter() - start, 3)}
     except UserError as e:
@@ -139,8 +141,21 @@ JUDGED = 0.75
 WORDS = {"report": "report", "annotate": "annotated video"}
 
 
-def make_outputs(detector, prediction, job: dict, send) -> list[str]:
-    """The report and annotated video that a job asks for; returns, in words, what could not be made."""
+def _version(video: str) -> tuple[int, ...] | None:
+    """What changes when a file is written, replaced or removed."""
+    try:
+        found = os.stat(video)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def make_outputs(detector, prediction, version: tuple[int, ...] | None, job: dict, send) -> list[str]:
+    """The report and annotated video that a job asks for; returns, in words, what could not be made.
+
+    Args:
+        version: of the file when it was judged: a report would state the SHA-256 of what lies there now.
+    """
     import cv2
 
     from ..detector.annotate import write_annotated
@@ -157,6 +172,10 @@ def make_outputs(detector, prediction, job: dict, send) -> list[str]:
     for number, what in enumerate(wanted):
         width = (1 - JUDGED) / len(wanted)
         try:
+            if _version(job["video"]) != version:
+                raise UserError(
+                    "the video was changed or removed after it was judged", file=job["name"], hint="judge it again"
+                )
             made[what](_part(send, JUDGED + number * width, width))
         except (UserError, OSError, MemoryError, cv2.error) as e:
             if isinstance(e, cv2.error) and not sandbox.out_of_memory(e):

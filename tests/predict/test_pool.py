@@ -4,13 +4,15 @@ says so."""
 import errno
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from deepfake_detection.prediction import crew, messages, pool
+from deepfake_detection import Detector
+from deepfake_detection.prediction import crew, messages, pool, worker
 from tests.processes import innermost
 
 GOOD = {
@@ -360,3 +362,19 @@ def test_an_early_end_begins_nothing_more(monkeypatch):
     assert [next(results)[0] for _ in range(2)] == [0, 1]
     results.close()
     assert begun in (["0", "1"], ["0", "1", "2"])
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_no_report_of_another_file_than_was_judged(clips, tiny_model, tmp_path, change):
+    """It stated the SHA-256 of the new file, and the verdict on the old one."""
+    video = shutil.copy2(clips["real"], tmp_path / "clip.mp4")
+    detector, kept = Detector(model=str(tiny_model), frames=4), {}
+    job = {"video": str(video), "name": "clip.mp4", "keep": True}
+    assert worker.work(detector, job, lambda message: None, kept)["verdict"] == "REAL"
+    video.unlink()
+    if change != "removed":
+        shutil.copy2(clips["fake"], video)
+    outputs = {"report": str(tmp_path / "r.html"), "annotate": str(tmp_path / "a.mp4")}
+    result = worker.work(detector, {**job, "keep": False, **outputs}, lambda message: None, kept)
+    assert len(result["not_made"]) == 2 and all("changed or removed" in problem for problem in result["not_made"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ([] if change == "removed" else ["clip.mp4"])
