@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -54,12 +55,23 @@ def json_path(path: Path | None) -> Path | None:
     """The file of --json, whose folder is there; None where it goes to standard output.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: it cannot be written, which is said before the work: it is written once every video is judged.
     """
     if path is None or str(path) == STDOUT:
         return None
     make_folder(Path(path).parent, "this file", "json")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long
+        with contextlib.suppress(_Tried), files.atomic_path(path):
+            raise _Tried
+    except OSError as e:
+        raise UserError(f"cannot write this file ({e.strerror})", file=path, hint="name another --json") from None
     return Path(path)
+
+
+class _Tried(Exception):
+    """A file can be made."""
 
 
 def report_paths(folder: Path | None, names: Sequence[str]) -> list[Path | None]:

@@ -273,6 +273,8 @@ def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, t
         pytest.param("--csv in", "names a file", id="table a folder"),
         pytest.param("--json pipe", "names a file", id="json a pipe"),
         pytest.param("--json in/real.mp4/x", "cannot write", id="json below a file"),
+        pytest.param("--json /proc/x", "cannot write", id="json where nothing can be made"),
+        pytest.param(f"--json {'x' * 256}", "cannot write", id="json of a long name"),
     ],
 )
 def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
