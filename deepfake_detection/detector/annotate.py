@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import mmap
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +39,9 @@ GREY = (170, 170, 170)
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 #: Time stamps a second.
 TICKS = 90_000
+
+#: The comment in every copy, by which a later run knows it.
+MARK = "annotated by deepfake_detection; not the original video"
 
 
 class Track:
@@ -85,6 +89,15 @@ class Track:
         return (labels.VERDICT_UNSURE if held else word), 1 - p_real
 
 
+def is_annotated(path: str | Path) -> bool:
+    """Whether a file is such a copy. Nothing is decoded: it may be a stranger's."""
+    try:
+        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(MARK.encode()) >= 0
+    except (OSError, ValueError):  # empty
+        return False
+
+
 def write_annotated(
     prediction, detector, path: str | Path, *, progress: Callable[[float, str], None] | None = None
 ) -> None:
@@ -119,7 +132,7 @@ def write_annotated(
                 format=MUXERS[path.suffix.lower()],
                 options={} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"},
             ) as out:
-                out.metadata["comment"] = "annotated by deepfake_detection; not the original video"
+                out.metadata["comment"] = MARK
                 _encode(out, reader, tracks, prediction, detector, progress)
         except av.FFmpegError as e:
             raise UserError(

@@ -144,7 +144,7 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
 
     Raises:
         UserError: an output is a source, a folder, a device or a pipe, a file about a video that we did not write
-            (clip.json beside clip.mp4), or what another option writes.
+            (clip.json beside clip.mp4, another clip.mp4), or what another option writes.
     """
     sources = {_identity(video) for video in videos} - {None}
     taken: dict[str, str] = {}
@@ -153,14 +153,23 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
         for path in filter(None, paths):
             if _identity(path) in sources:
                 raise UserError("this is a video that is judged; it is never written to", file=path, hint=hint)
-            if option == "report" and path.suffix == ".json" and path.is_file() and _read(path) is None:
-                raise UserError("this is no report, and would be written over", file=path, hint=hint)
+            if path.is_file() and not _may_be_replaced(option, path):
+                raise UserError("this file is not ours, and would be written over", file=path, hint=hint)
             if option in FILES and os.path.exists(path) and not os.path.isfile(path):
                 raise UserError(f"--{option} names a file, and this is none", file=path, hint=hint)
             place = os.path.join(os.path.realpath(path.parent), path.name)
             if place in taken:
                 raise UserError(f"--{taken[place]} and --{option} would write the same file", file=path, hint=hint)
             taken[place] = option
+
+
+def _may_be_replaced(option: str, path: Path) -> bool:
+    """Whether an earlier run made this file, or one that may be replaced was named."""
+    from ..detector.annotate import is_annotated
+
+    if option == "annotate":
+        return is_annotated(path)
+    return option != "report" or path.suffix != ".json" or _read(path) is not None
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -228,6 +228,15 @@ def test_annotated_copy(clips, tiny_model, tmp_path, target, word):
     assert not [p for p in made.parent.iterdir() if p != made]
 
 
+@pytest.mark.parametrize("suffix", outputs.VIDEO_SUFFIXES)
+def test_an_annotated_copy_is_made_again_over_itself(clips, tiny_model, tmp_path, suffix):
+    for count in (2, 3):
+        done = predict(
+            clips["real"], "--model-dir", tiny_model, "--frame-count", count, "--annotate", tmp_path / f"a{suffix}"
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_annotated_copies_of_a_folder(folder, tiny_model, tmp_path):
     done = predict(folder, "--model", tiny_model, "--frames", 2, "--annotate", tmp_path / "a")
     assert done.returncode == 1 and sorted(p.name for p in (tmp_path / "a").iterdir()) == [
@@ -268,7 +277,9 @@ def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, t
         pytest.param("--json r/real.json --report r", "the same file", id="json on a report"),
         pytest.param("--csv r/index.html --report r", "the same file", id="table on the index"),
         pytest.param("--json x.mp4 --annotate x.mp4", "the same file", id="json on a copy"),
-        pytest.param("--report in", "no report", id="report on a file beside its video"),
+        pytest.param("--report in", "not ours", id="report on a file beside its video"),
+        pytest.param("--annotate other", "not ours", id="copy on another video of that name"),
+        pytest.param("--annotate other/real.mp4 --force", "not ours", id="copy on another video"),
         pytest.param("--json in", "names a file", id="json a folder"),
         pytest.param("--csv in", "names a file", id="table a folder"),
         pytest.param("--json pipe", "names a file", id="json a pipe"),
@@ -282,6 +293,8 @@ def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
     shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")
     (tmp_path / "in" / "real.json").write_text('{"label": "REAL"}')
     (tmp_path / "link.mp4").symlink_to("in/real.mp4")
+    (tmp_path / "other").mkdir()
+    shutil.copy(clips["fake"], tmp_path / "other" / "real.mp4")
     os.mkfifo(tmp_path / "pipe")
     stand = lambda: {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}  # noqa: E731
     before = stand()
