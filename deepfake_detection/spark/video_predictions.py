@@ -124,7 +124,7 @@ def video_table(spark, preds: str, whole: bool = False):
     if count:
         example = _collect(spark, faces.where(bad).agg(F.min(F.substring("raw", 1, 120)).alias("example")), preds)
         raise UserError(
-            f"{count:,} rows are no scores, e.g. {str(example['example'].iloc[0])!r}",
+            f"{counted(count, 'row')} cannot be read as scores, e.g. {str(example['example'].iloc[0])!r}",
             file=preds,
             hint=f"{FORM}; a score is P(real), a number in 0..1",
         )

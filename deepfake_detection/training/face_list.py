@@ -12,6 +12,7 @@ import numpy as np
 from .. import labels
 from ..errors import UserError
 from ..names import title_of
+from ..stage_report import read_left_out
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -61,13 +62,17 @@ class Faces:
 
 def titles_below(folder: str | Path) -> dict[str, Path]:
     """Title -> its folder of faces as stage 01a writes them: of the frames folder `folder`, or of the one title that
-    `folder` is (`<title>` or `<title>/faces`). Empty for any other folder."""
+    `folder` is (`<title>` or `<title>/faces`). Empty for any other folder.
+
+    Those that stage 00 was told to leave out since are not among them: their faces are an earlier run's."""
     folder = Path(folder).resolve()
     if folder.name == FACES and (folder / BOXES).is_file():
         return {folder.parent.name: folder}
     if (folder / FACES / BOXES).is_file():
         return {folder.name: folder / FACES}
     below = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    left_out = read_left_out(folder)
+    below = [name for name in below if name not in left_out]
     return {name: folder / name / FACES for name in below if (folder / name / FACES / BOXES).is_file()}
 
 

@@ -45,12 +45,14 @@ def groups_of(dataset: Path) -> dict[str, str]:
 
 
 def recorded(out: Path) -> dict[str, tuple[int, str]]:
-    """Title -> (label, title) as stage 01a's account in `out` has them (-1: no label); empty without one."""
+    """Title -> (label, group): labels as stage 01a's account in `out` has them (-1: none), groups as stage 02's, else
+    the title; empty without that account."""
     import pandas as pd
 
+    groups = groups_of(out / "split_dataset")
     try:
         table = pd.read_csv(out / "stage_reports" / "01a_videos.csv", dtype=str, keep_default_na=False)
-        return {title: (_number(word), title) for title, word in zip(table["title"], table["label"])}
+        return {title: (_number(word), groups.get(title, title)) for title, word in zip(table["title"], table["label"])}
     except (OSError, ValueError, KeyError):
         return {}
 

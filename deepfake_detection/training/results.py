@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, labels, names, scores
+from .. import files, labels, names, scores, stage_report
 from ..metrics import MetricError, auc, bootstrap_groups
 from ..metrics import evaluate as evaluate_metrics
 from ..metrics.bootstrap import MIN_GROUPS
@@ -175,6 +175,7 @@ def write_account(
     sets: dict[str, Any],
     unreadable: dict[str, list[str]] | None = None,
     without_face: Iterable[tuple[str, int]] = (),
+    not_meant: Iterable[tuple[str, int]] = (),
 ) -> None:
     """`<out>/stage_reports/<stage>_videos.csv`: every video of every set with its number of faces that were used.
 
@@ -184,6 +185,7 @@ def write_account(
         sets: name of the set (train, val, test) -> `Faces`, with or without those left out.
         unreadable: name of the set -> names of the faces left out, because they cannot be read or have no points.
         without_face: (title, label) of videos in which stage 01a found no face.
+        not_meant: of those that stage 00 was told to leave out.
     """
     import pandas as pd
 
@@ -198,7 +200,9 @@ def write_account(
         for video in sorted({*used, *lost}):
             detail = f"{lost[video]} of {used[video] + lost[video]} faces cannot be read or used" if lost[video] else ""
             rows.append((*video, split, "ok" if used[video] else "error", used[video], detail))
-    rows += [(title, words[label], "", "no face", 0, "") for title, label in without_face]
+    rows += [(title, words[label], "", stage_report.NO_FACE, 0, "") for title, label in without_face]
+    said = "left out by stage 00 (--max-videos)"
+    rows += [(title, words[label], "", stage_report.LEFT_OUT, 0, said) for title, label in not_meant]
     table = pd.DataFrame(rows, columns=["title", "label", "split", "status", "faces", "detail"])
     files.write_csv(out / "stage_reports" / f"{stage}_videos.csv", table)
 

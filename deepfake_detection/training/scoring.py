@@ -9,6 +9,7 @@ from .. import files
 from ..errors import UserError
 from ..faces.settings import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
+from ..stage_report import read_left_out
 from . import margins, results, sequences, session
 from .face_list import find_faces, titles_below
 from .input_pipeline import WHOLE
@@ -140,8 +141,9 @@ def run(
         entry = results.model_entry(loaded, model_file, str(model_file))
         extra = {"stage": "03a_load_model", "set": str(faces_folder), "model": entry}
         name = faces_folder.name
-        empty = [(t, known.get(t, (-1, ""))[0]) for t in titles_below(faces_folder) if t not in faces.titles]
-        results.write_account(out, "03a_load_model", {name: faces}, {name: store.unreadable}, without_face=empty)
+        absent = lambda titles: [(t, known.get(t, (-1, ""))[0]) for t in sorted(titles) if t not in faces.titles]
+        empty, left_out = absent(titles_below(faces_folder)), absent(read_left_out(faces_folder))
+        results.write_account(out, "03a_load_model", {name: faces}, {name: store.unreadable}, empty, left_out)
         return results.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{name} set")
 
 

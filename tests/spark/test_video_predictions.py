@@ -147,17 +147,17 @@ def test_same_bytes_whatever_the_partitions_and_the_order(spark, tmp_path):
     [
         (
             '[["real/a-000-00.png",0.5],["real/b.png",0.5]]',
-            "1 rows are no scores, e.g. '[\"real/b.png\",0.5]]'|1 rows are no scores",
+            "1 row cannot be read as scores, e.g. '[\"real/b.png\",0.5]]'|1 row cannot be read as scores",
         ),
-        ('[["real/a-000-00.png",0.5],["real/b-000-00.png",1.5]]', "1 rows are no scores"),
-        ('[["real/a-000-00.png",NaN]]', "1 rows are no scores"),
-        ('[["real/a-000-00.png",null]]', "1 rows are no scores"),
-        ('[["real/a-000-00.png","x"]]', "1 rows are no scores"),
+        ('[["real/a-000-00.png",0.5],["real/b-000-00.png",1.5]]', "1 row cannot be read as scores"),
+        ('[["real/a-000-00.png",NaN]]', "1 row cannot be read as scores"),
+        ('[["real/a-000-00.png",null]]', "1 row cannot be read as scores"),
+        ('[["real/a-000-00.png","x"]]', "1 row cannot be read as scores"),
         ('[["real/a-000-00.png",0.5],["real/a-001-00.png",0.98', "cut short"),
         ('[["real/a-000-00.png",0.5],', "cut short"),
         ('[["real/a-000-00.png",0.5],["fake/a-001-00.png",0.4]]', "both real and fake: 1 video, e.g. 'a'"),
         ("[]", "no scores here"),
-        ('{"a": 1}', "1 rows are no scores"),
+        ('{"a": 1}', "1 row cannot be read as scores"),
     ],
 )
 def test_what_is_no_score_file_is_refused_in_one_line(spark, as_session, tmp_path, text, expected):
@@ -176,9 +176,12 @@ def test_what_is_no_score_file_is_refused_in_one_line(spark, as_session, tmp_pat
         (lambda p: (p.mkdir(), (p / "a.csv").write_text("title,score\nx,1\n")), "columns video and p_real"),
         (
             lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,MAYBE,0.5\n")),
-            "1 rows are no scores, e.g. 'x,0.5'",
+            "1 row cannot be read as scores, e.g. 'x,0.5'",
         ),
-        (lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,REAL,nan\n")), "1 rows are no scores"),
+        (
+            lambda p: (p.mkdir(), (p / "a.csv").write_text("video,label,p_real\nx,REAL,nan\n")),
+            "1 row cannot be read as scores",
+        ),
         (lambda p: (p.mkdir(), (p / "a.parquet").write_text("not parquet at all")), "this is no whole Parquet file"),
     ],
 )

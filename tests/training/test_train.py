@@ -356,6 +356,35 @@ def test_03a_scores_the_frames_folder(project, tmp_path, by_title, labelled):
     assert ("videos" in metrics) == labelled
 
 
+def test_03a_scores_no_video_that_stage_00_left_out_since(project, tmp_path, by_title):
+    from deepfake_detection import stage_report
+
+    session.start(seed=1, announce=False)
+    start.build_started(TINY)[0].save(tmp_path / "m.keras")
+    stage_report.write_left_out(by_title / "frames", ["ann", "never"])
+    script(project, "03a_load_model").main(
+        [f"--model-file={tmp_path / 'm.keras'}", f"--faces-dir={by_title / 'frames'}", f"--out={tmp_path / 'r'}"]
+    )
+    rows = json.loads((tmp_path / "r" / "cnn_preds_values.json").read_text())
+    assert [name for name, _ in rows] == [f"ben-2-x-{i:03d}-00.png" for i in (0, 1)]
+    account = (tmp_path / "r" / "stage_reports" / "03a_load_model_videos.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0::3][:2] for line in account] == [
+        ["ben-2-x", "ok"],
+        ["nobody", "no face"],
+        ["ann", "left out"],
+        ["never", "left out"],
+    ]
+
+
+def test_03a_knows_the_groups_of_stage_02(by_title):
+    from deepfake_detection.training import known
+
+    (by_title / "stage_reports").mkdir()
+    (by_title / "stage_reports" / "01a_videos.csv").write_text("title,label\nann,REAL\nben-2-x,FAKE\nnobody,\n")
+    (by_title / "split_manifest.csv").write_text("title,group\nann,ann\nben-2-x,ann\n")
+    assert known.recorded(by_title) == {"ann": (1, "ann"), "ben-2-x": (0, "ann"), "nobody": (-1, "nobody")}
+
+
 @pytest.mark.parametrize(
     "broken, message",
     [
