@@ -21,7 +21,8 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
     """A Keras model from a `.keras` or `.h5` file of a whole model, or from weights of the architecture `model`.
 
     Raises:
-        UserError: no such file, not a model, weights without `model`, or weights that leave a layer without its own.
+        UserError: no such file, not a model, weights without `model`, weights that leave a layer without its own, or a
+            whole model of another architecture or size than was said.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,18 +44,35 @@ def load(path: str | Path, *, model: str | None = None, image_size: int | None =
                 hint="predicting needs a whole model; to train from a feature extractor use 03_train_cnn.py --weights",
             )
         return built
-    return of_size(model_file.load(path), image_size, path)
+    return of_size(_of_architecture(model_file.load(path), model, path), image_size, path)
+
+
+def _of_architecture(model, said: str | None, path: Path):
+    """The whole model of a file, which must not be another of ours than --architecture says."""
+    if said in (None, model.name):
+        return model
+    if model.name in registry.NAMES:
+        raise UserError(f"this file holds a {model.name}, not a {said}", file=path, hint="leave --architecture out")
+    print(f"note: --architecture does nothing here, {path} holds a whole model", file=sys.stderr)
+    return model
 
 
 def of_size(model, image_size: int | None, path: Path):
     """The model with its input's size fixed, where it takes pictures of any size (N, None, None, 3).
 
     Raises:
-        UserError: it does, and `image_size` is None.
+        UserError: it does, and `image_size` is None; or it takes those of another size only.
     """
     import keras
 
     shape = tuple(model.inputs[0].shape)
+    side = shape[-2] if len(shape) >= 4 and shape[-3] == shape[-2] else None  # what is not square is refused elsewhere
+    if side and image_size and side != image_size:
+        raise UserError(
+            f"this model takes faces of {side} x {side} pixels, not {image_size}",
+            file=path,
+            hint="leave --image-size out",
+        )
     if len(model.inputs) > 1 or len(shape) != 4 or None not in shape[1:3]:
         return model
     size = image_size or shape[1] or shape[2]

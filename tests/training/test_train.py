@@ -278,6 +278,36 @@ def test_bad_options_are_refused(project, name, arguments, capsys):
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        pytest.param({"model": "resnet50"}, "holds a compact_cnn, not a resnet50", id="another architecture"),
+        pytest.param({"image_size": 32}, "faces of 16 x 16 pixels, not 32", id="another size"),
+        pytest.param({"model": "compact_cnn", "image_size": 16}, "", id="what it is"),
+    ],
+)
+def test_a_whole_model_that_is_another_than_was_said(tmp_path, name, options, said):
+    session.start(seed=1, announce=False)
+    start.build_started(TINY)[0].save(tmp_path / name)
+    if not said:
+        assert scoring.load(tmp_path / name, **options).input_shape == (None, 16, 16, 3)
+        return
+    with pytest.raises(UserError, match=said) as refused:
+        scoring.load(tmp_path / name, **options)
+    assert refused.value.hint
+
+
+def test_an_architecture_says_nothing_of_a_whole_model_of_others(tmp_path, capsys):
+    import keras
+
+    session.start(seed=1, announce=False)
+    model = keras.models.clone_model(start.build_started(TINY)[0])
+    keras.Model(model.inputs, model.outputs, name="theirs").save(tmp_path / "m.keras")
+    scoring.load(tmp_path / "m.keras", model="resnet50")
+    assert "note: --architecture does nothing here" in capsys.readouterr().err
+
+
 def test_predicting_unlabelled_faces_and_others_names(tmp_path, dataset):
     import shutil
 
