@@ -158,11 +158,17 @@ def run(
         p_real = _scores(loaded, store, batch_size, unit, card, model_file)
         entry = results.model_entry(loaded, model_file, str(model_file))
         extra = {"stage": "03a_load_model", "set": str(faces_folder), "model": entry}
-        name = faces_folder.name
-        absent = lambda titles: [(t, known.get(t, (-1, ""))[0]) for t in sorted(titles) if t not in faces.titles]
-        empty, left_out = absent(titles_below(faces_folder)), absent(read_left_out(faces_folder))
-        results.write_account(out, "03a_load_model", {name: faces}, {name: store.unreadable}, empty, left_out)
-        return results.write_results(out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{name} set")
+        _write_account(out, faces_folder, faces, store.unreadable, known)
+        return results.write_results(
+            out, store.faces, p_real, seed=seed, extra=extra, unit=unit, what=f"{faces_folder.name} set"
+        )
+
+
+def _write_account(out: Path, folder: Path, faces, unreadable: list[str], known: dict) -> None:
+    """Also of the titles in `folder` without a face, and of those that stage 00 left out since."""
+    absent = lambda titles: [(t, known.get(t, (-1, ""))[0]) for t in sorted(titles) if t not in faces.titles]
+    empty, left_out = absent(titles_below(folder)), absent(read_left_out(folder))
+    results.write_account(out, "03a_load_model", {folder.name: faces}, {folder.name: unreadable}, empty, left_out)
 
 
 def _part(card: dict, faces_margin: float) -> tuple:
