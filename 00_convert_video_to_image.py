@@ -33,7 +33,7 @@ def arguments():
     )
     p.add_argument(
         "--scale",
-        type=_scale,
+        type=cli.scale,
         default="published",
         metavar="FACTOR",
         help="'published' (by the video's width) or a factor, 1 for none (default: %(default)s)",
@@ -44,10 +44,6 @@ def arguments():
         "--need-labels", action="store_true", help="stop unless there are REAL and FAKE videos, as training needs"
     )
     return p
-
-
-def _scale(text):
-    return text if text == "published" else cli.positive_float(text)
 
 
 def main(argv=None):

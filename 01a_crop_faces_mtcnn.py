@@ -53,7 +53,7 @@ def arguments():
         help="frames a video for even and, at most, keyframes (default: %(default)s)",
     )
     p.add_argument(
-        "--scale", type=_scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)"
+        "--scale", type=cli.scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)"
     )
     p.add_argument("--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video")
     p.add_argument(
@@ -73,10 +73,6 @@ def _shard(text):
     if not 0 <= int(index) < int(count):
         raise ValueError(text)
     return f"{int(index)}/{int(count)}"
-
-
-def _scale(text):
-    return text if text == "published" else cli.positive_float(text)
 
 
 def main(argv=None):

@@ -67,7 +67,12 @@ def _add_limits(p) -> None:
     p.add_argument(
         "--min-face", type=cli.positive_float, metavar="PX", dest="min_face_px", help="smallest face looked for, pixels"
     )
-    p.add_argument("--scale", metavar="F", help='"published" (by frame width) or a factor (default: as the model says)')
+    p.add_argument(
+        "--scale",
+        type=cli.scale,
+        metavar="F",
+        help='"published" (by frame width) or a factor (default: as the model says)',
+    )
     p.add_argument(
         "--min-share",
         type=cli.fraction,
@@ -144,11 +149,6 @@ def _settings(chosen) -> dict:
     """The fields of `predictor.Settings` that were asked for."""
     asked = "sampling frames max_seconds aggregate detector confidence min_face_px scale min_share seed"
     settings = {name: getattr(chosen, name) for name in asked.split()}
-    if chosen.scale not in (None, "published"):
-        try:
-            settings["scale"] = cli.positive_float(chosen.scale)
-        except ValueError:
-            raise UserError(f"not a scale: {chosen.scale}", hint='"published" or a factor like 0.5') from None
     if chosen.model:
         settings["model"] = str(Path(chosen.model).absolute())
     return settings

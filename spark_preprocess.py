@@ -75,11 +75,7 @@ def _add_faces(what) -> None:
         "--max-seconds", type=cli.positive_float, metavar="S", help="only the first S seconds of each video"
     )
     what.add_argument(
-        "--scale",
-        type=lambda t: t if t == "published" else cli.positive_float(t),
-        default="published",
-        metavar="FACTOR",
-        help="resize rule (default: %(default)s)",
+        "--scale", type=cli.scale, default="published", metavar="FACTOR", help="resize rule (default: %(default)s)"
     )
     face_settings.add_options(what)
     what.add_argument("--image", choices=IMAGES, default="png", help="how faces are stored (default: %(default)s)")

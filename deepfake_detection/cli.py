@@ -325,6 +325,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def scale(text: str) -> str | float:
+    """argparse type: the resize rule, `published` or a factor."""
+    try:
+        return text if text == "published" else positive_float(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"must be published or a factor above 0, not {text}") from None
+
+
 def fraction(text: str) -> float:
     """argparse type: a number in 0..1."""
     value = float(text)

@@ -92,7 +92,7 @@ REQUIRED = {
 OPTIONAL = {
     "detector": ("one of " + ", ".join(detectors.NAMES), lambda v: isinstance(v, str) and v in detectors.NAMES),
     "confidence": ("a number, 0 to 1", _number(0, 1)),
-    "min_face_px": ("a number above 0", _number(0, 10_000, open_low=True)),
+    "min_face_px": ("a number above 0 (to 10000)", _number(0, 10_000, open_low=True)),
     "sampling": ("one of " + ", ".join(sampling.NAMES), lambda v: isinstance(v, str) and v in sampling.NAMES),
     "frames": ("a whole number, 1 to 100000", _whole(1, 100_000)),
     "views": ("one to eight windows (top and bottom, left and right) that leave a tenth of the crop", _views),
@@ -108,7 +108,7 @@ OPTIONAL = {
 #: What a caller may ask for instead (`predictor.Settings`); the rules and samplings are looked up by name.
 SETTINGS = {
     **{name: OPTIONAL[name] for name in ("detector", "confidence", "min_face_px", "scale")},
-    "frames": ("a whole number, 1 or more", _whole(1, 10**9)),
+    "frames": ("a whole number, 1 to 1000000000", _whole(1, 10**9)),
     "max_seconds": ("a number above 0", _number(0, 1e9, open_low=True)),
     "min_share": ("a number, 0 to 1", _number(0, 1)),
     "threads": ("a whole number, 1 or more", _whole(1, 10_000)),

@@ -72,7 +72,7 @@ def _guard(networks: tuple) -> list:
 
 
 def _child(url: str, folder: str, max_bytes: int, networks: list[str], proxy: str) -> dict:
-    """In the process: {"file", "title"}, or {"status", "why"} as an HTTP status and words for a person."""
+    """In the process: {"file", "title"}, or {"status", "why", perhaps "hint"}: an HTTP status, words for people."""
     sys.modules["curl_cffi"] = None  # type: ignore[assignment]  # connects by itself, past the hook
     import yt_dlp  # before the hook: while it is loaded it looks for programs
 
@@ -94,7 +94,7 @@ def _child(url: str, folder: str, max_bytes: int, networks: list[str], proxy: st
             return {"status": 403, "why": "this address leads into a private network, from which nothing is fetched"}
         if over or any(f.stat().st_size >= max_bytes for f in Path(folder).iterdir()):
             return limit
-        return {"status": 502, "why": f"{e.what} (hint: {e.hint})"}
+        return {"status": 502, "why": e.what, "hint": e.hint}
     if path.stat().st_size > max_bytes:
         return limit
     return {"file": path.name, "title": title}
@@ -128,7 +128,11 @@ def fetched(url: str, *, max_bytes: int = MAX_BYTES, wall_s: float = WALL_S) -> 
     with tempfile.TemporaryDirectory(prefix="deepfake-url-") as folder:
         got = run(url, Path(folder), max_bytes, networks, wall_s, proxy)
         if "file" not in got:
-            hint = "download it by other means" if got["status"] == 403 else "does it open in a browser?"
+            hint = (
+                "download it by other means"
+                if got["status"] == 403
+                else got.get("hint") or "does it open in a browser?"
+            )
             raise UserError(got["why"], file=url, hint=hint)
         yield Path(folder, got["file"])
 
@@ -153,7 +157,7 @@ def run(
         proxy: address of a proxy that is asked for everything.
 
     Returns:
-        {"file": its name in the folder, "title"}, or {"status": an HTTP status, "why": words for a person}.
+        {"file": its name in the folder, "title"}, or {"status": an HTTP status, "why": in words, perhaps "hint"}.
     """
     try:
         got = sandbox.run_limited(

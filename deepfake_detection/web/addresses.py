@@ -44,7 +44,8 @@ async def receive(
         folder.mkdir(mode=0o700)
         got = await _in_thread(lambda: fetch_apart.run(url, folder, limit, networks))
         if "file" not in got:
-            raise uploads.Refused(got["status"], got["why"])
+            hint = f" (hint: {got['hint']})" if "hint" in got else ""
+            raise uploads.Refused(got["status"], got["why"] + hint)
         path = folder / got["file"]
         uploads.check_kind(path)
         await asyncio.to_thread(_sync, path)

@@ -351,12 +351,16 @@ def test_killed_in_the_middle_goes_on(folder, run, tiny_model, tmp_path):
         (("--fram", "3", "x"), "unrecognized"),
         (("--frames", "0", "x"), "1 or more"),
         (("--url", "file:///etc/passwd"), "not an http"),
-        (("--scale", "big", str(PROJECT / "predict.py")), "not a scale"),
+        (("--url", "http://127.0.0.1:1/clip.mp4"), "cannot download"),
+        (("--scale", "big", "x"), "a factor above 0"),
+        (("--scale", "0", "x"), "a factor above 0"),
+        (("--scale", "nan", "x"), "a factor above 0"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path):
     done = predict(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("hint:") < 2 + done.stderr.count("note:"), done.stderr
 
 
 def test_root_is_warned(clips, tmp_path):
