@@ -295,26 +295,23 @@ def detector_options(parser, rules: Iterable[str]) -> None:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer >= 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return int(text)
 
 
 def count(text: str) -> int:
     """argparse type: an integer >= 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
-    return value
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return int(text)
 
 
 def seed(text: str) -> int:
     """argparse type: what NumPy and Keras take as a seed."""
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, not {value}")
-    return value
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, not {text}")
+    return int(text)
 
 
 def positive_float(text: str) -> float:
@@ -327,10 +324,7 @@ def positive_float(text: str) -> float:
 
 def scale(text: str) -> str | float:
     """argparse type: the resize rule, `published` or a factor."""
-    try:
-        return text if text == "published" else positive_float(text)
-    except (ValueError, argparse.ArgumentTypeError):
-        raise argparse.ArgumentTypeError(f"must be published or a factor above 0, not {text}") from None
+    return text if text == "published" else positive_float(text)
 
 
 def fraction(text: str) -> float:

@@ -352,9 +352,9 @@ def test_killed_in_the_middle_goes_on(folder, run, tiny_model, tmp_path):
         (("--frames", "0", "x"), "1 or more"),
         (("--url", "file:///etc/passwd"), "not an http"),
         (("--url", "http://127.0.0.1:1/clip.mp4"), "cannot download"),
-        (("--scale", "big", "x"), "a factor above 0"),
-        (("--scale", "0", "x"), "a factor above 0"),
-        (("--scale", "nan", "x"), "a factor above 0"),
+        (("--scale", "big", "x"), "invalid scale value"),
+        (("--scale", "0", "x"), "more than 0"),
+        (("--scale", "nan", "x"), "more than 0"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments, words, tmp_path):
