@@ -211,7 +211,8 @@ def source_stamp(path: str | Path, *, content: bool = True) -> dict:
     content.
 
     Args:
-        content: read the file for its hash; without, `sha256` is empty.
+        content: read the file for its hash; without, `sha256` is empty and `ctime_ns` there: no program can set it, so
+            whatever is put in a file's place has another, also where size and modification time were kept.
 
     Raises:
         OSError: it cannot be read, or is no regular file (a pipe would wait for ever).
@@ -220,8 +221,21 @@ def source_stamp(path: str | Path, *, content: bool = True) -> dict:
         info = os.fstat(f.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        digest = hashlib.file_digest(f, "sha256").hexdigest() if content else ""
-    return {"bytes": info.st_size, "mtime_ns": info.st_mtime_ns, "sha256": digest}
+        stamp = {"bytes": info.st_size, "mtime_ns": info.st_mtime_ns, "sha256": ""}
+        if not content:
+            return {**stamp, "ctime_ns": info.st_ctime_ns}
+        return {**stamp, "sha256": hashlib.file_digest(f, "sha256").hexdigest()}
+
+
+def stamp_since(path: str | Path, before: dict) -> dict | None:
+    """The stamp of a source file that was worked on; None where it is not the file, or not as it was, whose stamp
+    without content is `before`.
+
+    Raises:
+        OSError: see `source_stamp`.
+    """
+    stamp = source_stamp(path)
+    return stamp if source_stamp(path, content=False) == before else None
 
 
 def same_source(path: str | Path, stamp: Any) -> bool:

@@ -163,7 +163,7 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
     target = task.folder / FACES
     must_be_no_link(target)
     made = {"settings": settings.as_json(), "source": _source_of(task)}
-    before = video_stamp(task.video, content=False) if task.video is not None else None
+    before = video_stamp(task.video) if task.video is not None else None
     record = _read_record(target)
     if not task.force and record is not None and _stands(task, target, record, made):
         return record

@@ -126,20 +126,18 @@ def _judged(worker: Worker, job: dict) -> dict:
     """
     from ..detector.predictor import failed
 
-    before = _stamp(job["video"], content=False) if job.get("stamp") else None
+    before = _stamp(job["video"]) if job.get("stamp") else None
     try:
         result = worker.run({k: v for k, v in job.items() if k != "stamp"})
     except Died as e:
         return failed(job["name"], str(e))
-    if before and not result["error"]:
-        after = _stamp(job["video"])
-        if after and all(after[k] == before[k] for k in ("bytes", "mtime_ns")):
-            result["source"] = after
+    if before and not result["error"] and (after := _stamp(job["video"], before)):
+        result["source"] = after
     return result
 
 
-def _stamp(video: str, *, content: bool = True) -> dict | None:
+def _stamp(video: str, before: dict | None = None) -> dict | None:
     try:
-        return files.source_stamp(video, content=content)
+        return files.stamp_since(video, before) if before else files.source_stamp(video, content=False)
     except OSError:
         return None

@@ -144,7 +144,7 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
 
     Raises:
         UserError: an output is a source, a folder, a device or a pipe, a file about a video that we did not write
-            (clip.json beside clip.mp4, another clip.mp4), or what another option writes.
+            (clip.json beside clip.mp4, another clip.mp4, index.html of a site), or what another option writes.
     """
     sources = {_identity(video) for video in videos} - {None}
     taken: dict[str, str] = {}
@@ -165,11 +165,15 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
 
 def _may_be_replaced(option: str, path: Path) -> bool:
     """Whether an earlier run made this file, or one that may be replaced was named."""
-    from ..detector.annotate import is_annotated
-
     if option == "annotate":
+        from ..detector.annotate import is_annotated
+
         return is_annotated(path)
-    return option != "report" or path.suffix != ".json" or _read(path) is not None
+    if option == "report":
+        from ..reports import html
+
+        return _read(path) is not None if path.suffix == ".json" else html.is_page(path)
+    return True
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -147,7 +147,7 @@ def _version(video: str) -> tuple[int, ...] | None:
         found = os.stat(video)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def make_outputs(detector, prediction, version: tuple[int, ...] | None, job: dict, send) -> list[str]:

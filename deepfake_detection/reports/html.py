@@ -210,6 +210,23 @@ def policy() -> str:
     return f"default-src 'none'; style-src {style()[1]}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
+#: How every page of ours begins, an index too, and hardly another's: with a policy that allows its own style only.
+_BEGINNING = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;; style-src &#39;sha256-"""
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a report, or an index over them, of this version or an earlier one."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_BEGINNING)) == _BEGINNING
+    except OSError:
+        return False
+
+
 #: Words for where a map was not drawn or how its check came out; the rest is `checked`.
 _METHODS = {
     "occlusion": "each part of a face is blurred in turn and the change of the score is noted (occlusion)",

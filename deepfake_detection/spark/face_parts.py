@@ -86,12 +86,8 @@ def plan(manifest, data: Path, settings: Settings, videos_per_bundle: int) -> li
         row = {name: line[name] for name in _FROM_MANIFEST} | {"error": line["error"], "stamp": None}
         if not row["error"]:
             try:
-                # Not the content, which the driver would read of the whole archive. But no program can set st_ctime:
-                # whatever is put in a file's place has another, also where size and modification time were kept (cp -p,
-                # rsync).
-                row["stamp"] = source_stamp(data / row["video"], content=False) | {
-                    "ctime_ns": os.stat(data / row["video"]).st_ctime_ns
-                }
+                # Not the content, which the driver would read of the whole archive.
+                row["stamp"] = source_stamp(data / row["video"], content=False)
             except OSError as e:
                 row["error"] = f"cannot read the file ({e.strerror})"
         rows.append(row)

@@ -22,6 +22,7 @@ from ..files import (
     remove_whole,
     same_source,
     source_stamp,
+    stamp_since,
     write_json,
 )
 from ..names import frame_name, is_frame
@@ -164,7 +165,7 @@ def read_frames_table(folder: Path):
 
 def _convert_one(task: _Task) -> dict:
     """The record of a video's frames, made or standing."""
-    before = video_stamp(task.video, content=False)
+    before = video_stamp(task.video)
     _must_be_ours(task.folder, task.title)
     old = read_record(task.folder)
     if (
@@ -226,10 +227,10 @@ class _Unchanged(Exception):
     """The frames are those that stand."""
 
 
-def video_stamp(video: Path, *, content: bool = True) -> dict:
-    """`files.source_stamp` of a video; UserError when it cannot be read."""
+def video_stamp(video: Path) -> dict:
+    """`files.source_stamp` of a video, without its content; UserError when it cannot be read."""
     try:
-        return source_stamp(video, content=content)
+        return source_stamp(video, content=False)
     except OSError as e:
         raise _unreadable(video, e) from None
 
@@ -243,14 +244,16 @@ def is_same_video(video: Path, stamp: dict | None) -> bool:
 
 
 def stamp_after(video: Path, before: dict) -> dict:
-    """The stamp of a video that has been decoded, for the record: of the file whose stamp was `before` (without its
-    content).
+    """The stamp of a video that has been decoded, for the record: of the file whose `video_stamp` was `before`.
 
     Raises:
         UserError: it cannot be read, or became another one meanwhile.
     """
-    stamp = video_stamp(video)
-    if any(stamp[k] != before[k] for k in ("bytes", "mtime_ns")):
+    try:
+        stamp = stamp_since(video, before)
+    except OSError as e:
+        raise _unreadable(video, e) from None
+    if stamp is None:
         raise UserError("the video changed while it was read", file=video, hint="run the stage again when it is whole")
     return stamp
 

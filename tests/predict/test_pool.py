@@ -3,6 +3,7 @@ says so."""
 
 import errno
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import threading
 
 import pytest
 
-from deepfake_detection import Detector
+from deepfake_detection import Detector, files
 from deepfake_detection.prediction import crew, messages, pool, worker
 from tests.processes import innermost
 
@@ -378,3 +379,35 @@ def test_no_report_of_another_file_than_was_judged(clips, tiny_model, tmp_path, 
     result = worker.work(detector, {**job, "keep": False, **outputs}, lambda message: None, kept)
     assert len(result["not_made"]) == 2 and all("changed or removed" in problem for problem in result["not_made"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ([] if change == "removed" else ["clip.mp4"])
+
+
+def _in_place(new, video):
+    """`cp -p new video`: what is opened stays the file, with another content."""
+    was = video.stat().st_ctime_ns
+    while video.stat().st_ctime_ns == was:  # the clock of file systems has ticks
+        shutil.copy2(new, video)
+
+
+def _renamed(new, video):
+    shutil.copy2(new, video.with_name("new"))
+    video.with_name("new").replace(video)
+
+
+@pytest.mark.parametrize("replace", [_in_place, _renamed])
+def test_no_row_and_report_of_a_file_that_took_the_place_of_the_judged_one(tmp_path, replace):
+    """Of the same size and time: the row had the SHA-256 of the new one."""
+    video, new = tmp_path / "clip.mp4", tmp_path / "other.mp4"
+    video.write_bytes(b"untouched")
+    new.write_bytes(b"a fake...")
+    os.utime(new, ns=(video.stat().st_atime_ns, video.stat().st_mtime_ns))
+
+    class Judging:
+        def __init__(self, meanwhile):
+            self.run = lambda job: (meanwhile(), dict(GOOD))[1]
+
+    job, version = {"video": str(video), "name": "clip.mp4", "stamp": True}, worker._version(str(video))
+    source = crew._judged(Judging(lambda: None), job)["source"]
+    assert source == files.source_stamp(video)
+    result = crew._judged(Judging(lambda: replace(new, video)), job)
+    assert video.read_bytes() == new.read_bytes() and video.stat().st_mtime_ns == source["mtime_ns"]
+    assert "source" not in result and worker._version(str(video)) != version

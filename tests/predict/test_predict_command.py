@@ -278,6 +278,9 @@ def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, t
         pytest.param("--csv r/index.html --report r", "the same file", id="table on the index"),
         pytest.param("--json x.mp4 --annotate x.mp4", "the same file", id="json on a copy"),
         pytest.param("--report in", "not ours", id="report on a file beside its video"),
+        pytest.param("--report pages", "not ours", id="report on another page of that name"),
+        pytest.param("--report site", "not ours", id="index on another page"),
+        pytest.param("--report site --force", "not ours", id="index on another page, by force"),
         pytest.param("--annotate other", "not ours", id="copy on another video of that name"),
         pytest.param("--annotate other/real.mp4 --force", "not ours", id="copy on another video"),
         pytest.param("--json in", "names a file", id="json a folder"),
@@ -293,6 +296,9 @@ def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
     shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")
     (tmp_path / "in" / "real.json").write_text('{"label": "REAL"}')
     (tmp_path / "link.mp4").symlink_to("in/real.mp4")
+    for page in ("pages/real.html", "site/index.html"):
+        (tmp_path / page).parent.mkdir()
+        (tmp_path / page).write_text("<!doctype html>\n<title>Mine</title>\n")
     (tmp_path / "other").mkdir()
     shutil.copy(clips["fake"], tmp_path / "other" / "real.mp4")
     os.mkfifo(tmp_path / "pipe")
@@ -301,6 +307,16 @@ def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
     done = predict("in/real.mp4", "--model-dir", "nowhere", *options.split(), cwd=tmp_path)
     assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert stand() == before
+
+
+@pytest.mark.parametrize("page", ["real.html", "index.html"])
+def test_pages_of_ours_are_made_again(clips, tiny_model, tmp_path, page):
+    command = (clips["real"], "--model-dir", tiny_model, "--frame-count", 2, "--explain", "none", "--report", tmp_path)
+    for _ in range(2):
+        done = predict(*command)
+        assert done.returncode == 0, done.stderr
+    (tmp_path / page).write_bytes((tmp_path / page).read_bytes()[200:])
+    assert "not ours" in predict(*command).stderr
 
 
 def test_resume_repairs_a_half_row_and_gives_the_same_bytes(run, folder, tiny_model, tmp_path):
