@@ -13,6 +13,7 @@ with at the next start.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import ipaddress
 import logging
@@ -293,9 +294,10 @@ def listen(host: str, port: int) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )
     except (OSError, UnicodeError, OverflowError) as e:
+        its_port = isinstance(e, OverflowError) or getattr(e, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
         raise UserError(
             f"cannot listen on {host} port {port} ({getattr(e, 'strerror', None) or e})",
-            hint="choose another with --port",
+            hint="choose another with --port" if its_port else "give an address of this computer with --host",
         ) from None
 
 

@@ -240,6 +240,9 @@ def _json_rows(path: Path):
         raise UserError("this score file is nested too deep", file=path, hint=hint) from None
     except ValueError as e:  # broken JSON, not UTF-8, or a number with thousands of digits
         raise UserError(f"this score file is not valid JSON ({e})", file=path, hint=hint) from None
+    first = rows[0] if isinstance(rows, list) and rows else rows
+    if isinstance(first, dict) and "verdict" in first:
+        raise UserError("these are verdicts, not scores", file=path, hint="give the table of predict.py --csv FILE")
     if not isinstance(rows, list):
         raise UserError("this score file is not a list", file=path, hint=hint)
     for i, row in enumerate(rows):

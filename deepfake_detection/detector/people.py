@@ -128,7 +128,8 @@ def _word(
         doubt = doubt or "so few faces"
     if verdict == labels.VERDICT_FAKE and p_real >= bound and doubt:
         return labels.VERDICT_UNSURE, f"{doubt}: only above {100 * (1 - bound):.0f} % would this be called FAKE"
-    return verdict, between(thresholds, rule) if verdict == labels.VERDICT_UNSURE else ""
+    word = word_of(rule) if len(faces) > 1 else "fake probability"
+    return verdict, between(thresholds, word) if verdict == labels.VERDICT_UNSURE else ""
 
 
 def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tuple[Stretch, ...]) -> tuple[str, str]:
@@ -147,10 +148,10 @@ def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tup
     return (labels.VERDICT_UNSURE if doubts else verdict), "; ".join(doubts)
 
 
-def between(thresholds: Thresholds, rule: str) -> str:
-    """What UNSURE means where nothing is wrong with the picture."""
+def between(thresholds: Thresholds, word: str) -> str:
+    """What UNSURE means where nothing is wrong with the picture; `word`: what lies there."""
     low, high = 100 * (1 - thresholds.real_above), 100 * (1 - thresholds.fake_below)
-    return f"the {word_of(rule)} lies between {low:.0f} and {high:.0f} %, where this detector does not decide"
+    return f"the {word} lies between {low:.0f} and {high:.0f} %, where this detector does not decide"
 
 
 def _largest_of_each_frame(faces: Sequence[FaceScore]) -> list[FaceScore]:

@@ -315,6 +315,7 @@ def video_report(data: dict) -> str:
 
     data = {**data, "file": {**dict.fromkeys(FILE_FIELDS), **(data.get("file") or {})}}
     verdict, thresholds = data["verdict"], data["thresholds"]
+    medium = "picture" if data["file"]["still"] else "video"
     duration = max([data["file"]["duration_s"] or 0.0, *(f["time_s"] for f in data["faces"])], default=0.0)
     people = people_of(data, duration)
     css, _ = style()
@@ -327,7 +328,8 @@ def video_report(data: dict) -> str:
         .render(
             data=data,
             verdict=verdict,
-            headline=HEADLINES[verdict],
+            headline=HEADLINES[verdict].replace("video", medium),
+            medium=medium,
             word=word_of(data.get("rule") or "mean"),
             people=shown,
             others=[p for p in people if p not in shown],

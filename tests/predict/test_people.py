@@ -149,6 +149,12 @@ def test_the_words_name_the_rule(rule):
     assert f"0.100 ({own}; single frames 0.100 to 0.200)" in line
 
 
+def test_one_face_has_no_average():
+    found = judge(faces([0.5]), THRESHOLDS, Decision(), "mean", frames=1)
+    said = "the fake probability lies between 30 and 68 %, where this detector does not decide"
+    assert found.verdict == "UNSURE" and found.reason == found.people[0].reason == said
+
+
 def test_without_intervals_the_verdict_is_the_same():
     some = faces([0.9, 0.8] * 16)
     quick = judge(some, THRESHOLDS, Decision(), "mean", intervals=False)

@@ -1,6 +1,7 @@
 """Still pictures, and what is said of material that the detector was not validated on."""
 
 import io
+import re
 import struct
 import zlib
 from types import SimpleNamespace
@@ -148,6 +149,10 @@ def test_a_picture_has_a_report_and_no_annotated_copy(tmp_path, detector):
     write_report(result, detector, tmp_path / "a.html", name="a.jpg")
     page = (tmp_path / "a.html").read_text()
     assert stills.WARNING in page and "<img" in page and "A frame of the video" not in page
+    said = re.sub(r"<[^>]*>", "", re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.S))
+    assert "%, of one picture." in said and "The person in the picture" in said and "The face: " in said
+    for word in ("probability: average", "over time", "range", "0:00", "suspicious", "this video", "the video,"):
+        assert word not in said
     with pytest.raises(UserError, match="still picture"):
         write_annotated(result, detector, tmp_path / "a.mkv")
 

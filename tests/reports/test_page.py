@@ -28,3 +28,14 @@ def test_what_the_rim_speaks_for_is_named(rim, said):
     data["people"] = [{**person, **({} if rim is None else {"rim": rim})} for person in data["people"]]
     page = html.video_report(data)
     assert ("what surrounds it, speaks for" in page) == (said is not None) and (said or "") in page
+
+
+def test_one_frame_of_a_video_has_no_average_and_no_chart():
+    data = data_of(1)
+    one = {"interval": None, "frame_range": None}
+    data |= {"frames_with_face": 1, "faces": data["faces"][:1], "evidence": data["evidence"][:1], **one}
+    data["people"] = [{**person, "frames": 1, "faces_that_vote": 1, **one} for person in data["people"]]
+    page = html.video_report(data)
+    assert "of one frame." in page and "The person in the video" in page and "The face</b>, 0:00.0" in page
+    for word in ("average <b>", "over time", "too few frames", 'class="plot"', "As a table"):
+        assert word not in page

@@ -121,6 +121,8 @@ def test_csv_parquet_and_folder(tmp_path):
         ("a.json", "{}", "not a list"),
         ("a.json", "[]", "no rows"),
         ("a.json", '[["real/a-000-00.png"]]', "row 1 is not a pair"),
+        ("a.json", '[{"video": "a.mp4", "verdict": null, "p_real": null}]', "predict.py --csv FILE"),
+        ("a.json", '{"video": "a.mp4", "verdict": "REAL", "p_real": 0.9}', "predict.py --csv FILE"),
         ("a.json", '[["real/a-000-00.png",0.5],["a",0.5]]', "row 2 does not name a face: 'a'"),
         ("a.json", '[["real/a-000-00.png",1.5]]', "row 1 has the score 1.5"),
         ("a.json", '[["real/a-000-00.png",null]]', "row 1 has the score None"),

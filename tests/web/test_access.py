@@ -38,6 +38,20 @@ def test_all_addresses_need_a_name(tmp_path, host):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    "options, hint",
+    [
+        pytest.param("--host nowhere.invalid", "--host", id="no such name"),
+        pytest.param("--host 203.0.113.1", "--host", id="another computer's address"),
+        pytest.param(f"--host {'x' * 64}.example", "--host", id="no name"),
+        pytest.param("--port 65536", "--port", id="no port"),
+    ],
+)
+def test_what_cannot_be_listened_on_is_what_the_hint_names(tmp_path, options, hint):
+    said = refused(*options.split(), store=tmp_path / "store")
+    assert "cannot listen" in said and hint in said.partition("(hint: ")[2]
+
+
 @pytest.mark.parametrize("name", ["http://a.example", "a.example:80", "*", "", "a b", "a/b"])
 def test_a_name_is_a_host(tmp_path, name):
     assert "no host name" in refused("--host", "0.0.0.0", "--name", name, store=tmp_path / "store")
