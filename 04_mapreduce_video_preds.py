@@ -6,8 +6,9 @@
     spark-submit --master spark://host:7077 --py-files package.zip 04_mapreduce_video_preds.py --preds hdfs://...
 
 Writes mapreduce_res.txt (accuracy, mean predictions, confusion, AUC, log loss, a line a video), video_predictions.csv
-and ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real >= 0.5 is REAL. In the CSV, a name that
-a spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
+and ConfusionVideo.png. A video's score is the mean P(real) of its faces; p_real >= 0.5 is REAL. A video
+without a score is NO FACE, or ERROR where the table's column status or error says that it failed. In the CSV, a name
+that a spreadsheet would run as a formula (it begins with = + - @) has ./ before it.
 """
 
 from deepfake_detection import cli

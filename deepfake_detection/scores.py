@@ -18,6 +18,7 @@ from pathlib import Path
 from . import files, labels
 from .errors import UserError
 from .names import FACE_NAME, LABEL_FOLDER, parse_face_name
+from .stage_report import ERROR, NO_FACE, OK
 
 #: Columns of the table that `read_scores` returns, and of scores.csv.
 COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "person", "time_s", "p_real")
@@ -34,8 +35,9 @@ NAME_COLUMNS = ("file", "name", "image")
 COLUMN_KINDS = {
     **dict.fromkeys(NAME_COLUMNS, ("text",)),
     **dict.fromkeys(("video", "group", "person"), ("text", "whole")),
-    **dict.fromkeys(("dataset", "manipulation", "compression", "status"), ("text", "whole", "nothing")),
-    **dict.fromkeys(("label", "p_real", "time_s"), ("text", "whole", "number", "nothing")),
+    **dict.fromkeys(("dataset", "manipulation", "compression"), ("text", "whole", "nothing")),
+    # pandas writes a column of empty cells as numbers
+    **dict.fromkeys(("label", "p_real", "time_s", "status", "error"), ("text", "whole", "number", "nothing")),
 }
 
 
@@ -67,7 +69,8 @@ def read_scores(path: str | Path):
         pandas DataFrame with at least COLUMNS, rows of a video together and in time order. `label` is "REAL", "FAKE" or
         "" (not known); `group` is the video's own name where the file has none; `time_s` is NaN where the file has none
         (the published JSON: its rows are ordered by frame number). A row without a score (`p_real` NaN) is a video that
-        was looked at without finding a face, or that failed; a column `status`, where the file has one, says which.
+        was looked at without finding a face, or that failed; `status` says which: `ok` (it has a score), `no face`,
+        else the word of the file's own column `status`, or `error` where its column `error` says anything.
 
     Raises:
         UserError: no such file, not one of these forms, a name, label or score that cannot be read, or a video with two
@@ -282,7 +285,7 @@ def _from_names(names, values, path: Path):
             "p_real": _scores(pd.Series(list(values), dtype=object), path, empty_allowed=False),
         }
     )
-    return table.assign(_frame=parts[1].astype("int64"), _face=parts[2].astype("int64"))
+    return table.assign(status=OK, _frame=parts[1].astype("int64"), _face=parts[2].astype("int64"))
 
 
 def _from_columns(table, path: Path):
@@ -309,9 +312,21 @@ def _from_columns(table, path: Path):
     table["label"] = words
     table["p_real"] = _scores(table["p_real"], path, empty_allowed=True)
     times = table["time_s"] if "time_s" in table else pd.Series(float("nan"), index=table.index)
+    table["status"] = _status(table)
     table["time_s"] = pd.to_numeric(times.replace("", None), errors="coerce").astype(float)
     front = list(COLUMNS)
     return table[front + [c for c in table.columns if c not in front]].assign(_frame=0, _face=0)
+
+
+def _status(table):
+    """What became of each row, see `read_scores`; `spark.score_readers` has the same rule."""
+    import pandas as pd
+
+    empty = pd.Series("", index=table.index)
+    word, error = (table.get(name, empty).fillna("").astype(str).str.strip() for name in ("status", "error"))
+    word = word.str.lower().replace(OK, "")
+    word = word.where((word != "") | (error == ""), ERROR).replace("", NO_FACE)
+    return word.where(table["p_real"].isna(), OK)
 
 
 def _scores(values, path: Path, *, empty_allowed: bool):

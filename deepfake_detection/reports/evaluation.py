@@ -51,7 +51,7 @@ def run(
     path, out = Path(path), Path(out)
     if rule not in RULES:
         raise UserError(f"unknown aggregation rule {rule!r}", hint=f"choose one of {', '.join(RULES)}")
-    table = verdicts.status(score_files.read_scores(path))
+    table = score_files.read_scores(path)
     if manifest is not None:
         known = read_manifest(Path(manifest))
     elif known is not None:

@@ -12,6 +12,7 @@ from .. import scores as score_files
 from ..aggregation import RULES, video_score
 from ..errors import UserError
 from ..labels import VERDICT_FAKE, VERDICT_REAL
+from ..stage_report import NO_FACE, OK
 
 ALL = "all"
 #: A compression in a manipulation's name, e.g. `Deepfakes/c40`: such fakes are held against the originals of that
@@ -41,11 +42,8 @@ def video_table(scores, manifest=None):
     # "" sorts first, so the maximum is the known value where only some rows have one.
     table = scores.groupby("video")[facts].max()
     persons = score_files.by_person(scores)
-    if "status" in scores:
-        said = scores[scores["p_real"].isna()].groupby("video")["status"].first()
-    else:
-        said = pd.Series(dtype=str)
-    table["status"] = ["ok" if v in persons else (said.get(v) or "no face") for v in table.index]
+    failed = scores[~scores["status"].isin([OK, NO_FACE])].groupby("video")["status"].first()
+    table["status"] = [OK if v in persons else failed.get(v, NO_FACE) for v in table.index]
     if manifest is not None:
         key = (
             "video"

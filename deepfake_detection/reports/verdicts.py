@@ -13,14 +13,6 @@ from ..metrics.bootstrap import MIN_GROUPS
 WORDS = (VERDICT_REAL, VERDICT_UNSURE, VERDICT_FAKE)
 
 
-def status(scores):
-    """The table of `scores.read_scores` with what became of videos without a score: `error` or `no face`."""
-    if "verdict" not in scores or "status" in scores:
-        return scores
-    failed = scores["error"].fillna("").ne("") if "error" in scores else False
-    return scores.assign(status=np.where(scores["p_real"].notna(), "ok", np.where(failed, "error", "no face")))
-
-
 def named_as(manifest, names, data):
     """The manifest of a data folder, its videos named as predict.py was given them: `a.mp4` may be `some/where/a.mp4`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..reports import video_rules
+from ..stage_report import NO_FACE
 
 #: Scores are the same where they differ by less: the score file keeps ten decimals.
 _SAME = 1e-6
@@ -32,7 +33,10 @@ def with_faceless(videos, beside):
 
     lacking = beside[beside["p_real"].isna() & ~beside["video"].isin(videos["video"])]
     rows = pd.DataFrame(
-        {"video": lacking["video"], "label": lacking["label"], "p_real": float("nan"), "frames": 0},
+        {
+            **{"video": lacking["video"], "label": lacking["label"]},
+            **{"p_real": float("nan"), "frames": 0, "status": NO_FACE},
+        },
         columns=videos.columns,
     )
     return pd.concat([videos, rows.astype(videos.dtypes)]).sort_values("video", ignore_index=True)

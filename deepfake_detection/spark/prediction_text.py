@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..labels import VERDICT_FAKE, VERDICT_REAL, counted
+from ..labels import VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, counted
 from ..metrics.bootstrap import MIN_GROUPS
 from ..reports.text import heading, metric, one_line, percent, table
+from ..stage_report import ERROR, NO_FACE
+
+#: What stands in place of a verdict, by what became of the video; ERROR as predict.py prints it.
+WITHOUT_SCORE = {NO_FACE: VERDICT_NO_FACE, ERROR: "ERROR"}
 
 
 def text(
@@ -31,7 +35,11 @@ def text(
         f"Videos   {len(videos):,}: {(videos['label'] == VERDICT_REAL).sum():,} real, "
         f"{(videos['label'] == VERDICT_FAKE).sum():,} fake"
         + (f", {(videos['label'] == '').sum():,} without a label" if (videos["label"] == "").any() else "")
-        + (f"; {len(videos) - len(scored):,} without a face" if len(scored) < len(videos) else ""),
+        + "".join(
+            f"; {count:,} {what}"
+            for status, what in ((NO_FACE, "without a face"), (ERROR, "failed"))
+            if (count := (videos["verdict"] == WITHOUT_SCORE[status]).sum())
+        ),
         f"Faces    {faces.sum():,}" + (f" ({faces.min():,} to {faces.max():,} a video)" if len(scored) else ""),
         "Score    p_real = P(real), the mean over a video's faces; 1 is real, 0 is fake",
         f"Rule     p_real >= {threshold:g} is REAL",

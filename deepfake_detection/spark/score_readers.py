@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..labels import VERDICT_FAKE, VERDICT_REAL
 from ..scores import LABEL_WORDS, NAME_COLUMNS, NUMBER, check_kinds
+from ..stage_report import NO_FACE, OK
 
 FORM = 'the published form is [["real/<title>-NNN-FF.png", p_real], ...]'
 _SUFFIXES = (".json", ".csv", ".parquet")
@@ -59,8 +60,8 @@ def read_faces(spark, preds: str, whole: bool = False):
 
     Returns:
         (faces, arrays): columns video (null: not readable), label ("REAL", "FAKE", ""), p_real (double, null: no face),
-        readable, raw (for messages), last (this record ends a JSON array), empty (there is no record here: an empty
-        array); and the number of JSON files, each of which must end.
+        failed (no score, and not for want of a face), readable, raw (for messages), last (this record ends a JSON
+        array), empty (there is no record here: an empty array); and the number of JSON files, each of which must end.
 
     Raises:
         UserError: no such file or folder, or nothing readable in it.
@@ -170,6 +171,7 @@ def _by_name(faces, readable):
         .otherwise("")
         .alias("label"),
         "p_real",
+        F.lit(False).alias("failed"),  # of this form, every record has a score
         F.coalesce(readable, F.lit(False)).alias("readable"),
         "raw",
         "last",
@@ -231,6 +233,7 @@ def _from_table(spark, paths: list[str], suffix: str, preds: str, whole: bool):
         F.when(F.col("video").cast("string") != "", F.col("video").cast("string")).alias("video"),
         F.coalesce(label, F.lit("")).alias("label"),
         F.when(~empty, number).alias("p_real"),
+        (empty & _failed(columns)).alias("failed"),
         ((empty | number.isNotNull()) & label.isNotNull() & ~ragged).alias("readable"),
         raw.alias("raw"),
         F.lit(False).alias("last"),
@@ -242,14 +245,28 @@ def _label(columns: list[str]):
     """REAL, FAKE or "" of the column `label`; null where it holds another word."""
     from pyspark.sql import functions as F
 
-    word = F.lit("")
-    if "label" in columns:
-        word = F.upper(F.regexp_replace(F.coalesce(F.col("label").cast("string"), F.lit("")), r"^\s+|\s+$", ""))
+    word = F.upper(_stripped("label", columns))
     label = F.lit(None).cast("string")
     for meaning in (VERDICT_REAL, VERDICT_FAKE, ""):
         words = [w for w, m in LABEL_WORDS.items() if m == meaning]
         label = F.when(word.isin(words), meaning).otherwise(label)
     return label
+
+
+def _failed(columns: list[str]):
+    """Whether a row without a score is of a video that failed, as `scores.read_scores` has it."""
+    from pyspark.sql import functions as F
+
+    status = F.lower(_stripped("status", columns))
+    return ~status.isin("", OK, NO_FACE) | (status.isin("", OK) & (_stripped("error", columns) != ""))
+
+
+def _stripped(column: str, columns: list[str]):
+    from pyspark.sql import functions as F
+
+    if column not in columns:
+        return F.lit("")
+    return F.regexp_replace(F.coalesce(F.col(column).cast("string"), F.lit("")), r"^\s+|\s+$", "")
 
 
 def _csv(spark, paths: list[str], whole: bool):

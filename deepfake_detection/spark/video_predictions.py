@@ -18,9 +18,10 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
-from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_NO_FACE, VERDICT_REAL, counted, label_of
+from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, counted, label_of
+from ..stage_report import ERROR, NO_FACE, OK
 from . import beside
-from .prediction_text import text
+from .prediction_text import WITHOUT_SCORE, text
 from .score_readers import FORM, check_local, read_faces, unreadable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def video_table(spark, preds: str, whole: bool = False):
 
     Returns:
         pandas DataFrame sorted by `video`: video, label ("REAL", "FAKE" or ""), p_real (mean over faces, NaN without a
-        face), frames (number of scores).
+        face), frames (number of scores), status (`ok`, `no face`, `error`).
 
     Raises:
         UserError: see `run`.
@@ -113,6 +114,7 @@ def video_table(spark, preds: str, whole: bool = False):
             F.count(F.when(scored, True)).alias("frames"),
             F.count(F.when(F.col("label") == VERDICT_REAL, True)).alias("real"),
             F.count(F.when(F.col("label") == VERDICT_FAKE, True)).alias("fake"),
+            F.count(F.when(F.col("failed"), True)).alias("failed"),
             F.count(F.when(bad, True)).alias("bad"),
             F.count(F.when(F.col("last"), True)).alias("last"),
         )
@@ -152,7 +154,8 @@ def _means(table, preds: str):
     table["p_real"] = np.divide(total, frames, out=np.full(len(table), np.nan), where=frames > 0)
     table["frames"] = frames
     table["label"] = np.select([table["real"] > 0, table["fake"] > 0], [VERDICT_REAL, VERDICT_FAKE], "")
-    return table[["video", "label", "p_real", "frames"]]
+    table["status"] = np.select([frames > 0, table["failed"] > 0], [OK, ERROR], NO_FACE)
+    return table[["video", "label", "p_real", "frames", "status"]]
 
 
 def _collect(spark, reduced, preds: str):
@@ -184,8 +187,8 @@ def write(
         videos = beside.with_faceless(videos, others)
     has_face = videos["frames"] > 0
     videos["verdict"] = [
-        VERDICT_NO_FACE if not f else VERDICT_REAL if p >= threshold else VERDICT_FAKE
-        for f, p in zip(has_face, videos["p_real"])
+        WITHOUT_SCORE.get(s) or (VERDICT_REAL if p >= threshold else VERDICT_FAKE)
+        for s, p in zip(videos["status"], videos["p_real"])
     ]
     judged = videos[has_face & (videos["label"] != "")]
     videos["correct"] = [

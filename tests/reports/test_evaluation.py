@@ -258,7 +258,7 @@ def text_04(y, p, folder):
     from deepfake_detection.spark import video_predictions
 
     table = pd.DataFrame({"video": [f"v{i}" for i in range(len(y))], "label": ["REAL" if v else "FAKE" for v in y],
-                          "p_real": p, "frames": 1})  # fmt: skip
+                          "p_real": p, "frames": 1, "status": "ok"})  # fmt: skip
     return video_predictions.write(table, "x.json", folder).text
 
 

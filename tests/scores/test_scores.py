@@ -75,7 +75,7 @@ def test_json_rows_come_in_time_order(tmp_path):
     ]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     table = scores.read_scores(tmp_path / "a.json")
-    assert list(table.columns) == list(scores.COLUMNS) and list(table["p_real"]) == [0.1, 0.2, 0.3, 0.9]
+    assert list(table.columns) == [*scores.COLUMNS, "status"] and list(table["p_real"]) == [0.1, 0.2, 0.3, 0.9]
     assert list(table["group"]) == ["a", "a", "a", "b"] and scores.label_numbers(table["label"]).tolist() == [
         1,
         1,

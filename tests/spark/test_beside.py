@@ -35,7 +35,7 @@ def folder(tmp_path):
     both.assign(video=both["video"].replace({"=1+1": "./=1+1", "-f": "./-f"})).to_csv(
         tmp_path / video_rules.FILE, index=False
     )
-    table = scores.assign(frames=scores["faces"])[["video", "label", "p_real", "frames"]]
+    table = scores.assign(frames=scores["faces"], status="ok")[["video", "label", "p_real", "frames", "status"]]
     return tmp_path, table.sort_values("video", ignore_index=True)
 
 
@@ -67,7 +67,7 @@ def test_a_video_without_a_face_has_its_row_and_every_rule_its_line(folder):
         pytest.param(lambda t: t.assign(p_real=t["p_real"] + 1e-3), id="other scores"),
         pytest.param(lambda t: t.iloc[1:], id="fewer videos"),
         pytest.param(lambda t: t.assign(video=t["video"] + "x"), id="other videos"),
-        pytest.param(lambda t: t.assign(p_real=np.nan, frames=0), id="no score at all"),
+        pytest.param(lambda t: t.assign(p_real=np.nan, frames=0, status="no face"), id="no score at all"),
     ],
 )
 def test_scores_of_another_run_are_not_mixed_in(folder, change):

@@ -12,6 +12,7 @@ import pytest
 
 from deepfake_detection import scores
 from deepfake_detection.errors import UserError
+from deepfake_detection.reports import scored_videos
 from deepfake_detection.spark import video_predictions as stage
 
 REFUSED = "refused"
@@ -44,7 +45,7 @@ def by_evaluate(path):
 
 def by_04(spark, path):
     table = stage.video_table(spark, str(path))
-    return {v: (label, round(p, 6) if n else None, n) for v, label, p, n in table.itertuples(index=False)}
+    return {v: (label, round(p, 6) if n else None, n) for v, label, p, n, _ in table.itertuples(index=False)}
 
 
 def outcome(read, *arguments):
@@ -220,3 +221,57 @@ def test_folder(spark, tmp_path, files, expected):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     agree(spark, tmp_path / "scores", expected)
+
+
+OK, NO_FACE, ERROR = "ok", "no face", "error"
+#: As predict.py --csv writes it: a video that is judged, one without a face, one that failed.
+PREDICTED = 'video,verdict,p_real,error,note\na,REAL,0.9,,\nb,NO FACE,,,\nc,,,"no video\n(hint: x)",\n'
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        pytest.param({"s.csv": PREDICTED}, [OK, NO_FACE, ERROR], id="predict.py"),
+        pytest.param(
+            {"s.csv": "video,p_real,status\na,0.9,ok\nb,,no face\nc,, Error \n"}, [OK, NO_FACE, ERROR], id="status"
+        ),
+        pytest.param({"s.csv": "video,p_real,error\na,0.9,\nb,, \nc,,x\n"}, [OK, NO_FACE, ERROR], id="error-alone"),
+        pytest.param(
+            {"s.csv": "video,p_real,status,error\na,0.9,error,x\nb,,no face,x\nc,,,x\n"},
+            [OK, NO_FACE, ERROR],
+            id="a-score-goes-first-then-status",
+        ),
+        pytest.param({"s.csv": "video,p_real,status\na,,ok\nb,,\nc,,no frames\n"}, [NO_FACE, NO_FACE, "no frames"],
+                     id="another-word", marks=RARE),
+        pytest.param(
+            {"s.csv": "video,p_real,status\na,0.9,\na,,error\nb,,no face\nc,,no face\nc,,error\nc,,\n"},
+            [OK, NO_FACE, ERROR],
+            id="several-rows",
+        ),
+        pytest.param({"s.csv": "video,p_real\na,0.9\nb,\nc,\n"}, [OK, NO_FACE, NO_FACE], id="neither-column"),
+        pytest.param(
+            {
+                "1.parquet": {"video": ["a", "b"], "p_real": [0.9, None]},
+                "2.parquet": {"video": ["c"], "p_real": [None], "error": ["x"], "status": pa.array([None])},
+            },
+            [OK, NO_FACE, ERROR],
+            id="parquet-only-one-with-the-columns",
+        ),
+        pytest.param(
+            {"s.parquet": {"video": list("abc"), "p_real": [0.9, None, None], "error": pa.array([None] * 3, "f8")}},
+            [OK, NO_FACE, NO_FACE],
+            id="empty-column-of-pandas",
+        ),
+    ],
+)  # fmt: skip
+def test_a_video_that_failed_is_no_video_without_a_face(spark, tmp_path, files, expected):
+    for name, content in files.items():
+        if isinstance(content, str):
+            (tmp_path / name).write_text(content)
+        else:
+            p_real = pa.array(content["p_real"], "f8")
+            pq.write_table(pa.table(content | {"p_real": p_real}), tmp_path / name)
+    by_evaluate = scored_videos.video_table(scores.read_scores(tmp_path))
+    assert by_evaluate["status"].tolist() == expected
+    table = stage.video_table(spark, str(tmp_path))
+    assert table["status"].tolist() == [s if s in (OK, NO_FACE) else ERROR for s in expected]

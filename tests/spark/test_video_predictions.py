@@ -41,7 +41,7 @@ def published(path, rows=ROWS):
 
 
 def as_dict(table):
-    return {v: (label, round(p, 6), frames) for v, label, p, frames in table.itertuples(index=False)}
+    return {v: (label, round(p, 6), frames) for v, label, p, frames, _ in table.itertuples(index=False)}
 
 
 @pytest.mark.parametrize(
@@ -231,6 +231,14 @@ def test_one_class_and_a_video_without_a_face(spark, tmp_path):
     assert "AUC       not computed: no fake video" in result.text and "1 without a face" in result.text
 
 
+def test_a_video_that_failed_is_told_apart(spark, tmp_path):
+    (tmp_path / "v.csv").write_text("video,label,p_real,error\na,REAL,0.9,\nb,REAL,,\nc,FAKE,,no video stream\n")
+    result = stage.write(stage.video_table(spark, str(tmp_path / "v.csv")), "v.csv", tmp_path, resamples=50)
+    rows = (tmp_path / stage.PREDICTIONS).read_text().splitlines()[1:]
+    assert rows == ["a,REAL,0.9,REAL,1,1", "b,REAL,,NO FACE,,0", "c,FAKE,,ERROR,,0"]
+    assert "3: 2 real, 1 fake; 1 without a face; 1 failed" in result.text
+
+
 def test_no_cell_is_run_by_a_spreadsheet(spark, tmp_path):
     path = published(
         tmp_path / "a.json", [["real/=1+1-000-00.png", 0.9], ["fake/@x-000-00.png", 0.1], ["fake/-y-000-00.png", 0.1]]
@@ -302,6 +310,7 @@ def test_intervals_resample_people_where_stage_02_says_who_they_are(tmp_path, pe
             "label": ["REAL", "FAKE"] * 12,
             "p_real": [0.5 + 0.01 * i * (1 if i % 2 else -1) for i in range(24)],
             "frames": 3,
+            "status": "ok",
         }
     )
     if people:
