@@ -18,6 +18,7 @@ from pathlib import Path
 from . import files, labels
 from .errors import UserError
 from .names import FACE_NAME, LABEL_FOLDER, parse_face_name
+from .places import hint_of_seeds
 from .stage_report import ERROR, NO_FACE, OK
 
 #: Columns of the table that `read_scores` returns, and of scores.csv.
@@ -84,7 +85,8 @@ def read_scores(path: str | Path):
     elif path.exists():
         table = _read_one(path)
     else:
-        raise UserError("no such score file", file=path, hint="stages 03 and 03a write cnn_preds_values.json")
+        hint = hint_of_seeds(path, "stages 03 and 03a write cnn_preds_values.json")
+        raise UserError("no such score file", file=path, hint=hint)
     if table.empty:
         raise UserError("this score file has no rows", file=path, hint="it should hold one row a face")
     _refuse_two_labels(table, path)

@@ -14,6 +14,7 @@ import numpy as np
 from ..aggregation import RULES
 from ..errors import UserError
 from ..faces import detectors
+from ..places import hint_of_seeds
 from ..video import sampling
 
 CONFIG = "detector.json"
@@ -152,7 +153,8 @@ def read_config(folder: str | Path) -> dict:
             if isinstance(e, (FileNotFoundError, NotADirectoryError))
             else f"the detector's description cannot be read ({e.strerror})"
         )
-        raise UserError(why, file=path, hint="give the folder that holds detector.json, e.g. models") from None
+        hint = hint_of_seeds(folder, "give the folder that holds detector.json, e.g. models")
+        raise UserError(why, file=path, hint=hint) from None
     except (ValueError, RecursionError):  # also no UTF-8, a number of 5,000 digits
         raise UserError("this is not JSON", file=path, hint=restore) from None
     if not isinstance(config, dict):

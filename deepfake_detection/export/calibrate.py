@@ -52,6 +52,8 @@ def fit(faces, videos, score: Callable[[Calibration], np.ndarray], bound: Callab
         # A fake at the bound is not REAL; 1 - (1 - p) is not p to the last bit.
         real_above = np.clip(highest_fake + 1e-9, fake_below, 1)
         thresholds = Thresholds(float(fake_below), float(real_above))
+        if thresholds == Thresholds(0.0, 1.0):
+            said["no_thresholds"] = "so few people say nothing about others"
         said["unsure_share"] = round(float(((p >= fake_below) & (p < real_above)).mean()), 3)
     return {
         "calibration": calibration.to_dict(),

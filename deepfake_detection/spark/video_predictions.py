@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import csv_name, write_csv, write_text
 from ..labels import TIE_THRESHOLD, VERDICT_FAKE, VERDICT_REAL, counted, label_of
+from ..places import hint_of_seeds
 from ..stage_report import ERROR, NO_FACE, OK
 from . import beside
 from .prediction_text import WITHOUT_SCORE, text
@@ -72,7 +73,8 @@ def run(
 
     preds = str(preds)
     if "://" not in preds and not Path(preds).exists():  # before 5 s of starting Spark
-        raise UserError("no such score file", file=preds, hint="run stage 03 or 03a first, or name it with --preds")
+        hint = hint_of_seeds(Path(preds), "run stage 03 or 03a first, or name it with --preds")
+        raise UserError("no such score file", file=preds, hint=hint)
     check_local(Path(preds))
     with session(STAGE, master) as spark:
         videos = video_table(spark, preds)

@@ -9,6 +9,7 @@ from .. import files
 from ..errors import UserError
 from ..faces.settings import PUBLISHED_MARGIN  # stage 01a's, and so that of the faces in split_dataset
 from ..models import model_file, registry
+from ..places import hint_of_seeds
 from ..stage_report import read_left_out
 from . import margins, results, sequences, session
 from .face_list import find_faces, titles_below
@@ -85,9 +86,8 @@ def of_size(model, image_size: int | None, path: Path):
 
 
 def _no_model(path: Path) -> UserError:
-    return UserError(
-        "there is no such model file", file=path, hint="train one with 03_train_cnn.py, or name one with --model-file"
-    )
+    hint = hint_of_seeds(path, "train one with 03_train_cnn.py, or name one with --model-file")
+    return UserError("there is no such model file", file=path, hint=hint)
 
 
 def _whole(path: Path) -> bool:

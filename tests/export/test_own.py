@@ -1,6 +1,7 @@
 """The detector that a training leaves: what it rests on, and that it says what stage 03a says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,14 @@ def test_one_group_calls_nobody_fake():
     found = own.fit(faces((6, 6), apart=5.0, per_group=6))
     assert found["thresholds"] == {"fake_below": 0.0, "real_above": 1.0}
     assert found["fitted_on"]["real_groups"] == 1 and found["fitted_on"]["real_videos"] == 6
+
+
+@pytest.mark.parametrize("sizes", [pytest.param((1, 1), id="1 + 1"), pytest.param((6, 6), id="6 + 6 of one group")])
+def test_bounds_that_leave_everything_unsure_are_said_to(sizes):
+    found = own.fit(faces(sizes, apart=5.0, per_group=6))
+    found["fitted_on"]["set"] = "validation"
+    said = "\n".join(own._lines(Path("detector"), found))
+    assert "every verdict of it is UNSURE: so few people" in said and "FAKE below" not in said
 
 
 def test_few_separated_videos_do_not_make_scores_certain():
