@@ -13,10 +13,11 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 from . import files, labels
-from .errors import UserError
+from .errors import UserError, printable
 from .names import FACE_NAME, LABEL_FOLDER, parse_face_name
 from .places import hint_of_seeds
 from .stage_report import ERROR, NO_FACE, OK
@@ -24,6 +25,8 @@ from .stage_report import ERROR, NO_FACE, OK
 #: Columns of the table that `read_scores` returns, and of scores.csv.
 COLUMNS = ("video", "label", "group", "dataset", "manipulation", "compression", "person", "time_s", "p_real")
 
+#: In place of a face's number in rows that name a video only.
+_UNNAMED = -1
 _SUFFIXES = (".json", ".csv", ".parquet")
 
 #: A score as text (JSON's own rules are stricter); Java alone would also take "0.5d" and hexadecimal numbers.
@@ -90,6 +93,7 @@ def read_scores(path: str | Path):
     if table.empty:
         raise UserError("this score file has no rows", file=path, hint="it should hold one row a face")
     _refuse_two_labels(table, path)
+    _say_repeated(table, path)
     order = ["video", "_frame", "time_s", "_face"]
     return table.sort_values(order, kind="stable", ignore_index=True).drop(columns=["_frame", "_face"])
 
@@ -317,7 +321,7 @@ def _from_columns(table, path: Path):
     table["status"] = _status(table)
     table["time_s"] = pd.to_numeric(times.replace("", None), errors="coerce").astype(float)
     front = list(COLUMNS)
-    return table[front + [c for c in table.columns if c not in front]].assign(_frame=0, _face=0)
+    return table[front + [c for c in table.columns if c not in front]].assign(_frame=0, _face=_UNNAMED)
 
 
 def _status(table):
@@ -362,6 +366,19 @@ def _refuse_two_labels(table, path: Path) -> None:
             f"both REAL and FAKE: {labels.counted(len(several), 'video')}, e.g. {several.index[0]!r}",
             file=path,
             hint="give every video one label and a title of its own",
+        )
+
+
+def _say_repeated(table, path: Path) -> None:
+    # Stage 04 does not say it: to tell names apart, Spark would have to sort or shuffle every row.
+    faces = table.loc[table["_face"] != _UNNAMED, ["video", "_frame", "_face"]]
+    again = faces[faces.duplicated()]
+    if len(again):
+        video, frame, face = again.iloc[0]
+        print(
+            f"note: {labels.counted(len(again), 'row')} with the name of a face that was there before, e.g. "
+            f"{printable(f'{video}-{frame:03d}-{face:02d}')}; each counts: {printable(str(path))}",
+            file=sys.stderr,
         )
 
 

@@ -84,6 +84,26 @@ def test_json_rows_come_in_time_order(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        pytest.param({"1.json": ["real/a-000-00.png", "real/a-000-01.png", "real/a-001-00.png"]}, "", id="none"),
+        pytest.param({"1.json": ["real/a-000-00.png"] * 3}, "2 rows", id="in one file"),
+        pytest.param({n: ["real/a-000-00.png", "fake/b-012-00.png"] for n in ("1.json", "copy.json")}, "2 rows",
+                     id="a copy beside"),
+        pytest.param({"1.csv": "video,p_real\na,0.5\na,0.5\n"}, "", id="no names of faces"),
+    ],
+)  # fmt: skip
+def test_a_face_that_is_there_twice_is_said(tmp_path, capsys, files, said):
+    for name, content in files.items():
+        text = content if isinstance(content, str) else json.dumps([[face, 0.5] for face in content])
+        (tmp_path / name).write_text(text)
+    scores.read_scores(tmp_path)
+    found = capsys.readouterr().err
+    assert found.startswith(f"note: {said} with the name") and "e.g. a-000-00;" in found if said else not found
+    assert found.count("\n") == bool(said)
+
+
 CSV = """video,label,group,dataset,manipulation,person,time_s,p_real
 007,REAL,g1,dfdc,,p0,1.0,0.7
 007,REAL,g1,dfdc,,p0,0.0,0.9
