@@ -25,7 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .. import labels
+from .. import labels, unheard
 from ..aggregation import logit
 from ..errors import UserError
 
@@ -155,6 +155,7 @@ class GradCam:
             raise UserError(
                 "Grad-CAM needs the Keras model beside the ONNX file", file=path, hint="use --explain occlusion"
             )
+        unheard.tensorflow()
         import keras
 
         from ..models import model_file

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
-import tempfile
 
-from .. import cpus
+from .. import cpus, unheard
 
 #: "" or -1 hides the GPUs on purpose.
 _HIDDEN = "CUDA_VISIBLE_DEVICES"
@@ -16,36 +14,12 @@ _HIDDEN = "CUDA_VISIBLE_DEVICES"
 
 def quiet() -> None:
     """Imports TensorFlow without its chatter: what is on the screen is ours."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Off by default on processors without AVX-512, where it more than doubles the speed of training (Lite0 at 128 px:
     # 57 images/s on two cores, 20 without). Results differ in the last bits between the two, not from run to run.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)  # "You are saving your model as an HDF5 file": on purpose
-    if "tensorflow" in sys.modules:
-        return
-    # On a machine without a GPU its C++ part writes "could not find cuda drivers" twice, before any log level counts.
-    with _unheard():
-        import tensorflow  # noqa: F401
-
-
-@contextlib.contextmanager
-def _unheard(wanted=lambda: False):
-    """Keeps what C++ writes to stderr off the screen, unless the block raises or `wanted` says so after it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        show = True  # after an exception every word of it may matter
-        try:
-            yield
-            show = wanted()
-        finally:
-            os.dup2(kept, 2)
-            if show:
-                said.seek(0)
-                os.write(2, said.read())
-            os.close(kept)
+    unheard.tensorflow()
 
 
 def _gpus() -> list:
@@ -57,7 +31,9 @@ def _gpus() -> list:
     import tensorflow as tf
 
     found = []
-    with _unheard(lambda: not found and os.path.exists("/dev/nvidiactl") and os.environ.get(_HIDDEN) not in ("", "-1")):
+    with unheard.stderr(
+        lambda: not found and os.path.exists("/dev/nvidiactl") and os.environ.get(_HIDDEN) not in ("", "-1")
+    ):
         found += tf.config.list_physical_devices("GPU")
     return found
 

@@ -1,7 +1,10 @@
 """Attribution and its check, and the report they go into."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -253,3 +256,25 @@ def test_a_span_whose_ends_read_the_same_is_one_number():
 @pytest.mark.parametrize("seconds, text", [(0, "0:00.0"), (9.96, "0:09.9"), (75.25, "1:15.2"), (3599.9, "59:59.9")])
 def test_clock(seconds, text):
     assert html.clock(seconds) == text
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="a machine with a GPU")
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(
+            "from deepfake_detection.detector.maps import GradCam; GradCam(Path('detector.keras'))", id="gradcam"
+        ),
+        pytest.param("from deepfake_detection.faces import detectors; detectors.create('mtcnn')", id="mtcnn"),
+    ],
+)
+def test_tensorflow_is_not_heard(tmp_path, project, use):
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((SIZE, SIZE, 3))
+    features = keras.layers.Conv2D(2, 4, strides=4)(inputs)
+    out = keras.layers.Dense(1, activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(features))
+    keras.Model(inputs, out).save(tmp_path / "detector.keras")
+    code = f"import sys; sys.path.insert(0, {str(project)!r}); from pathlib import Path; {use}"
+    environment = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr

@@ -55,9 +55,9 @@ def test_a_gpu_that_cannot_be_used_is_told(monkeypatch, capfd, there, hidden, he
 
 
 def test_what_was_said_before_an_exception_is_heard(capfd):
-    from deepfake_detection.training import session
+    from deepfake_detection import unheard
 
-    with pytest.raises(ImportError), session._unheard():
+    with pytest.raises(ImportError), unheard.stderr():
         os.write(2, b"the reason\n")
         raise ImportError
     assert "the reason" in capfd.readouterr().err

@@ -4,11 +4,10 @@ s)."""
 
 from __future__ import annotations
 
-import os
-
 import cv2
 import numpy as np
 
+from ... import unheard
 from ..boxes import Face
 from ..settings import PUBLISHED_CONFIDENCE
 from . import by_confidence, in_frame
@@ -27,7 +26,7 @@ class MtcnnDetector(BySize):
     confidence = PUBLISHED_CONFIDENCE
 
     def __init__(self, *, min_face_px: float, threads: int):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        unheard.tensorflow()
         import tensorflow as tf
 
         try:
