@@ -123,10 +123,9 @@ def _word(
     `min_faces`, as of a still picture, none makes up for another's blur; the threshold is fitted on whole clips.
     """
     verdict, bound = thresholds.verdict(p_real), thresholds.fake_below / 2
-    doubt = "the people are not upright" if any(f.turned for f in faces) else ""
-    if len(faces) < decision.min_faces:
-        doubt = doubt or "so few faces"
-    if verdict == labels.VERDICT_FAKE and p_real >= bound and doubt:
+    turned, few = any(f.turned for f in faces), len(faces) < decision.min_faces
+    if verdict == labels.VERDICT_FAKE and p_real >= bound and (turned or few):
+        doubt = "the people are not upright" if turned else "so few faces"
         return labels.VERDICT_UNSURE, f"{doubt}: only above {100 * (1 - bound):.0f} % would this be called FAKE"
     word = word_of(rule) if len(faces) > 1 else "fake probability"
     return verdict, between(thresholds, word) if verdict == labels.VERDICT_UNSURE else ""

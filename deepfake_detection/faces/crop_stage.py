@@ -21,8 +21,6 @@ from ..video.decode import Frame, FrameReader
 from ..video.frames import (
     FACES,
     LOCK,
-    MARKED_FACES,
-    MARKS,
     RECORD,
     is_same_video,
     must_be_no_link,
@@ -37,6 +35,7 @@ from ..video.sampling import Sampling
 from . import boxes, detectors, pictures
 from .crops import SETTINGS_FILE, widen
 from .extract import CarryOver, FrameFaces, faces_of_frames, turned_note
+from .landmarks import drop_marks
 from .settings import PUBLISHED_MARGIN, PUBLISHED_MIN_FACE_PX
 
 
@@ -198,7 +197,7 @@ def _crop_one(lazy: _Lazy, task: _Task) -> dict:
             made["source"]["video"]["source"] = stamp_after(task.video, before)
         note = "; ".join(filter(None, [note, turned_note(row["turned"] for row in rows)]))
         record = {**made, **counts, "note": note}
-        _drop_marks(task.folder)  # before the new faces stand: stage 02 would take those of the old ones for theirs
+        drop_marks(task.folder)  # before the new faces stand: stage 02 would take those of the old ones for theirs
         (partial / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
 
@@ -248,15 +247,7 @@ def _discard(task: _Task, settings: FaceSettings) -> None:
             return
     with contextlib.suppress(OSError):
         remove_whole(target)
-    _drop_marks(task.folder)
-
-
-def _drop_marks(folder: Path) -> None:
-    """Removes what stage 01b drew on the faces that are replaced or gone; what is not ours it refuses by itself."""
-    marks = folder / MARKED_FACES
-    if not marks.is_symlink() and read_json(marks / MARKS) is not None:
-        with contextlib.suppress(OSError):
-            remove_whole(marks)
+    drop_marks(task.folder)
 
 
 def _source_of(task: _Task) -> dict:

@@ -15,13 +15,14 @@ from ..errors import UserError
 from ..files import atomic_dir, folder_lock, read_json, remove_partials, remove_whole
 from ..stage_report import ERROR, NO_FACE, NO_FRAMES, OK, Account
 from ..video import workers
-from ..video.frames import FACES, LOCK, MARKED_FACES, MARKS, must_be_no_link
+from ..video.frames import FACES, LOCK, MARKED_FACES, must_be_no_link
 from ..video.picture import turned_by
 from . import boxes, pictures
 from .boxes import Face
 from .crops import SETTINGS_FILE
 
 RED_BGR = (0, 0, 255)
+RECORD = "marked.json"
 
 
 def mark(crop: np.ndarray, face: Face, corner: tuple[int, int], *, radius: int | None = None) -> np.ndarray:
@@ -94,8 +95,14 @@ def mark_faces(
 
 def _discard(task: _Task) -> None:
     """After a failure: removes the marked faces of an earlier run, which stage 02 would take for this one's."""
-    target = task.folder / MARKED_FACES
-    if read_json(target / MARKS) is not None and not task.folder.is_symlink() and not target.is_symlink():
+    if not task.folder.is_symlink():
+        drop_marks(task.folder)
+
+
+def drop_marks(folder: Path) -> None:
+    """Removes the marked faces of a video's folder, as when its faces are replaced or gone; what is not ours stays."""
+    target = folder / MARKED_FACES
+    if not target.is_symlink() and read_json(target / RECORD) is not None:
         with contextlib.suppress(OSError):
             remove_whole(target)
 
@@ -115,11 +122,11 @@ def _mark_one(task: _Task) -> int:
         ) from None
     if (
         not task.force
-        and read_json(target / MARKS) == made
+        and read_json(target / RECORD) == made
         and sum(n.endswith(".png") for n in os.listdir(target)) == count
     ):
         return count
-    if target.exists() and read_json(target / MARKS) is None:
+    if target.exists() and read_json(target / RECORD) is None:
         raise UserError(
             "this folder was not written by stage 01b, so it is left alone",
             file=target,
@@ -137,5 +144,5 @@ def _mark_one(task: _Task) -> int:
             marked = mark(crop, boxes.face_of(line), (int(line["crop_x0"]), int(line["crop_y0"])), radius=task.radius)
             if not cv2.imwrite(str(partial / line["file"]), marked):
                 raise UserError("cannot write a marked face", file=partial / line["file"], hint="is the disk full?")
-        (partial / MARKS).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+        (partial / RECORD).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return count

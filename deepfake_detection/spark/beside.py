@@ -33,10 +33,7 @@ def with_faceless(videos, beside):
 
     lacking = beside[beside["p_real"].isna() & ~beside["video"].isin(videos["video"])]
     rows = pd.DataFrame(
-        {
-            **{"video": lacking["video"], "label": lacking["label"]},
-            **{"p_real": float("nan"), "frames": 0, "status": NO_FACE},
-        },
+        {"video": lacking["video"], "label": lacking["label"], "p_real": float("nan"), "frames": 0, "status": NO_FACE},
         columns=videos.columns,
     )
     return pd.concat([videos, rows.astype(videos.dtypes)]).sort_values("video", ignore_index=True)

@@ -55,16 +55,17 @@ def refuse_others(faces: Faces, frames: Path | None) -> None:
     Raises:
         UserError: naming how many videos, and the first.
     """
+    if frames is None:
+        return
     first: dict[str, Path] = {}
     for title, path in zip(faces.titles, faces.paths()):
         first.setdefault(title, path)
-    recorded_in = {} if frames is None else {t: Path(frames) / t for t in first}
     others = [
         title
-        for title, folder in recorded_in.items()
-        if (folder / FACES / SETTINGS_FILE).is_file()
-        and any((folder / FACES).glob("*.png"))
-        and not any(_same(first[title], folder / kind / first[title].name) for kind in (FACES, MARKED_FACES))
+        for title, path in first.items()
+        if Path(frames, title, FACES, SETTINGS_FILE).is_file()
+        and any(Path(frames, title, FACES).glob("*.png"))
+        and not any(_same(path, Path(frames, title, kind, path.name)) for kind in (FACES, MARKED_FACES))
     ]
     if others:
         raise UserError(

@@ -75,8 +75,14 @@ class Settings:
 
 #: Settings that are of the steps alone.
 TRAINED_BY = (
-    *("stop_at", "learning_rate", "ranking", "consistency", "centring", "worst"),
-    *("freeze", "learn_norms"),  # the option of `freeze_norms`
+    "stop_at",
+    "learning_rate",
+    "ranking",
+    "consistency",
+    "centring",
+    "worst",
+    "freeze",
+    "learn_norms",  # the option of `freeze_norms`
 )
 
 

@@ -34,8 +34,6 @@ from .sampling import Sampling
 
 TABLE, RECORD = "frames.csv", "frames.json"
 FACES, MARKED_FACES = "faces", "marked_faces"
-#: The record of stage 01b in MARKED_FACES.
-MARKS = "marked.json"
 #: Held while a stage writes below the frames folder, so that 00, 01a and 01b of two runs never meet.
 LOCK = "frames"
 
