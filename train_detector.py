@@ -67,7 +67,7 @@ def say_idle(options, given: set[str]) -> None:
         (
             "without --out",
             not options.out,
-            ("label", "label_version", "rim", *(("window",) if not options.head else ())),
+            ("label", "label_version", "rim", "flicker", *(("window",) if not options.head else ())),
         ),
         ("with --steps 0", not options.steps, TRAINED_BY),
         ("with --index", options.index, ("layout",)),
@@ -193,6 +193,9 @@ def ship_options(p) -> None:
         metavar="N",
         help="then fit what looks at the rim of faces against their surroundings, on N batches (default: %(default)s)",
     )
+    p.add_argument(
+        "--flicker", action="store_true", help="then fit how faces flicker from frame to frame, on the videos"
+    )
 
 
 def settings_of(options, shares: tuple):
@@ -242,7 +245,7 @@ def main(argv=None) -> int:
 
     from deepfake_detection.blending import recipe, sampler
     from deepfake_detection.files import folder_lock
-    from deepfake_detection.training import pairs, rim
+    from deepfake_detection.training import flicker, pairs, rim
 
     made_of, run = recipe.read(options.recipe) if options.recipe else recipe.Recipe(), options.work / options.name
     ends_with_rim = bool(options.rim and options.out)
@@ -252,9 +255,15 @@ def main(argv=None) -> int:
     train = sampler.trained_on(cut, options.without)
     settings = settings_of(options, recipe.shares_of(train, made_of.shares, options.without))
     around = rim.batches_of(settings.batches, cut) if ends_with_rim else None  # refused here, not hours later
+    clips = flicker.clips_of(index_of(options), options.without) if options.flicker and options.out else None
     with folder_lock(run, "train_detector", "--name"):
-        print(f"trained: {made(options, settings, around, cut, run)}")
+        print(f"trained: {made(options, settings, around, clips, cut, run)}")
     return cli.EXIT_OK
+
+
+def index_of(options) -> Path:
+    """The index that is given, or is made of the folders."""
+    return options.index or options.work / "index.csv"
 
 
 def cut_faces(options, made_of):
@@ -262,9 +271,9 @@ def cut_faces(options, made_of):
     from deepfake_detection.blending import faces, index
     from deepfake_detection.faces.detectors import DATA
 
-    file = options.index or index.write(
-        options.work / "index.csv", options.data, options.real_faces, layout=options.layout, seed=options.seed
-    )
+    file = index_of(options)
+    if not options.index:
+        index.write(file, options.data, options.real_faces, layout=options.layout, seed=options.seed)
     yunet, sharp = DATA / "face_detection_yunet_2023mar.onnx", made_of.least_sharpness
     cut = faces.prepare(file, options.work, yunet, workers=options.workers, least_sharpness=sharp)
     if note := faces.left_out_note(file, options.work, options.without):
@@ -272,11 +281,12 @@ def cut_faces(options, made_of):
     return cut
 
 
-def made(options, settings, around, cut, run: Path) -> Path:
+def made(options, settings, around, clips, cut, run: Path) -> Path:
     """The `.keras` file of the trained network, or of the detector in --out."""
     model = trained(options, settings, cut, run)
     if options.out:
         from deepfake_detection.export import ship
+        from deepfake_detection.training import flicker
 
         model = ship.ship(
             model,
@@ -286,6 +296,7 @@ def made(options, settings, around, cut, run: Path) -> Path:
             version=options.label_version,
             window=options.window,
             rim=rim_of(options, settings, around, model, run),
+            flicker=None if clips is None else flicker.fit(clips),
             training=made_by(options, settings),
         )
     return model
@@ -296,7 +307,7 @@ def made_by(options, settings) -> dict:
     made = asdict(settings)
     if not options.steps:
         made = {key: made[key] for key in ("architecture", "steps", "batches", "seed")}
-    shipped = {name: getattr(options, name) for name in ("interpolate", "head", "rim")}
+    shipped = {name: getattr(options, name) for name in ("interpolate", "head", "rim", "flicker")}
     return made | {"weights": Path(options.weights).name} | shipped
 
 

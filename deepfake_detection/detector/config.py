@@ -13,7 +13,7 @@ import numpy as np
 
 from ..aggregation import RULES
 from ..errors import UserError
-from ..faces import detectors
+from ..faces import detectors, flicker
 from ..places import hint_of_seeds
 from ..video import sampling
 
@@ -59,6 +59,10 @@ def _numbers(v) -> bool:
     return isinstance(v, dict) and all(_number(0, 1e6)(number) for number in v.values())
 
 
+def _weights(v) -> bool:
+    return isinstance(v, list) and len(v) == flicker.COUNT and all(_number(-1000, 1000)(weight) for weight in v)
+
+
 def _thresholds(v) -> bool:
     return _fields(fake_below=_number(0, 1), real_above=_number(0, 1))(v) and v["fake_below"] <= v["real_above"]
 
@@ -100,6 +104,11 @@ OPTIONAL = {
     "rim": (
         "a margin (0.05 to 1), an input_size (16 to 1024) and every how many frames it is looked at (1 to 1000)",
         _fields(margin=_number(0.05, 1), input_size=_whole(16, 1024), every=_whole(1, 1000)),
+    ),
+    "flicker": (
+        f"every how many frames it is measured (1 to 1000), {flicker.COUNT} weights and a bias (-1000 to 1000), and the "
+        "most that it adds (0 to 100)",
+        _fields(every=_whole(1, 1000), weights=_weights, bias=_number(-1000, 1000), most=_number(0, 100)),
     ),
     "quality": ("numbers by name, 0 or more", _numbers),
     "decision": ("numbers by name, 0 or more", _numbers),

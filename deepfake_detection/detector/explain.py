@@ -77,8 +77,8 @@ def evidence_of(
     size = int(detector.config["input_size"])
     chosen = chosen_faces(prediction)
 
-    def score(rim, faces, flip=None):
-        return [moved(p_real, rim) for p_real in detector.score_seen(faces, flip=flip)]
+    def score(shift, faces, flip=None):
+        return [moved(p_real, shift) for p_real in detector.score_seen(faces, flip=flip)]
 
     out = []
     for number, (kind, face) in enumerate(chosen):
@@ -101,7 +101,7 @@ def evidence_of(
             square = network_input(seen, size)
             # A map is drawn with one look at each picture, not two (the mirrored one): half the work. Its check asks as
             # the verdict did.
-            own = functools.partial(score, face.rim)  # as p_fake is
+            own = functools.partial(score, face.rim + face.flicker)  # as p_fake is
             values = explain(square, functools.partial(own, flip=False))
             found = check(square, values, own, seed=detector.settings.seed)
             if found.confirmed:

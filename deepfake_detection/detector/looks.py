@@ -4,7 +4,7 @@ linked anew when more frames come."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from .verdict import FaceScore
 #: What the rim adds to a person's logits at most, either way: a face out of focus before a sharp wall, or a sharp one
 #: before a blurred backdrop, has no trace of a swap.
 RIM_MOST = 1.0
+#: Fewer moments than this say nothing of how a person's face flickers.
+LEAST_MOMENTS = 4
 
 
 @dataclass
@@ -82,7 +84,31 @@ def together(first: Sequence[Look], more: Sequence[Look]) -> list[Look]:
     ]
 
 
-def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[FaceScore]:
+@dataclass(frozen=True)
+class Flicker:
+    """What `faces.flicker` says of a person, as a part of the logit: detector.json's `flicker`.
+
+    Attributes:
+        weights: of its numbers, (COUNT,); bias: added; most: held within this, either way.
+    """
+
+    weights: np.ndarray
+    bias: float
+    most: float
+
+    @classmethod
+    def from_dict(cls, stated: Mapping[str, Any]) -> Flicker:
+        return cls(np.array(stated["weights"], np.float64), stated["bias"], stated["most"])
+
+    def of(self, moments: Sequence[np.ndarray]) -> float:
+        if len(moments) < LEAST_MOMENTS:
+            return 0.0
+        return float(np.clip(np.mean(moments, axis=0) @ self.weights + self.bias, -self.most, self.most))
+
+
+def scored(
+    looks: Sequence[Look], describer: descriptors.Describer, flicker: Flicker | None = None
+) -> list[FaceScore]:
     """The faces in time order, their people merged over the whole video."""
 
     def describe(places: list[tuple[int, int]]) -> np.ndarray:
@@ -101,15 +127,17 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
         return 0.0 if own.faults[j] else own.measured[j].size_px * math.cos(math.radians(own.measured[j].yaw))
 
     linked = tracks.merge([x.frame.faces for x in looks], [x.frame.looks for x in looks], describe, good)
-    shifts = _shifts(looks, linked)
+    rims = _by_person(looks, linked, _rims, lambda found: float(np.clip(np.mean(found), -RIM_MOST, RIM_MOST)))
+    flickers = _by_person(looks, linked, _moments, flicker.of) if flicker else {}
     return [
         FaceScore(
             person=face.person,
             frame=x.frame.frame,
             index=x.frame.index,
             time_s=float(x.frame.time_s),
-            p_real=moved(p_real, shifts.get(face.person, 0.0)),
-            rim=shifts.get(face.person, 0.0),
+            p_real=moved(p_real, rims.get(face.person, 0.0) + flickers.get(face.person, 0.0)),
+            rim=rims.get(face.person, 0.0),
+            flicker=flickers.get(face.person, 0.0),
             box=face.box,
             confidence=float(face.confidence),
             crop=crop,
@@ -125,16 +153,24 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer) -> list[Face
     ]
 
 
-def _shifts(looks: Sequence[Look], linked: Sequence[Sequence[Any]]) -> dict[str, float]:
-    """Person -> what the rims of that person's faces add to each logit: their mean, of faces that vote if there are
-    such, within RIM_MOST."""
-    seen: dict[str, list[tuple[bool, float]]] = {}
+def _rims(look: Look) -> list:
+    return [None if math.isnan(rim) else rim for rim in look.rims]
+
+
+def _moments(look: Look) -> list:
+    return look.frame.flickers or [None] * len(look.scores)
+
+
+def _by_person(
+    looks: Sequence[Look], linked: Sequence[Sequence[Any]], seen_in: Callable[[Look], list], of: Callable[[list], float]
+) -> dict[str, float]:
+    """Person -> `of` what was seen in that person's faces (None: nothing), in those that vote if there are such."""
+    seen: dict[str, list[tuple[bool, Any]]] = {}
     for x, faces in zip(looks, linked):
-        for face, rim, fault in zip(faces, x.rims, x.faults):
-            if not math.isnan(rim):
-                seen.setdefault(face.person, []).append((not fault, rim))
-    means = {
-        person: np.mean([rim for votes, rim in found if votes] or [rim for _, rim in found])
+        for face, found, fault in zip(faces, seen_in(x), x.faults):
+            if found is not None:
+                seen.setdefault(face.person, []).append((not fault, found))
+    return {
+        person: of([value for votes, value in found if votes] or [value for _, value in found])
         for person, found in seen.items()
     }
-    return {person: float(np.clip(mean, -RIM_MOST, RIM_MOST)) for person, mean in means.items()}

@@ -211,6 +211,7 @@ def _people(
                 frame_range=frame_range(values),
                 reason=reason,
                 rim=seen[0].rim,
+                flicker=seen[0].flicker,
             )
         )
     return out

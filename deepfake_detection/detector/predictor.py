@@ -11,6 +11,7 @@ quality of each face (`faces.quality`), then the decision (`people`). No TensorF
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from .. import labels
 from ..aggregation import RULES, Thresholds
 from ..errors import UserError
-from ..faces import detectors, extract
+from ..faces import detectors, extract, flicker
 from ..faces.descriptors import Describer
 from ..faces.quality import Bounds
 from ..places import MODEL_FOLDER
@@ -131,6 +132,9 @@ class Detector:
         self._describer = Describer(self.settings.threads)
         rim = self.config.get("rim")
         self._windows = None if rim is None else extract.Windows(rim["margin"], rim["every"])
+        flickers = self.config.get("flicker")
+        self._flicker = None if flickers is None else looks.Flicker.from_dict(flickers)
+        self._runs = None if flickers is None else sampling.Runs(flickers["every"], flicker.FOLLOWING)
         self.bounds = Bounds.from_dict(self.config.get("quality"))
         stated = dict(self.config.get("decision") or {})
         if self.settings.min_share is not None:
@@ -157,6 +161,8 @@ class Detector:
         digest = self.config["files"][ONNX]  # of the file that was loaded
         if self._windows is not None:
             digest = hashlib.sha256((digest + self.config["files"][RIM]).encode()).hexdigest()
+        if self._flicker is not None:
+            digest = hashlib.sha256((digest + json.dumps(self.config["flicker"])).encode()).hexdigest()
         return f"{self.config['name']} {self.config['version']} ({digest[:8]})"
 
     def score(self, crops: Sequence, *, trimmed: bool = False, flip: bool | None = None) -> list[float]:
@@ -215,7 +221,12 @@ class Detector:
             stream = extract.faces_of_frames(reader, **cut)
         else:
             reader, stream = extract.iter_faces_of_video(
-                Path(video), sampling=self._sampling, scale=self.resolved["scale"], threads=self.settings.threads, **cut
+                Path(video),
+                sampling=self._sampling,
+                scale=self.resolved["scale"],
+                threads=self.settings.threads,
+                runs=self._runs,
+                **cut,
             )
         read = self._read(stream, lambda n: tell(0.9 * n / max(len(reader.wanted), 1), "looking for faces"))
         frames = read[0]
@@ -282,7 +293,7 @@ class Detector:
 
     def _scored(self, seen: list[looks.Look]) -> list[FaceScore]:
         """The faces in time order, their people linked over all frames."""
-        return looks.scored(seen, self._describer)
+        return looks.scored(seen, self._describer, self._flicker)
 
     def _judge(self, video: str, faces: list[FaceScore], frames: list, reader, start: float) -> Prediction:
         """From scored faces to the verdict."""

@@ -21,7 +21,7 @@ class FaceScore:
         frame: number of the kept frame, from 0.
         index: index of the frame in the video.
         time_s: time of the frame in seconds.
-        p_real: calibrated P(real) of this face, 0..1, `rim` in it.
+        p_real: calibrated P(real) of this face, 0..1, `rim` and `flicker` in it.
         box: x, y, width, height of the detection in pixels of the resized frame.
         confidence: of the face detector, 0..1.
         crop: what the network saw before squashing, uint8 RGB (H, W, 3).
@@ -32,6 +32,7 @@ class FaceScore:
         again: of a frame that was only looked at because one beside it looked altered: it counts for stretches alone.
         turned: degrees by which it was turned, because nobody had said that it is not upright.
         rim: what the rims of this person's faces against their surroundings add to the logit; below 0 speaks for FAKE.
+        flicker: the same of how this person's face changes from one frame to the next.
     """
 
     person: str
@@ -49,6 +50,7 @@ class FaceScore:
     again: bool = False
     turned: int = 0
     rim: float = 0.0
+    flicker: float = 0.0
 
     def to_json(self) -> dict:
         return {
@@ -58,6 +60,7 @@ class FaceScore:
             "time_s": self.time_s,
             "p_real": self.p_real,
             "rim": self.rim,
+            "flicker": self.flicker,
             "box": [round(float(v), 1) for v in self.box],
             "confidence": self.confidence,
             "quality": dict(self.quality),
@@ -106,7 +109,7 @@ class Person:
         faces_that_vote: faces good enough to be judged by.
         frame_range: (low, high) of the fake probability of single faces that vote (5th and 95th percentile), or None.
         reason: "" or why this person is not judged or UNSURE.
-        rim: `FaceScore.rim` of these faces.
+        rim, flicker: those of `FaceScore`, of these faces.
     """
 
     id: str
@@ -121,6 +124,7 @@ class Person:
     frame_range: tuple[float, float] | None = None
     reason: str = ""
     rim: float = 0.0
+    flicker: float = 0.0
 
     def to_json(self) -> dict:
         return {
@@ -136,6 +140,7 @@ class Person:
             "frame_range": _listed(self.frame_range),
             "reason": self.reason,
             "rim": self.rim,
+            "flicker": self.flicker,
         }
 
 

@@ -109,6 +109,7 @@ def ship(
     version: str = "1.0",
     window: str = "both",
     rim: Path | None = None,
+    flicker: dict | None = None,
     training: dict | None = None,
 ) -> Path:
     """Writes detector.keras, .onnx and .json, and perhaps rim.onnx, into `out`; returns the path of the .keras file.
@@ -119,6 +120,7 @@ def ship(
         name, version: what the detector calls itself.
         window: a key of WINDOWS.
         rim: a `.keras` file from `training.rim.fit`.
+        flicker: of `training.flicker.fit`.
         training: what to say about the run in detector.json.
 
     Raises:
@@ -140,6 +142,7 @@ def ship(
         "input_size": model.input_shape[1],
         **WINDOWS[window],
         **beside,
+        **({"flicker": flicker} if flicker else {}),
         "flip": True,
         "calibration": {"temperature": 1.0, "bias": 0.0},  # until it is fitted on what these files say
         "aggregation": "mean",

@@ -14,8 +14,8 @@ import numpy as np
 from ..video.decode import Frame, FrameReader
 from ..video.picture import turned_by
 from ..video.resize import PUBLISHED, scale_for
-from ..video.sampling import Sampling
-from . import tracks, turns
+from ..video.sampling import Runs, Sampling
+from . import flicker, tracks, turns
 from .boxes import Face
 from .crops import crop_face, padded_crop
 from .settings import PUBLISHED_CONFIDENCE, PUBLISHED_MARGIN
@@ -59,6 +59,7 @@ class FrameFaces:
         size: (width, height) of the resized frame.
         looks: `tracks.look` of each detected face; none for carried ones.
         windows: of each face, like its crop, in frames where `Windows` asks for them.
+        flickers: `flicker.measure` of each face, in frames that come with those that follow.
     """
 
     frame: int
@@ -69,6 +70,7 @@ class FrameFaces:
     size: tuple[int, int]
     looks: list[np.ndarray] = field(default_factory=list)
     windows: list[np.ndarray] = field(default_factory=list)
+    flickers: list[np.ndarray] = field(default_factory=list)
 
 
 def keep(faces: list[Face], confidence: float = PUBLISHED_CONFIDENCE) -> list[Face]:
@@ -114,7 +116,16 @@ def faces_of_frames(
             wide = []
             if windows is not None and frame.number % windows.every == 0:
                 wide = [_upright(frame.image, f, windows.margin, padded_crop) for f in faces]
-            yield FrameFaces(frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks, wide)
+            flickers = [_flicker(frame, f) for f in faces] if len(frame.following) >= flicker.LEAST - 1 else []
+            yield FrameFaces(
+                frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks, wide, flickers
+            )
+
+
+def _flicker(frame: Frame, face: Face) -> np.ndarray:
+    return flicker.measure(
+        [_upright(image, face, flicker.MARGIN, padded_crop) for image in (frame.image, *frame.following)]
+    )
 
 
 def _upright(image: np.ndarray, face: Face, margin: float, cut=crop_face) -> np.ndarray:
@@ -133,7 +144,7 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
     chunk: list[Frame] = []
     pixels = 0
     for frame in frames:
-        size = frame.image.shape[0] * frame.image.shape[1]
+        size = frame.image.shape[0] * frame.image.shape[1] * (1 + len(frame.following))
         if chunk and (pixels + size > CHUNK_PIXELS or len(chunk) == CHUNK_FRAMES):
             yield chunk
             chunk, pixels = [], 0
@@ -164,6 +175,7 @@ def iter_faces_of_video(
     min_face_source_px: float | None = None,
     threads: int = 1,
     windows: Windows | None = None,
+    runs: Runs | None = None,
 ) -> tuple[FrameReader, Iterator[FrameFaces]]:
     """The fused path: (reader, faces frame by frame) in one decoding pass, no frame on disk, for videos of any length.
     The same crops as stages 00 and 01a.
@@ -180,11 +192,12 @@ def iter_faces_of_video(
             (which is in pixels of the resized frame).
         threads: decoder threads, 0: as many as cores.
         windows: which faces are also shown with more around them.
+        runs: in which frames is also measured how faces flicker.
 
     Raises:
         UserError: the video cannot be read at all.
     """
-    reader = FrameReader(path, sampling, scale=scale, threads=threads)
+    reader = FrameReader(path, sampling, scale=scale, threads=threads, runs=runs)
     smallest = None if min_face_source_px is None else min_face_source_px * scale_for(scale, reader.info.width)
     return reader, faces_of_frames(
         reader,

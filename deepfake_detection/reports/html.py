@@ -29,8 +29,13 @@ HEADLINES = {
 #: What is told of the file where it is known; its data may be of another version, or lack what could not be found out.
 FILE_FIELDS = ("width", "height", "codec", "fps", "bitrate", "duration_s", "bytes", "sha256", "still")
 
-#: What the rim of a face against its surroundings must add to the logit to be named.
-RIM_NAMED = 0.3
+#: What counts for a person beside the faces' own pixels, by its name in the data; it is named from so much of the logit
+#: on.
+SIGNS = {
+    "rim": "The rim of the face, held against what surrounds it,",
+    "flicker": "How the face changes from one frame to the next",
+}
+SIGN_NAMED = 0.3
 
 #: Shares of fakes among the videos somebody checks, for which the probability is restated.
 PRIORS = (0.5, 0.1, 0.01)
@@ -288,7 +293,7 @@ def people_of(data: dict, duration: float) -> list[dict]:
                 "single": bool(person.get("frame_range")),
                 "plot": Markup(timeline(own, duration, thresholds, label, decided=not by_reason)),
                 "runs": [] if by_reason else runs,
-                "rim": _rim_for(person.get("rim") or 0.0),
+                "signs": _signs(person),
                 "sizes": (round(sizes[0]), round(sizes[-1])) if sizes else None,
                 "faces": own,
                 "evidence": [{**e, "told": checked(e["check"]) if e["check"] else None} for e in shots],
@@ -297,9 +302,14 @@ def people_of(data: dict, duration: float) -> list[dict]:
     return out
 
 
-def _rim_for(rim: float) -> str:
-    """The verdict that the rim speaks for; "" where it hardly speaks."""
-    return "" if abs(rim) < RIM_NAMED else labels.VERDICT_REAL if rim > 0 else labels.VERDICT_FAKE
+def _signs(person: dict) -> list[tuple[str, str]]:
+    """SIGNS, each with the verdict that it speaks for, without those that hardly speak."""
+    added = [(said, person.get(name) or 0.0) for name, said in SIGNS.items()]
+    return [
+        (said, labels.VERDICT_REAL if logit > 0 else labels.VERDICT_FAKE)
+        for said, logit in added
+        if abs(logit) >= SIGN_NAMED
+    ]
 
 
 def video_report(data: dict) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -24,7 +25,7 @@ from . import containers
 from .picture import Pictures, finished
 from .probe import NOT_A_VIDEO_HINT, PacketIndex, VideoInfo, demuxer_of, info_of, open_container, read_packets, timed
 from .resize import PUBLISHED, resize, scale_for
-from .sampling import KEYFRAMES, Sampling, thin
+from .sampling import KEYFRAMES, Runs, Sampling, thin
 
 #: Codecs whose decoders leave out pictures that no other picture refers to.
 _SKIPS_UNREFERENCED = ("h264", "hevc")
@@ -43,12 +44,14 @@ class Frame:
         index: frame index in the video, from 0 in order of presentation.
         time_s: when it is shown, in seconds from the first frame.
         image: uint8 (H, W, 3), BGR, upright, after the resize rule.
+        following: the images of the frames that come next in the video, where `Runs` ask for them.
     """
 
     number: int
     index: int
     time_s: float
     image: np.ndarray
+    following: tuple[np.ndarray, ...] = ()
 
 
 class _NotHere(Exception):
@@ -56,7 +59,7 @@ class _NotHere(Exception):
 
 
 class FrameReader:
-    """Iterates over the wanted frames; holds one at a time.
+    """Iterates over the wanted frames; holds one at a time, or a run of them.
 
     Args:
         path: the video.
@@ -65,6 +68,7 @@ class FrameReader:
         threads: decoder threads; 1 inside worker processes, 0: as many as cores.
         reference: decode every frame.
         wanted: indices in the video, ascending, in place of those that `sampling` chooses.
+        runs: which wanted frames are given with those that follow.
 
     Attributes:
         info: VideoInfo (size and orientation are final after the first frame).
@@ -85,6 +89,7 @@ class FrameReader:
         threads: int = 1,
         reference: bool = False,
         wanted: Sequence[int] | None = None,
+        runs: Runs | None = None,
     ):
         self.path, self.sampling, self.scale, self.threads = Path(path), sampling, scale, threads
         container, stream = open_container(path)
@@ -99,6 +104,9 @@ class FrameReader:
         if not self._by_time:
             self._count()
         self.wanted = self._choose() if wanted is None else [i for i in wanted if i < self.info.frame_count]
+        self._run = _run_of(self.wanted, runs, self.info.frame_count)
+        self._needed = sorted({i for first, last in self._run.items() for i in range(first, last + 1)})
+        self._held: deque[Frame] = deque()
         self.yielded, self.note = 0, ""
         self._fast = self._by_time and not reference
         self._frames = self._iterate()
@@ -140,20 +148,35 @@ class FrameReader:
         reached = -1
         for source in (self._by_plan, self._by_all) if self._fast else (self._by_all,):
             try:
-                for index, frame, pictures in source(reached):
+                for index, wanted, frame, pictures in source(reached):
                     image = pictures.of(frame)
-                    if not self.yielded:
+                    if reached < 0:
                         self.info = self.info.shown_by(frame, pictures.shape.of(frame), pictures.turn)
                     image = finished(resize(image, scale_for(self.scale, image.shape[1])), frame)
                     reached = index
-                    self.yielded += 1
-                    yield Frame(self.yielded - 1, index, self._time(index), image)
+                    self._hold(index, image, wanted)
+                    yield from self._whole(index)
                 break
             except _NotHere:
                 continue
+        yield from self._whole(self.info.frame_count)
         if not self.yielded:
             self._refuse_bomb()
         self.note = self._judge()
+
+    def _hold(self, index: int, image: np.ndarray, wanted: bool) -> None:
+        """Adds a decoded frame to the runs it belongs to, and keeps it if it is wanted itself."""
+        for i, frame in enumerate(self._held):
+            if index == frame.index + len(frame.following) + 1 and index <= self._run.get(frame.index, frame.index):
+                self._held[i] = replace(frame, following=(*frame.following, image))
+        if wanted:
+            self._held.append(Frame(self.yielded + len(self._held), index, self._time(index), image))
+
+    def _whole(self, reached: int) -> Iterator[Frame]:
+        """The held frames whose runs have come, when all up to `reached` is decoded."""
+        while self._held and self._run.get(self._held[0].index, reached) <= reached:
+            self.yielded += 1
+            yield self._held.popleft()
 
     def _judge(self) -> str:
         held, promised = len(self._packets.key) + self._packets.hidden, self._packets.promised
@@ -194,9 +217,9 @@ class FrameReader:
                     pictures.see(frame)
                     yield frame
 
-    def _by_all(self, after: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
+    def _by_all(self, after: int) -> Iterator[tuple[int, bool, av.VideoFrame, Pictures]]:
         opened: list[Pictures] = []
-        wanted = [i for i in self.wanted if i > after]
+        wanted = [i for i in self._needed if i > after]
         times = np.sort(self._packets.pts) if self._by_time else None
         for count, frame in enumerate(self._every_frame(opened)):
             if not wanted:
@@ -207,15 +230,18 @@ class FrameReader:
                 index = int(np.searchsorted(times, frame.pts, "right")) - 1
             if index < wanted[0]:
                 continue
-            wanted = [i for i in wanted if i > index]  # in the place of a missing one the next that there is
-            yield index, frame, opened[0]
+            passed = [i for i in wanted if i <= index]
+            wanted = wanted[len(passed) :]
+            for_itself = any(i in self._run for i in passed)  # in the place of a missing one the next that there is
+            if for_itself or index in passed:
+                yield index, for_itself, frame, opened[0]
 
     # -- the same frames for less ---------------------------------------------------------
-    def _by_plan(self, _: int) -> Iterator[tuple[int, av.VideoFrame, Pictures]]:
+    def _by_plan(self, _: int) -> Iterator[tuple[int, bool, av.VideoFrame, Pictures]]:
         packets = self._packets
-        plan = _plan(packets, self.wanted)
+        plan = _plan(packets, self._needed)
         index_of = {int(packets.pts[p]): int(packets.order[p]) for p in np.flatnonzero(plan == _WANTED)}
-        pending = list(self.wanted)
+        pending = list(self._needed)
         opened: list[Pictures] = []
         try:
             for frame in self._decoded(plan, opened):
@@ -227,7 +253,7 @@ class FrameReader:
                     continue
                 if not pending or index != pending.pop(0):
                     raise _NotHere  # one is missing or out of order: the decoder was confused by what was left out
-                yield index, frame, opened[0]
+                yield index, index in self._run, frame, opened[0]
         except (av.FFmpegError, OSError):
             raise _NotHere from None
         if pending:
@@ -286,6 +312,14 @@ class FrameReader:
     def _use_threads(self, context) -> None:
         context.thread_count = self.threads
         context.thread_type = "AUTO" if self.threads != 1 else "NONE"
+
+
+def _run_of(wanted: list[int], runs: Runs | None, frame_count: int) -> dict[int, int]:
+    """Wanted index -> the index that its run ends with."""
+    return {
+        first: first if runs is None or i % runs.every else min(first + runs.following, frame_count - 1)
+        for i, first in enumerate(wanted)
+    }
 
 
 def _times(pts: list, time_base: float, fps: float) -> np.ndarray:

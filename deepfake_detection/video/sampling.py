@@ -18,6 +18,19 @@ MOST_CLOSE = 75
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Some wanted frames are given with those that come next in the video.
+
+    Attributes:
+        every: of the wanted frames in their order, the first among them.
+        following: how many come next.
+    """
+
+    every: int
+    following: int
+
+
+@dataclass(frozen=True)
 class Sampling:
     """A rule that chooses frames. Make it with `parse`.
 

@@ -41,6 +41,7 @@ class Person(BaseModel):
     rim: FiniteFloat = Field(
         0.0, description="what the face's rim against its surroundings adds to p_real's logit; below 0: FAKE"
     )
+    flicker: FiniteFloat = Field(0.0, description="the same of how the face changes from one frame to the next")
 
 
 class Result(BaseModel):

@@ -9,6 +9,7 @@ import tiny_model as tiny
 from deepfake_detection.detector.config import OPTIONAL, REQUIRED, read_config
 from deepfake_detection.detector.network import DetectorModel
 from deepfake_detection.errors import UserError
+from deepfake_detection.faces import flicker
 
 WRONG = {
     "name": ["", 3, None, "x" * 100, "a\nb"],
@@ -68,6 +69,14 @@ WRONG = {
     "quality": [3, [], {"max_yaw": "9"}, {"max_yaw": None}, {"max_yaw": float("nan")}],
     "decision": [3, [], {"min_faces": "3"}, {"min_share": -1}],
     "rim": [3, {}, {"margin": 0, "input_size": 64, "every": 4}, {"margin": 0.2, "input_size": 64, "every": 0}],
+    "flicker": [
+        3,
+        {},
+        {"every": 1, "weights": [0.0] * 3, "bias": 0, "most": 1},
+        {"every": 1, "weights": [float("nan")] * flicker.COUNT, "bias": 0, "most": 1},
+        {"every": 0, "weights": [0.0] * flicker.COUNT, "bias": 0, "most": 1},
+        {"every": 1, "weights": [0.0] * flicker.COUNT, "bias": 0, "most": -1},
+    ],
     "frames": [0, -1, 1.5, "32", 10**9],
     "scale": [0, -1, "big", [], True],
 }

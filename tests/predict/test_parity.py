@@ -166,9 +166,9 @@ def test_numbered_stages_with_the_shipped_detector(data, tmp_path):
 
     assert len(scores) == FRAMES == got["frames_with_face"]
     (person,) = got["people"]
-    assert person["rim"] != 0
-    with_rim = np.array([moved(p, person["rim"]) for p in scores])
-    assert aggregate(with_rim, description["aggregation"]) == pytest.approx(got["p_real"], abs=1e-3)
+    assert person["rim"] != 0 and person["flicker"] != 0
+    whole = np.array([moved(p, person["rim"] + person["flicker"]) for p in scores])
+    assert aggregate(whole, description["aggregation"]) == pytest.approx(got["p_real"], abs=1e-3)
 
 
 def test_spark_faces(data, twin_model, by_predict, tmp_path):

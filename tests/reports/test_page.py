@@ -14,8 +14,9 @@ def test_what_is_not_known_of_the_file_is_left_out(name):
     assert "None" not in page and "UNSURE" in page and data["file"].get("codec", "UNSURE") in page
 
 
+@pytest.mark.parametrize("sign", html.SIGNS)
 @pytest.mark.parametrize(
-    "rim, said",
+    "adds, said",
     [
         pytest.param(0.5, "speaks for REAL", id="real"),
         pytest.param(-0.5, "speaks for FAKE", id="fake"),
@@ -23,11 +24,12 @@ def test_what_is_not_known_of_the_file_is_left_out(name):
         pytest.param(None, None, id="a detector without"),
     ],
 )
-def test_what_the_rim_speaks_for_is_named(rim, said):
+def test_what_counts_beside_the_pixels_is_named(sign, adds, said):
     data = data_of(1)
-    data["people"] = [{**person, **({} if rim is None else {"rim": rim})} for person in data["people"]]
+    data["people"] = [{**person, **({} if adds is None else {sign: adds})} for person in data["people"]]
     page = html.video_report(data)
-    assert ("what surrounds it, speaks for" in page) == (said is not None) and (said or "") in page
+    assert (html.SIGNS[sign] in page) == (said is not None)
+    assert said is None or f"{html.SIGNS[sign]} {said}; " in page
 
 
 def test_one_frame_of_a_video_has_no_average_and_no_chart():

@@ -1,6 +1,7 @@
 """Decoding: the wanted frames are those of a decoder that reads every frame; odd and damaged files."""
 
 import contextlib
+import itertools
 import shutil
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from deepfake_detection.errors import UserError
 from deepfake_detection.video import decode
 from deepfake_detection.video.decode import FrameReader
 from deepfake_detection.video.probe import probe
-from deepfake_detection.video.sampling import parse
+from deepfake_detection.video.sampling import Runs, parse
 from tests.clips import pattern, truncated, write_video
 
 SAMPLINGS = [
@@ -83,17 +84,20 @@ def every_frame(path) -> list[np.ndarray]:
 
 
 def assert_true(path, samplings=SAMPLINGS, frames=None, **how) -> FrameReader:
-    """Every wanted frame is the one of that index among all frames."""
+    """Every wanted frame is the one of that index among all frames, and so are those that follow it in a run."""
     frames = every_frame(path) if frames is None else frames
-    for sampling in samplings:
-        reader = FrameReader(path, sampling, scale=1, **how)
+    for sampling, runs in zip(samplings, itertools.cycle([None, Runs(2, 3), Runs(1, 4)])):
+        reader = FrameReader(path, sampling, scale=1, runs=runs, **how)
         got = list(reader)
         assert got and reader.info.frame_count == len(frames)
         if sampling.name != "keyframes":
             assert [f.index for f in got] == sampling.indices(reader.info.fps, len(frames))
         for frame in got:
             assert np.array_equal(frame.image, frames[frame.index]), f"frame {frame.index} differs ({sampling})"
-        assert reader.note == ""
+            in_run = runs is not None and frame.number % runs.every == 0
+            coming = frames[frame.index + 1 : frame.index + 1 + runs.following] if in_run else []
+            assert [np.array_equal(*pair) for pair in zip(frame.following, coming, strict=True)] == [True] * len(coming)
+        assert reader.note == "" and [f.number for f in got] == list(range(len(got)))
     return reader
 
 

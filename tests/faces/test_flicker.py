@@ -1,0 +1,70 @@
+"""How a face flickers from one frame to the next."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deepfake_detection.faces import extract, flicker
+from deepfake_detection.faces.boxes import Face
+from deepfake_detection.video.decode import Frame
+
+PLACES = {name: [name in each for each in flicker.NAMES] for name in ("middle", "mouth", "rim")}
+
+
+def run(made_anew: bool, seed: int = 0, frames: int = 5, side: int = 150) -> list[np.ndarray]:
+    """Windows of a textured face that moves, under noise of its own in every frame inside (`made_anew`) or under
+    light that drifts."""
+    random = np.random.default_rng(seed)
+    texture = cv2.GaussianBlur(random.random((side + 40, side + 40, 3)) * 255, (0, 0), 3)
+    texture = (texture - texture.min()) / np.ptp(texture) * 160 + 40
+    across = ((np.arange(side) + 0.5) / side * 2 - 1) * (1 + 2 * flicker.MARGIN)
+    inside = (np.hypot(across[:, None], across[None]) < 0.75)[..., None]
+    out = []
+    for i in range(frames):
+        shown = texture[20 + i : 20 + i + side, 20 : 20 + side]
+        change = cv2.GaussianBlur(random.normal(0, 30, (side, side, 3)), (0, 0), 2) if made_anew else 0.8 * i
+        out.append(np.clip(shown + inside * change, 0, 255).astype(np.uint8))
+    return out
+
+
+def test_a_face_made_anew_is_the_odd_one_out_in_every_frame():
+    swapped, untouched = (np.mean([flicker.measure(run(anew, s)) for s in range(4)], axis=0) for anew in (True, False))
+    assert swapped[PLACES["middle"]].min() > 0.2
+    assert swapped[PLACES["middle"]].mean() > untouched[PLACES["middle"]].mean() + 0.2
+    assert swapped[PLACES["middle"]].mean() > swapped[PLACES["rim"]].mean() + 0.2
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        pytest.param([np.full((90, 80, 3), 128, np.uint8)] * 5, id="one colour"),
+        pytest.param([run(True)[0]] * 5, id="a frozen picture"),
+        pytest.param([np.zeros((1, 1, 3), np.uint8)] * 3, id="a pixel"),
+    ],
+)
+def test_where_nothing_changes_nothing_is_said(windows):
+    assert np.array_equal(flicker.measure(windows), np.zeros(flicker.COUNT))
+
+
+@pytest.mark.parametrize("windows", [pytest.param(run(True, frames=n), id=f"{n} frames") for n in (3, 4, 5)])
+def test_numbers_are_finite_and_the_same_again(windows):
+    found = flicker.measure(windows)
+    assert found.shape == (flicker.COUNT,) == (len(flicker.NAMES),) and np.isfinite(found).all()
+    assert np.array_equal(found, flicker.measure(windows))
+
+
+class OneFace:
+    name, confidence = "mtcnn_fast", 0.5
+
+    def detect(self, frames, min_face_px=None):
+        return [[Face(60.0, 50.0, 60.0, 70.0, 0.9, ((80.0, 80.0),) * 5)] for _ in frames]
+
+
+@pytest.mark.parametrize(
+    "following, measured",
+    [pytest.param(0, 0, id="alone"), pytest.param(1, 0, id="too few"), pytest.param(2, 1, id="a run")],
+)
+def test_frames_with_followers_are_measured(following, measured):
+    images = [np.ascontiguousarray(np.pad(w, ((0, 0), (0, 50), (0, 0)))) for w in run(True, frames=1 + following)]
+    (found,) = extract.faces_of_frames([Frame(0, 0, 0.0, images[0], tuple(images[1:]))], OneFace())
+    assert len(found.faces) == 1 and len(found.flickers) == measured
