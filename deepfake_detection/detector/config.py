@@ -106,8 +106,8 @@ OPTIONAL = {
         _fields(margin=_number(0.05, 1), input_size=_whole(16, 1024), every=_whole(1, 1000)),
     ),
     "flicker": (
-        f"every how many frames it is measured (1 to 1000), {flicker.COUNT} weights and a bias (-1000 to 1000), and the "
-        "most that it adds (0 to 100)",
+        f"every how many frames it is measured (1 to 1000), {flicker.COUNT} weights and a bias (-1000 to 1000), and "
+        "the most that it adds (0 to 100)",
         _fields(every=_whole(1, 1000), weights=_weights, bias=_number(-1000, 1000), most=_number(0, 100)),
     ),
     "quality": ("numbers by name, 0 or more", _numbers),

@@ -103,12 +103,11 @@ class Flicker:
     def of(self, moments: Sequence[np.ndarray]) -> float:
         if len(moments) < LEAST_MOMENTS:
             return 0.0
-        return float(np.clip(np.mean(moments, axis=0) @ self.weights + self.bias, -self.most, self.most))
+        added = float(np.median(np.stack(moments) @ self.weights)) + self.bias
+        return float(np.clip(added, -self.most, self.most))
 
 
-def scored(
-    looks: Sequence[Look], describer: descriptors.Describer, flicker: Flicker | None = None
-) -> list[FaceScore]:
+def scored(looks: Sequence[Look], describer: descriptors.Describer, flicker: Flicker | None = None) -> list[FaceScore]:
     """The faces in time order, their people merged over the whole video."""
 
     def describe(places: list[tuple[int, int]]) -> np.ndarray:
@@ -158,7 +157,7 @@ def _rims(look: Look) -> list:
 
 
 def _moments(look: Look) -> list:
-    return look.frame.flickers or [None] * len(look.scores)
+    return [None if np.isnan(z).any() else z for z in look.frame.flickers] or [None] * len(look.scores)
 
 
 def _by_person(

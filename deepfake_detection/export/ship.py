@@ -158,11 +158,16 @@ def ship(
         "agreement_with_keras": compared,
         "files": {name: sha256(out / name) for name in (KERAS, ONNX, *([RIM] if rim else []))},
     }
+    _write_calibrated(config, faces, out)
+    return out / KERAS
+
+
+def _write_calibrated(config: dict, faces: Faces, out: Path) -> None:
+    """Writes detector.json, with what is fitted on the scores that these files give."""
     write_json(out / CONFIG, config)
     write_json(out / CONFIG, config := config | calibrated(validation_scores(out, faces)))
     if reason := config["fitted_on"].get("no_thresholds"):
         print(f"warning: every verdict of it is UNSURE: {reason}", file=sys.stderr)
-    return out / KERAS
 
 
 def _written(model, faces: Faces, path: Path) -> dict:

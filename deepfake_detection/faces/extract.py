@@ -59,7 +59,7 @@ class FrameFaces:
         size: (width, height) of the resized frame.
         looks: `tracks.look` of each detected face; none for carried ones.
         windows: of each face, like its crop, in frames where `Windows` asks for them.
-        flickers: `flicker.measure` of each face, in frames that come with those that follow.
+        flickers: `flicker.measure` of each face (NaN: it says nothing), in frames that come with those that follow.
     """
 
     frame: int

@@ -104,8 +104,8 @@ class FrameReader:
         if not self._by_time:
             self._count()
         self.wanted = self._choose() if wanted is None else [i for i in wanted if i < self.info.frame_count]
-        self._run = _run_of(self.wanted, runs, self.info.frame_count)
-        self._needed = sorted({i for first, last in self._run.items() for i in range(first, last + 1)})
+        self._run = _run_of(self.wanted, runs, self.info)
+        self._needed = sorted({i for run in self._run.values() for i in run})
         self._held: deque[Frame] = deque()
         self.yielded, self.note = 0, ""
         self._fast = self._by_time and not reference
@@ -167,14 +167,15 @@ class FrameReader:
     def _hold(self, index: int, image: np.ndarray, wanted: bool) -> None:
         """Adds a decoded frame to the runs it belongs to, and keeps it if it is wanted itself."""
         for i, frame in enumerate(self._held):
-            if index == frame.index + len(frame.following) + 1 and index <= self._run.get(frame.index, frame.index):
+            run, reached = self._run.get(frame.index, range(0)), 1 + len(frame.following)
+            if reached < len(run) and index == run[reached]:  # where one is missing, the run ends before it
                 self._held[i] = replace(frame, following=(*frame.following, image))
         if wanted:
             self._held.append(Frame(self.yielded + len(self._held), index, self._time(index), image))
 
     def _whole(self, reached: int) -> Iterator[Frame]:
         """The held frames whose runs have come, when all up to `reached` is decoded."""
-        while self._held and self._run.get(self._held[0].index, reached) <= reached:
+        while self._held and self._run.get(self._held[0].index, (reached,))[-1] <= reached:
             self.yielded += 1
             yield self._held.popleft()
 
@@ -314,12 +315,14 @@ class FrameReader:
         context.thread_type = "AUTO" if self.threads != 1 else "NONE"
 
 
-def _run_of(wanted: list[int], runs: Runs | None, frame_count: int) -> dict[int, int]:
-    """Wanted index -> the index that its run ends with."""
-    return {
-        first: first if runs is None or i % runs.every else min(first + runs.following, frame_count - 1)
-        for i, first in enumerate(wanted)
-    }
+def _run_of(wanted: list[int], runs: Runs | None, info: VideoInfo) -> dict[int, range]:
+    """Wanted index -> the indices of its run, itself first."""
+    step = 0 if runs is None else runs.step(info.fps)
+    if runs is None or not step:
+        return {i: range(i, i + 1) for i in wanted}
+    lengths = [1 if number % runs.every else 1 + runs.following for number in range(len(wanted))]
+    ends = [min(first + step * length, info.frame_count) for first, length in zip(wanted, lengths)]
+    return {first: range(first, max(end, first + 1), step) for first, end in zip(wanted, ends)}
 
 
 def _times(pts: list, time_base: float, fps: float) -> np.ndarray:

@@ -17,17 +17,25 @@ NAMES = (PER_SECOND, EVEN, KEYFRAMES)
 MOST_CLOSE = 75
 
 
+#: Frames a second that a video has at least for `Runs`, and those that a faster one is thinned to.
+RUN_FPS = (19.0, 30.0)
+
+
 @dataclass(frozen=True)
 class Runs:
-    """Some wanted frames are given with those that come next in the video.
+    """Some wanted frames are given with those that come next in the video, as if it had 20 to 45 frames a second.
 
     Attributes:
         every: of the wanted frames in their order, the first among them.
-        following: how many come next.
+        following: how many come next; none in a video of fewer frames a second.
     """
 
     every: int
     following: int
+
+    def step(self, fps: float) -> int:
+        """How many frames of the video the next one is away; 0: there is none."""
+        return 0 if fps < RUN_FPS[0] else max(1, round(fps / RUN_FPS[1]))
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,9 @@ def test_what_would_end_the_run_later_is_refused_first(folders, tmp_path, monkey
     "options, said",
     [
         pytest.param("--rim 2", "note: without --out, --rim does nothing", id="a rim that is shipped nowhere"),
-        pytest.param("--flicker", "note: without --out, --flicker does nothing", id="a flicker that is shipped nowhere"),
+        pytest.param(
+            "--flicker", "note: without --out, --flicker does nothing", id="a flicker that is shipped nowhere"
+        ),
         pytest.param("--label x --window tight", "note: without --out, --label, --window do nothing", id="two"),
         pytest.param("--head 2 --window tight", "", id="a head has a window"),
         pytest.param("--out own --rim 2", "", id="shipped"),

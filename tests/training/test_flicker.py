@@ -22,13 +22,13 @@ def clip(path: Path, made_anew: bool, seed: int) -> Path:
 
     def frames():
         for i in range(32):
-            frame, at = ground.astype(np.float32), 80 + i // 2
+            frame, at = ground.astype(np.float32), 60 + 2 * i
             frame[30:170, at : at + 120] = face
             if made_anew:
                 frame[60:150, at + 20 : at + 100] += cv2.GaussianBlur(random.normal(0, 30, (90, 80, 3)), (0, 0), 2)
-            yield np.clip(frame + random.normal(0, 2, frame.shape), 0, 255).astype(np.uint8)
+            yield np.clip(frame + random.normal(0, 8, frame.shape), 0, 255).astype(np.uint8)
 
-    return write_video(path, frames(), fps=25, crf=18)
+    return write_video(path, frames(), fps=25, crf=10)
 
 
 def indexed(path: Path, rows) -> Path:
@@ -37,9 +37,7 @@ def indexed(path: Path, rows) -> Path:
         out = csv.DictWriter(file, COLUMNS, restval="")
         out.writeheader()
         for i, (name, label, source, split) in enumerate(rows):
-            out.writerow(
-                {"file": name, "label": label, "source": source, "group": i, "split": split, "window": "wide"}
-            )
+            out.writerow({"file": name, "label": label, "source": source, "group": i, "split": split, "window": "wide"})
     return path
 
 
@@ -52,20 +50,24 @@ def test_clips_whose_faces_are_made_anew_are_told_from_others(tmp_path, monkeypa
         rows.append((made.name, label, "own", "train" if i < 6 else "val"))
     fitted = flicker.fit(flicker.clips_of(indexed(tmp_path / "index.csv", rows)))
     finder = detectors.create("yunet", min_face_px=20.0)
-    untouched, altered = (flicker.measured(str(tmp_path / f"{i}.mp4"), finder) @ fitted["weights"] for i in (6, 7))
+    untouched, altered = (
+        np.median(flicker.measured(str(tmp_path / f"{i}.mp4"), finder) @ fitted["weights"]) for i in (6, 7)
+    )
     assert untouched + fitted["bias"] > 0.3 and altered + fitted["bias"] < -0.3
 
 
 @pytest.mark.parametrize(
     "rows, without, said",
     [
-        pytest.param([("a.mp4", "real", "s", "train")] * 12, (), "0 fake videos", id="one class"),
-        pytest.param([("a.png", "real", "s", "train"), ("b.png", "fake", "s", "train")] * 12, (), "0 real", id="no video"),
-        pytest.param([("a.mp4", "real", "s", "val"), ("b.mp4", "fake", "s", "val")] * 12, (), "0 real", id="to judge by"),
-        pytest.param([("a.mp4", "real", "s", "train"), ("b.mp4", "fake", "t", "train")] * 12, ("t",), "0 fake", id="left out"),
+        pytest.param([("a.mp4", "real", "s", "train")], (), "0 fake videos", id="one class"),
+        pytest.param([("a.png", "real", "s", "train"), ("b.png", "fake", "s", "train")], (), "0 real", id="no video"),
+        pytest.param([("a.mp4", "real", "s", "val"), ("b.mp4", "fake", "s", "val")], (), "0 real", id="to judge by"),
+        pytest.param(
+            [("a.mp4", "real", "s", "train"), ("b.mp4", "fake", "t", "train")], ["t"], "0 fake", id="left out"
+        ),
     ],
-)  # fmt: skip
+)
 def test_too_few_videos_are_refused_before_the_training(tmp_path, rows, without, said):
     with pytest.raises(UserError, match=said) as refused:
-        flicker.clips_of(indexed(tmp_path / "index.csv", rows), without)
+        flicker.clips_of(indexed(tmp_path / "index.csv", rows * 12), without)
     assert "--flicker" in refused.value.hint

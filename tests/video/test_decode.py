@@ -95,7 +95,8 @@ def assert_true(path, samplings=SAMPLINGS, frames=None, **how) -> FrameReader:
         for frame in got:
             assert np.array_equal(frame.image, frames[frame.index]), f"frame {frame.index} differs ({sampling})"
             in_run = runs is not None and frame.number % runs.every == 0
-            coming = frames[frame.index + 1 : frame.index + 1 + runs.following] if in_run else []
+            step = runs.step(reader.info.fps) if in_run else 0
+            coming = frames[frame.index + step :: step][: runs.following] if step else []
             assert [np.array_equal(*pair) for pair in zip(frame.following, coming, strict=True)] == [True] * len(coming)
         assert reader.note == "" and [f.number for f in got] == list(range(len(got)))
     return reader
@@ -131,6 +132,11 @@ def test_same_frames_as_who_reads_every_one(tmp_path, monkeypatch, suffix, kind,
     assert_same(path, SAMPLINGS[1])
     if planned is not None:
         assert leaves_frames_out(monkeypatch, path, SAMPLINGS[0]) == planned
+
+
+@pytest.mark.parametrize("fps", [10, 50, 120])
+def test_runs_of_slow_and_fast_videos(tmp_path, fps):
+    assert_true(write_video(tmp_path / "clip.mp4", pattern(75, 160, 120), fps=fps, bf=2, gop=30))
 
 
 @pytest.mark.parametrize("kind", [KINDS[i][2] for i in (0, 5, 6, 8)], ids=[KINDS[i][0] for i in (0, 5, 6, 8)])
@@ -418,3 +424,22 @@ def test_plan_keeps_open_gops_together():
     closed = PacketIndex(np.arange(6) * 10, packets.key, np.arange(6), 0.1, True, 0)
     assert decode._plan(closed, [4]).tolist() == [0, 0, 0, 1, 2, 0]
     assert decode._plan(closed, [1]).tolist() == [1, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["cut off", "bytes flipped", "a packet gone"])
+def test_runs_change_no_frame_of_a_damaged_video(tmp_path, how):
+    whole = write_video(
+        tmp_path / "clip.mp4", pattern(90, 320, 240), bf=2, gop=30, container_options={"movflags": "faststart"}
+    )
+    path = tmp_path / "damaged.mp4"
+    data = bytearray(truncated(whole, path, 0.7).read_bytes() if how == "cut off" else whole.read_bytes())
+    if how != "cut off":
+        middle = len(data) // 2
+        data[middle : middle + 3000] = (
+            bytes(3000) if how == "a packet gone" else bytes(b ^ 0xA5 for b in data[middle : middle + 3000])
+        )
+    path.write_bytes(data)
+    plain, running = FrameReader(path, parse("even", 12)), FrameReader(path, parse("even", 12), runs=Runs(3, 4))
+    expected, got = list(plain), list(running)
+    assert [(f.number, f.index) for f in got] == [(f.number, f.index) for f in expected] and running.note == plain.note
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(expected, got)) and any(f.following for f in got)

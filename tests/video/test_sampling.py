@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepfake_detection.video.resize import published_scale, resize, scale_for, scaled_size
-from deepfake_detection.video.sampling import parse, thin
+from deepfake_detection.video.sampling import Runs, parse, thin
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,24 @@ def test_resize_truncates_and_keeps_small_pictures_alive():
     for bad in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ValueError):
             scale_for(bad, 100)
+
+
+@pytest.mark.parametrize(
+    "fps, step",
+    [
+        (5, 0),
+        (15, 0),
+        (20, 1),
+        (23.976, 1),
+        (25, 1),
+        (30, 1),
+        (44, 1),
+        (48, 2),
+        (50, 2),
+        (59.94, 2),
+        (120, 4),
+        (240, 8),
+    ],
+)
+def test_runs_are_of_video_speed(fps, step):
+    assert Runs(1, 4).step(fps) == step
