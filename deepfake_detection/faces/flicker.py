@@ -28,6 +28,9 @@ FOLLOWING, LEAST = 4, 4
 _BAND = 2.5
 #: Below this variance a correlation says nothing, in squared levels of 8 bits; from here on it says all.
 _STILL, _MOST = 0.02, 0.98
+#: The first number's variance below which a face stands still, or is a still picture that moves: what remains is the
+#: codec's.
+_QUIET = 0.2
 #: A change of brightness that is less than this part of the largest in the run: the same frame shown twice.
 _SAME = 0.1
 #: Frames with two neighbours of their own that a run must hold.
@@ -48,7 +51,7 @@ COUNT = len(NAMES)
 
 def measure(windows: Sequence[np.ndarray]) -> np.ndarray:
     """What NAMES say of a run of frames, float64 (COUNT,): Fisher's z of each correlation, 0 where nothing changes; all
-    NaN where that is so of most, or too few frames are not shown twice.
+    NaN where the face stands still, or too few frames are not shown twice.
 
     Args:
         windows: uint8 RGB (H, W, 3), consecutive frames, all cut at one box with MARGIN (`crops.padded_crop`).
@@ -66,7 +69,7 @@ def measure(windows: Sequence[np.ndarray]) -> np.ndarray:
     shared, first, second = sums.T
     loud = np.sqrt(first * second)
     audible = loud > _STILL * len(inner)
-    if 2 * audible.sum() < COUNT:
+    if loud[0] < _QUIET * len(inner):
         return np.full(COUNT, np.nan)
     r = np.divide(shared, loud, out=np.zeros(COUNT), where=audible)
     return np.arctanh(np.clip(r, -_MOST, _MOST))
