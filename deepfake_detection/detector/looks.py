@@ -126,8 +126,10 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer, flicker: Fli
         return 0.0 if own.faults[j] else own.measured[j].size_px * math.cos(math.radians(own.measured[j].yaw))
 
     linked = tracks.merge([x.frame.faces for x in looks], [x.frame.looks for x in looks], describe, good)
-    rims = _by_person(looks, linked, _rims, lambda found: float(np.clip(np.mean(found), -RIM_MOST, RIM_MOST)))
-    flickers = _by_person(looks, linked, _moments, flicker.of) if flicker else {}
+    faults = [x.faults for x in looks]
+    of_rims = lambda found: float(np.clip(np.mean(found), -RIM_MOST, RIM_MOST))
+    rims = _by_person(linked, faults, [x.rims for x in looks], of_rims)
+    flickers = _by_person(linked, faults, [x.frame.flickers for x in looks], flicker.of) if flicker else {}
     return [
         FaceScore(
             person=face.person,
@@ -152,22 +154,18 @@ def scored(looks: Sequence[Look], describer: descriptors.Describer, flicker: Fli
     ]
 
 
-def _rims(look: Look) -> list:
-    return [None if math.isnan(rim) else rim for rim in look.rims]
-
-
-def _moments(look: Look) -> list:
-    return [None if np.isnan(z).any() else z for z in look.frame.flickers] or [None] * len(look.scores)
-
-
 def _by_person(
-    looks: Sequence[Look], linked: Sequence[Sequence[Any]], seen_in: Callable[[Look], list], of: Callable[[list], float]
+    linked: Sequence[Sequence[Any]],
+    faults: Sequence[Sequence[str]],
+    values: Sequence[Sequence[Any]],
+    of: Callable[[list], float],
 ) -> dict[str, float]:
-    """Person -> `of` what was seen in that person's faces (None: nothing), in those that vote if there are such."""
+    """Person -> `of` the values of that person's faces, of those that vote if there are such. NaN says nothing, and so
+    does a frame that has no values."""
     seen: dict[str, list[tuple[bool, Any]]] = {}
-    for x, faces in zip(looks, linked):
-        for face, found, fault in zip(faces, seen_in(x), x.faults):
-            if found is not None:
+    for frame in zip(linked, faults, values, strict=True):
+        for face, fault, found in zip(*frame):
+            if not np.isnan(found).any():
                 seen.setdefault(face.person, []).append((not fault, found))
     return {
         person: of([value for votes, value in found if votes] or [value for _, value in found])

@@ -36,6 +36,7 @@ _SAME = 0.1
 #: Frames with two neighbours of their own that a run must hold.
 _LEAST_INNER = 2
 
+_HERE = np.stack(np.meshgrid(*[np.arange(SIDE, dtype=np.float32)] * 2), axis=-1)  # x, y of each pixel of a window
 _ACROSS = ((np.arange(SIDE) + 0.5) / SIDE * 2 - 1) * (1 + 2 * MARGIN)  # half sides of the box from its middle
 _AWAY = np.hypot(_ACROSS[:, None], _ACROSS[None])
 _PLACES = {
@@ -68,10 +69,9 @@ def measure(windows: Sequence[np.ndarray]) -> np.ndarray:
         sums += _shared(*[_remains(planes[i + k], planes[i], _flow(small[i], small[i + k])) for k in (-1, 1)])
     shared, first, second = sums.T
     loud = np.sqrt(first * second)
-    audible = loud > _STILL * len(inner)
     if loud[0] < _QUIET * len(inner):
         return np.full(COUNT, np.nan)
-    r = np.divide(shared, loud, out=np.zeros(COUNT), where=audible)
+    r = np.divide(shared, loud, out=np.zeros(COUNT), where=loud > _STILL * len(inner))
     return np.arctanh(np.clip(r, -_MOST, _MOST))
 
 
@@ -83,7 +83,7 @@ def _flow(now: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _remains(other: np.ndarray, now: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """What is left of a frame, moved onto another, less that other: float32 (SIDE, SIDE, 3)."""
-    at = flow + np.stack(np.meshgrid(*[np.arange(SIDE, dtype=np.float32)] * 2), axis=-1)
+    at = _HERE + flow
     return cv2.remap(other.astype(np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - now  # type: ignore[call-overload]
 
 
