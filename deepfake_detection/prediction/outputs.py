@@ -153,6 +153,8 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
         for path in filter(None, paths):
             if _identity(path) in sources:
                 raise UserError("this is a video that is judged; it is never written to", file=path, hint=hint)
+            if option not in FILES and path.is_dir():
+                raise UserError("this is a folder, and would be written over", file=path, hint=hint)
             if path.is_file() and not _may_be_replaced(option, path):
                 raise UserError("this file is not ours, and would be written over", file=path, hint=hint)
             if option in FILES and os.path.exists(path) and not os.path.isfile(path):
