@@ -59,7 +59,7 @@ class FrameFaces:
         size: (width, height) of the resized frame.
         looks: `tracks.look` of each detected face; none for carried ones.
         windows: of each face, like its crop, in frames where `Windows` asks for them.
-        flickers: `flicker.measure` of each face (NaN: it says nothing), in frames that come with those that follow.
+        flickers: `flicker.measure` of each face (NaN: it says nothing), in frames that come with a run.
     """
 
     frame: int
@@ -116,16 +116,14 @@ def faces_of_frames(
             wide = []
             if windows is not None and frame.number % windows.every == 0:
                 wide = [_upright(frame.image, f, windows.margin, padded_crop) for f in faces]
-            flickers = [_flicker(frame, f) for f in faces] if len(frame.following) >= flicker.LEAST - 1 else []
+            flickers = [_flicker(frame, f) for f in faces] if len(frame.run) >= flicker.LEAST else []
             yield FrameFaces(
                 frame.number, frame.index, frame.time_s, faces, crops, (width, height), looks, wide, flickers
             )
 
 
 def _flicker(frame: Frame, face: Face) -> np.ndarray:
-    return flicker.measure(
-        [_upright(image, face, flicker.MARGIN, padded_crop) for image in (frame.image, *frame.following)]
-    )
+    return flicker.measure([_upright(image, face, flicker.MARGIN, padded_crop) for image in frame.run])
 
 
 def _upright(image: np.ndarray, face: Face, margin: float, cut=crop_face) -> np.ndarray:
@@ -144,7 +142,7 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
     chunk: list[Frame] = []
     pixels = 0
     for frame in frames:
-        size = frame.image.shape[0] * frame.image.shape[1] * (1 + len(frame.following))
+        size = frame.image.shape[0] * frame.image.shape[1] * (1 + len(frame.run))
         if chunk and (pixels + size > CHUNK_PIXELS or len(chunk) == CHUNK_FRAMES):
             yield chunk
             chunk, pixels = [], 0

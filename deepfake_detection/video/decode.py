@@ -44,14 +44,15 @@ class Frame:
         index: frame index in the video, from 0 in order of presentation.
         time_s: when it is shown, in seconds from the first frame.
         image: uint8 (H, W, 3), BGR, upright, after the resize rule.
-        following: the images of the frames that come next in the video, where `Runs` ask for them.
+        run: where `Runs` ask for it, this frame again and those that come next in the video, made in their size at
+            once (`Pictures.of`).
     """
 
     number: int
     index: int
     time_s: float
     image: np.ndarray
-    following: tuple[np.ndarray, ...] = ()
+    run: tuple[np.ndarray, ...] = ()
 
 
 class _NotHere(Exception):
@@ -149,12 +150,14 @@ class FrameReader:
         for source in (self._by_plan, self._by_all) if self._fast else (self._by_all,):
             try:
                 for index, wanted, frame, pictures in source(reached):
-                    image = pictures.of(frame)
+                    if wanted:
+                        image = pictures.of(frame)
+                        image = finished(resize(image, scale_for(self.scale, image.shape[1])), frame)
+                        self._held.append(Frame(self.yielded + len(self._held), index, self._time(index), image))
                     if reached < 0:
                         self.info = self.info.shown_by(frame, pictures.shape.of(frame), pictures.turn)
-                    image = finished(resize(image, scale_for(self.scale, image.shape[1])), frame)
                     reached = index
-                    self._hold(index, image, wanted)
+                    self._add_to_runs(index, frame, pictures)
                     yield from self._whole(index)
                 break
             except _NotHere:
@@ -164,14 +167,16 @@ class FrameReader:
             self._refuse_bomb()
         self.note = self._judge()
 
-    def _hold(self, index: int, image: np.ndarray, wanted: bool) -> None:
-        """Adds a decoded frame to the runs it belongs to, and keeps it if it is wanted itself."""
-        for i, frame in enumerate(self._held):
-            run, reached = self._run.get(frame.index, range(0)), 1 + len(frame.following)
-            if reached < len(run) and index == run[reached]:  # where one is missing, the run ends before it
-                self._held[i] = replace(frame, following=(*frame.following, image))
-        if wanted:
-            self._held.append(Frame(self.yielded + len(self._held), index, self._time(index), image))
+    def _add_to_runs(self, index: int, frame: av.VideoFrame, pictures: Pictures) -> None:
+        """Adds a decoded frame to those of the held frames' runs that come to it next; where one is missing, the run
+        ends before it."""
+        image = None
+        for i, held in enumerate(self._held):
+            run = self._run.get(held.index, range(0))
+            if len(run) > 1 and len(held.run) < len(run) and index == run[len(held.run)]:
+                if image is None:
+                    image = finished(pictures.of(frame, self.scale), frame)
+                self._held[i] = replace(held, run=(*held.run, image))
 
     def _whole(self, reached: int) -> Iterator[Frame]:
         """The held frames whose runs have come, when all up to `reached` is decoded."""

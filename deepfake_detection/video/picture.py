@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import containers, hdr
+from .resize import scale_for, scaled_size
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -149,8 +150,12 @@ class Pictures:
         """
         self.turn = orientation(frame) or self.turn
 
-    def of(self, frame: av.VideoFrame) -> np.ndarray:
+    def of(self, frame: av.VideoFrame, scale: str | float = 1.0) -> np.ndarray:
         """(H, W, 3) BGR as shown: uint8, or uint16 where `finished` still has to bring the colours to a plain screen.
+
+        Args:
+            scale: "published" or a factor: made in this size at once, by FFmpeg's area interpolation, for a third of
+                the time of `resize`. Pixels differ from its by a level or two.
 
         Raises:
             UserError: too many pixels, or of a form that FFmpeg cannot convert.
@@ -158,11 +163,14 @@ class Pictures:
         containers.check_size(frame.width, frame.height, self._path)
         width, height = square_size(frame.width, frame.height, self.shape.of(frame))
         containers.check_size(width, height, self._path)
+        factor = scale_for(scale, height if self.turn[0] in (90, 270) else width)
         self._complete_colours(frame)
         wide = hdr.is_needed(frame.color_trc, frame.color_primaries)
+        width, height = scaled_size(width, height, factor)
         # Interpolation of the chroma planes as OpenCV asks FFmpeg for.
+        interpolation = "BICUBIC" if factor >= 1 else "AREA"
         kind = "bgr48le" if wide else "bgr24"
-        how = dict(width=width, height=height, format=kind, interpolation="BICUBIC", threads=1)
+        how = dict(width=width, height=height, format=kind, interpolation=interpolation, threads=1)
         try:
             image = self._reformatter.reformat(frame, **how).to_ndarray()
         except av.FFmpegError:  # a colour matrix that FFmpeg does not convert

@@ -39,6 +39,7 @@ class VideoInfo:
         codec: FFmpeg's name, e.g. "h264".
         times_s: shown time of every frame in seconds, ascending, first is 0; None when the packets have no (or
             repeated) times.
+        bits_per_pixel: what the coder spent, over all pixels of all frames; 0 if unknown.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class VideoInfo:
     declared_frames: int = 0
     times_s: np.ndarray | None = field(default=None, repr=False, compare=False)
     mirrored: bool = False
+    bits_per_pixel: float = 0.0
 
     def shown_by(self, frame, ratio: Fraction, turn: tuple[int, bool]) -> VideoInfo:
         """With a decoded frame's size; `ratio` is width over height of its pixels, `turn` rotation and mirroring."""
@@ -79,6 +81,7 @@ class PacketIndex:
         one_each: every packet is one picture, and none brings what later ones need (a palette, new parameters), as far
             as can be told without decoding.
         guessed: FFmpeg's guess of the times, right as a set, wrong for a single packet.
+        size: bytes of them all.
     """
 
     pts: np.ndarray | None
@@ -90,6 +93,7 @@ class PacketIndex:
     promised: int = 0
     one_each: bool = True
     guessed: bool = False
+    size: int = 0
 
     @property
     def countable(self) -> bool:
@@ -197,7 +201,7 @@ def _prepare(stream, path: Path) -> None:
 
 def read_packets(container, stream) -> PacketIndex:
     """Reads every packet's time without decoding. A file that breaks off gives the packets before the break."""
-    pts, dts, key, hidden, starts_with_key, one_each = [], [], [], 0, None, True
+    pts, dts, key, hidden, size, starts_with_key, one_each = [], [], [], 0, 0, None, True
     codec = stream.codec_context.name
     guessed = demuxer_of(container) in _WITHOUT_TIMES and codec in _REORDERED
     oddly = _always if guessed else _ODD_PACKETS.get(codec, _never)
@@ -210,6 +214,7 @@ def read_packets(container, stream) -> PacketIndex:
             if packet.is_discard:
                 hidden += 1
                 continue
+            size += packet.size
             pts.append(packet.pts)
             dts.append(packet.dts)
             key.append(packet.is_keyframe)
@@ -219,12 +224,12 @@ def read_packets(container, stream) -> PacketIndex:
     key, promised = np.array(key, bool), _promised(container, stream, pts)
     if not pts or None in pts or len(set(pts)) != len(pts) or _starts_anew(dts):
         time_base = float(stream.time_base or 0)
-        return PacketIndex(None, key, None, time_base, False, hidden, promised, one_each, guessed)
+        return PacketIndex(None, key, None, time_base, False, hidden, promised, one_each, guessed, size)
     pts = np.array(pts, np.int64)
     order = np.empty(len(pts), np.int64)
     order[np.argsort(pts)] = np.arange(len(pts))
     clean = bool(starts_with_key and (hidden or order[0] == 0))
-    return PacketIndex(pts, key, order, float(stream.time_base), clean, hidden, promised, one_each, guessed)
+    return PacketIndex(pts, key, order, float(stream.time_base), clean, hidden, promised, one_each, guessed, size)
 
 
 def _starts_anew(dts: list) -> bool:
@@ -287,6 +292,7 @@ def info_of(path: Path, stream, packets: PacketIndex) -> VideoInfo:
         shown = np.sort(packets.pts)
         times = (shown - shown[0]) * packets.time_base
     context = stream.codec_context
+    pixels = context.width * context.height * len(packets.key)
     return timed(
         VideoInfo(
             path,
@@ -298,6 +304,7 @@ def info_of(path: Path, stream, packets: PacketIndex) -> VideoInfo:
             0,
             context.name,
             int(stream.frames or 0),
+            bits_per_pixel=8 * packets.size / pixels if pixels else 0.0,
         ),
         len(packets.key),
         times,

@@ -11,7 +11,7 @@ from deepfake_detection.video.decode import Frame
 COARSE = {name: [f"coarse {name}" in each for each in flicker.NAMES] for name in ("middle", "mouth", "rim")}
 
 
-def run(made_anew: bool, seed: int = 0, frames: int = 5, side: int = 150) -> list[np.ndarray]:
+def run(made_anew: bool, seed: int = 0, frames: int = 5, side: int = 200) -> list[np.ndarray]:
     """Windows of a textured face that moves, under noise of its own in every frame inside (`made_anew`) or under a
     shadow that grows."""
     random = np.random.default_rng(seed)
@@ -19,7 +19,7 @@ def run(made_anew: bool, seed: int = 0, frames: int = 5, side: int = 150) -> lis
     texture = (texture - texture.min()) / np.ptp(texture) * 160 + 40
     across = ((np.arange(side) + 0.5) / side * 2 - 1) * (1 + 2 * flicker.MARGIN)
     shadow = cv2.GaussianBlur(random.normal(0, 60, (side, side, 3)), (0, 0), 6)
-    inside = (np.hypot(across[:, None], across[None]) < 0.75)[..., None]
+    inside = (np.hypot(across[:, None], across[None]) < 0.65)[..., None]
     out = []
     for i in range(frames):
         shown = texture[20 + i : 20 + i + side, 20 : 20 + side]
@@ -70,10 +70,10 @@ class OneFace:
 
 
 @pytest.mark.parametrize(
-    "following, measured",
-    [pytest.param(0, 0, id="alone"), pytest.param(2, 0, id="too few"), pytest.param(3, 1, id="a run")],
+    "frames, measured",
+    [pytest.param(0, 0, id="alone"), pytest.param(3, 0, id="too few"), pytest.param(4, 1, id="a run")],
 )
-def test_frames_with_followers_are_measured(following, measured):
-    images = [np.ascontiguousarray(np.pad(w, ((0, 0), (0, 50), (0, 0)))) for w in run(True, frames=1 + following)]
-    (found,) = extract.faces_of_frames([Frame(0, 0, 0.0, images[0], tuple(images[1:]))], OneFace())
+def test_runs_are_measured(frames, measured):
+    images = [np.ascontiguousarray(np.pad(w, ((0, 0), (0, 50), (0, 0)))) for w in run(True, frames=4)]
+    (found,) = extract.faces_of_frames([Frame(0, 0, 0.0, images[0], tuple(images[:frames]))], OneFace())
     assert len(found.faces) == 1 and len(found.flickers) == measured

@@ -84,7 +84,7 @@ def every_frame(path) -> list[np.ndarray]:
 
 
 def assert_true(path, samplings=SAMPLINGS, frames=None, **how) -> FrameReader:
-    """Every wanted frame is the one of that index among all frames, and so are those that follow it in a run."""
+    """Every wanted frame is the one of that index among all frames, and so are those of its run."""
     frames = every_frame(path) if frames is None else frames
     for sampling, runs in zip(samplings, itertools.cycle([None, Runs(2, 3), Runs(1, 4)])):
         reader = FrameReader(path, sampling, scale=1, runs=runs, **how)
@@ -96,8 +96,9 @@ def assert_true(path, samplings=SAMPLINGS, frames=None, **how) -> FrameReader:
             assert np.array_equal(frame.image, frames[frame.index]), f"frame {frame.index} differs ({sampling})"
             in_run = runs is not None and frame.number % runs.every == 0
             step = runs.step(reader.info.fps) if in_run else 0
-            coming = frames[frame.index + step :: step][: runs.following] if step else []
-            assert [np.array_equal(*pair) for pair in zip(frame.following, coming, strict=True)] == [True] * len(coming)
+            run = frames[frame.index :: step][: 1 + runs.following] if step else []
+            run = run if len(run) > 1 else []  # the last frame of all
+            assert [np.array_equal(*pair) for pair in zip(frame.run, run, strict=True)] == [True] * len(run)
         assert reader.note == "" and [f.number for f in got] == list(range(len(got)))
     return reader
 
@@ -426,6 +427,17 @@ def test_plan_keeps_open_gops_together():
     assert decode._plan(closed, [1]).tolist() == [1, 2, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("scale", ["published", 0.4, 1.0, 2.0])
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_run_shows_its_frames_in_their_size(tmp_path, scale, rotation):
+    smooth = [cv2.GaussianBlur(f, (0, 0), 4) for f in pattern(20, 1104, 622)]
+    path = write_video(tmp_path / "clip.mp4", smooth, crf=10, rotation=rotation)
+    for frame in FrameReader(path, parse("even", 3), scale=scale, runs=Runs(1, 2)):
+        assert [(f.shape, f.dtype) for f in frame.run] == [(frame.image.shape, np.uint8)] * 3
+        own, other, _ = (cv2.absdiff(f, frame.image).mean() for f in frame.run)
+        assert own < 3 and own < other / 3
+
+
 @pytest.mark.parametrize("how", ["cut off", "bytes flipped", "a packet gone"])
 def test_runs_change_no_frame_of_a_damaged_video(tmp_path, how):
     whole = write_video(
@@ -442,4 +454,4 @@ def test_runs_change_no_frame_of_a_damaged_video(tmp_path, how):
     plain, running = FrameReader(path, parse("even", 12)), FrameReader(path, parse("even", 12), runs=Runs(3, 4))
     expected, got = list(plain), list(running)
     assert [(f.number, f.index) for f in got] == [(f.number, f.index) for f in expected] and running.note == plain.note
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(expected, got)) and any(f.following for f in got)
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(expected, got)) and any(f.run for f in got)
