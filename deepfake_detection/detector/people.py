@@ -15,6 +15,7 @@ import numpy as np
 from .. import labels
 from ..aggregation import RULES, Thresholds, person_scores, word_of
 from ..faces import quality
+from .network import moved
 from .verdict import FaceScore, Person, Stretch, fake_interval, frame_range
 
 
@@ -32,6 +33,8 @@ class Decision(quality.Stated):
         stretch_two, stretch_three: a person's two or three faces in a row look altered when each is below 0.5 and their
             p_real (mean of the logits) below this.
         stretch_again_s: least length where frames were looked at again, which lie closer than others.
+        flicker_bits, flicker_px: with fewer bits a pixel (as H.264 spends them), or smaller faces, untouched faces
+            flicker as swaps do: there flicker alone makes no FAKE.
     """
 
     min_faces: int = 3
@@ -41,6 +44,8 @@ class Decision(quality.Stated):
     stretch_two: float = 0.15
     stretch_three: float = 0.25
     stretch_again_s: float = 0.5
+    flicker_bits: float = 0.06
+    flicker_px: float = 80.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def judge(
     rule: str,
     *,
     frames: int | None = None,
+    bits_per_pixel: float = 0.0,
     seed: int = 1,
     intervals: bool = True,
 ) -> Verdict:
@@ -76,6 +82,7 @@ def judge(
         faces: in time order, with `person`, `votes`, `reason` and `fault`.
         rule: from faces to a score (`aggregation.RULES`).
         frames: frames looked at; None: those with a face.
+        bits_per_pixel: of the video, 0: unknown.
         seed: of the interval's resampling; intervals: False leaves them out, which is most of the work.
     """
     everything, faces = faces, [f for f in faces if not f.again]
@@ -84,13 +91,14 @@ def judge(
     largest = _largest_of_each_frame([f for f in faces if f.votes])
     say = enough(faces, decision, frames)
     deciding = largest if say else _largest_of_each_frame(faces)
-    people = _people(faces, thresholds, decision, rule, seed if intervals else None)
+    people = _people(faces, thresholds, decision, rule, bits_per_pixel, seed if intervals else None)
     led = Counter(f.person for f in deciding)
     people.sort(key=lambda p: (-led[p.id], not p.well_seen, p.p_real, p.id))
     p_real = RULES[rule](np.array([f.p_real for f in deciding]))
     stretches = _stretches(everything, people, thresholds, decision)
     if say:
-        verdict, reason = _with_doubts(*_word(p_real, deciding, thresholds, decision, rule), people, stretches)
+        word = _word(p_real, deciding, thresholds, decision, rule, bits_per_pixel)
+        verdict, reason = _with_doubts(*word, people, stretches)
     else:
         dumb = [f for f in faces if not f.votes]
         said = quality.reason([f.fault for f in dumb], [f.quality["size_px"] for f in dumb])
@@ -114,7 +122,12 @@ def enough(faces: Sequence[FaceScore], decision: Decision, frames: int | None = 
 
 
 def _word(
-    p_real: float, faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str
+    p_real: float,
+    faces: Sequence[FaceScore],
+    thresholds: Thresholds,
+    decision: Decision,
+    rule: str,
+    bits_per_pixel: float,
 ) -> tuple[str, str]:
     """(verdict, reason) of what a rule makes of these faces alone.
 
@@ -127,8 +140,19 @@ def _word(
     if verdict == labels.VERDICT_FAKE and p_real >= bound and (turned or few):
         doubt = "the people are not upright" if turned else "so few faces"
         return labels.VERDICT_UNSURE, f"{doubt}: only above {100 * (1 - bound):.0f} % would this be called FAKE"
+    if verdict == labels.VERDICT_FAKE and (cause := _other_cause(faces, decision, bits_per_pixel)):
+        still = RULES[rule](np.array([moved(f.p_real, -f.flicker) for f in faces]))
+        if thresholds.verdict(still) != verdict:
+            return labels.VERDICT_UNSURE, f"it looks altered only by its flicker, which {cause} brings about too"
     word = word_of(rule) if len(faces) > 1 else "fake probability"
     return verdict, between(thresholds, word) if verdict == labels.VERDICT_UNSURE else ""
+
+
+def _other_cause(faces: Sequence[FaceScore], decision: Decision, bits_per_pixel: float) -> str:
+    """What makes these faces flicker if they are untouched; "" where nothing does."""
+    if bits_per_pixel < decision.flicker_bits:
+        return "strong compression"
+    return "a small picture" if np.median([f.quality["size_px"] for f in faces]) < decision.flicker_px else ""
 
 
 def _with_doubts(verdict: str, reason: str, people: list[Person], stretches: tuple[Stretch, ...]) -> tuple[str, str]:
@@ -182,7 +206,12 @@ def numbered(faces: Sequence[FaceScore], decision: Decision) -> list[FaceScore]:
 
 
 def _people(
-    faces: Sequence[FaceScore], thresholds: Thresholds, decision: Decision, rule: str, seed: int | None
+    faces: Sequence[FaceScore],
+    thresholds: Thresholds,
+    decision: Decision,
+    rule: str,
+    bits_per_pixel: float,
+    seed: int | None,
 ) -> list[Person]:
     own = _somebody(faces, decision)
     counted = {name: [f for f in seen if f.votes] or seen for name, seen in own.items()}
@@ -192,7 +221,7 @@ def _people(
     for s in person_scores(scores, rule, min_frames=decision.min_faces, min_share=decision.min_share):
         seen, votes = own[s.person], sum(f.votes for f in own[s.person])
         well_seen = votes > 0 and votes >= max(min(decision.min_faces, most), decision.min_share * most)
-        verdict, reason = _word(s.p_real, counted[s.person], thresholds, decision, rule)
+        verdict, reason = _word(s.p_real, counted[s.person], thresholds, decision, rule, bits_per_pixel)
         if not votes:
             verdict = labels.VERDICT_UNSURE
             reason = quality.reason([f.fault for f in seen], [f.quality["size_px"] for f in seen])
@@ -222,7 +251,8 @@ def _stretches(
 ) -> tuple[Stretch, ...]:
     """Runs of faces that look altered, of everybody; a well-seen person who looks FAKE throughout is no stretch."""
     half = _half_gaps(faces)
-    throughout = {p.id for p in people if p.well_seen and p.verdict == labels.VERDICT_FAKE}
+    # By the score: FAKE that is held back (`_word`) is no stretch either.
+    throughout = {p.id for p in people if p.well_seen and thresholds.verdict(p.p_real) == labels.VERDICT_FAKE}
     out = []
     for name in dict.fromkeys(f.person for f in faces):
         own = [f for f in faces if f.person == name and f.votes]

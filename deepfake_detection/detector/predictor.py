@@ -305,6 +305,7 @@ class Detector:
             self.decision,
             self.resolved["aggregate"],
             frames=len(frames),
+            bits_per_pixel=reader.info.bits_per_pixel,
             seed=self.settings.seed,
         )
         return Prediction(

@@ -221,3 +221,26 @@ def test_so_few_faces_are_fake_with_a_margin(count, p_real, verdict):
     found = judged(faces([p_real] * count), frames=count)
     assert found.verdict == found.people[0].verdict == verdict
     assert ("so few faces: only above 84 %" in found.reason) == (0.16 <= p_real < 0.32 and count < 3)
+
+
+@pytest.mark.parametrize(
+    "p_real, flicker, bits, side, verdict, cause",
+    [
+        pytest.param(0.2, -1.5, 0.1, 100, "FAKE", "", id="a video that kept its detail"),
+        pytest.param(0.2, -1.5, 0.03, 100, "UNSURE", "strong compression", id="strongly compressed"),
+        pytest.param(0.2, -1.5, 0.0, 100, "UNSURE", "strong compression", id="unknown"),
+        pytest.param(0.2, -1.5, 0.1, 70, "UNSURE", "a small picture", id="small faces"),
+        pytest.param(0.2, -0.2, 0.03, 100, "FAKE", "", id="altered without it too"),
+        pytest.param(0.1, -2.5, 0.03, 100, "UNSURE", "strong compression", id="every face surely"),
+        pytest.param(0.2, 0.0, 0.03, 70, "FAKE", "", id="no flicker"),
+        pytest.param(0.2, 1.5, 0.03, 70, "FAKE", "", id="flicker speaks against it"),
+        pytest.param(0.5, -1.5, 0.03, 100, "UNSURE", "", id="takes back REAL"),
+        pytest.param(0.9, 1.5, 0.03, 70, "REAL", "", id="untouched"),
+    ],
+)
+def test_flicker_alone_accuses_nobody_where_others_flicker_too(p_real, flicker, bits, side, verdict, cause):
+    own = [replace(f, flicker=flicker) for f in faces([p_real] * 32, side=side)]
+    found = judge(own, THRESHOLDS, Decision(), "mean", bits_per_pixel=bits)
+    assert found.verdict == found.people[0].verdict == verdict and found.p_real == pytest.approx(p_real)
+    assert (f"only by its flicker, which {cause} brings about too" in found.reason) == bool(cause)
+    assert not found.stretches
