@@ -1,6 +1,6 @@
 """Recomputes the detector's tables: validation, rules, robustness, leave-one-dataset-out, peers.
 
-    python benchmarks/detector_tables.py --data ../shared/data            # all tables, about 25 minutes on two cores
+    python benchmarks/detector_tables.py --data ../shared/data            # all tables, about 40 minutes on two cores
     python benchmarks/detector_tables.py --parts validation,peers
 
 Every number is made by what users run: videos through `deepfake_detection.Detector` (sampling, face finder, crop, ONNX
@@ -253,8 +253,7 @@ def robustness(options) -> dict:
     changed alike."""
     from deepfake_detection.detector.network import DetectorModel
 
-    frames = min(options.frame_count, 8)
-    judge, clips = (detector(options.models, frames), val_clips(options.data, quality="c23"))
+    judge, clips = detector(options.models, options.frame_count), val_clips(options.data, quality="c23")
     rows = {}
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
         for name, change in tqdm(VIDEO_CHANGES.items(), desc="changed videos", unit="change", disable=None):
@@ -276,7 +275,7 @@ def robustness(options) -> dict:
     faces = {}
     for name, change in tqdm(picture_changes(options.seed).items(), desc="changed crops", unit="change", disable=None):
         faces[name] = numbers(y, model.predict([change(x) for x in pictures], trimmed=True), crops.group)
-    return {"videos": rows, "crops": faces, "frames": frames}
+    return {"videos": rows, "crops": faces, "frames": options.frame_count}
 
 
 def _scores_of_runs(options, predictors: dict) -> dict:

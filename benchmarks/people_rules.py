@@ -5,7 +5,7 @@
 Labelled clips with several people are few, so shots of two people are put together from scores: each clip of the
 index's splits `val` and `unseen` and of the sample (none was trained on) beside eight untouched clips of other people,
 frame by frame, their faces as large as they are. A shot is altered when its first clip is. Scores are made once
-(8 frames a clip) and kept. Intervals: 95 %, resampling the groups of both clips. Apart: the shots whose first clip,
+(32 frames a clip) and kept. Intervals: 95 %, resampling the groups of both clips. Apart: the shots whose first clip,
 which is the altered one if any is, has the larger faces, and those where it has the smaller.
 """
 
@@ -31,7 +31,7 @@ from deepfake_detection.errors import UserError  # noqa: E402
 from deepfake_detection.files import write_text  # noqa: E402
 
 RESULT = PROJECT / "benchmarks" / "results" / "people_rules.md"
-BESIDE, RESAMPLES, FRAMES = 8, 500, 8
+BESIDE, RESAMPLES, FRAMES = 8, 500, 32
 
 
 def parse(argv=None):

@@ -43,6 +43,20 @@ def clips():
     return pd.DataFrame(rows).assign(verdict=[*said, "UNSURE"])
 
 
+def test_the_threshold_holds_for_copies_too(clips):
+    import strangers
+
+    force = {"fake_below": 0.3, "real_above": 0.7}
+    copies = clips.assign(p_real=clips.p_real * 0.8, verdict="UNSURE", copy="CRF 35")
+    both = pd.concat([clips.assign(copy=strangers.AS_IT_IS), copies], ignore_index=True)
+    own, all_of_them = (strangers.fitted(both, force, 0.05, of_copies) for of_copies in (1.0 - 1e-6, 0.05))
+    assert all_of_them < own
+    said, untouched = strangers.words(both, force, all_of_them, 0.7), (both.real == 1).to_numpy()
+    assert (said[untouched] == "FAKE").mean() <= 0.05
+    rows = strangers.of_copies(both.assign(source="own"), said)
+    assert [row[:2] for row in rows] == [[c, s] for c in (strangers.AS_IT_IS, "CRF 35") for s in ("unseen", "all")]
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.2])
 def test_thresholds_are_moved_to_the_errors_that_are_allowed(clips, rate):
     import strangers
