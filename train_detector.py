@@ -2,7 +2,7 @@
 
     python train_detector.py --data VIDEOS --data MORE_VIDEOS --real-faces PORTRAITS \\
         --weights models/detector.keras --out my_detector --label "my detector" --label-version 1.0
-    recipes/detector_2_4.sh     # the shipped one
+    recipes/detector_2_5.sh     # the shipped one
 
 Makes an index of the faces, or takes one with --index: a CSV file with a row a picture or video: file, label (real or
 fake), source, manipulation, group (nobody of one group is in two splits), split (train, val, or unseen: for choosing

@@ -4,7 +4,7 @@ from deepfake_detection import Detector
 Detector().predict("clip.mp4").verdict
 """
 
-__version__ = "2.4.0"
+__version__ = "2.5.0"
 
 
 def __getattr__(name: str):
