@@ -153,12 +153,12 @@ def refuse_overlaps(videos: Sequence[str], **files_of: Sequence[Path | None]) ->
         for path in filter(None, paths):
             if _identity(path) in sources:
                 raise UserError("this is a video that is judged; it is never written to", file=path, hint=hint)
-            if option not in FILES and path.is_dir():
-                raise UserError("this is a folder, and would be written over", file=path, hint=hint)
             if path.is_file() and not _may_be_replaced(option, path):
                 raise UserError("this file is not ours, and would be written over", file=path, hint=hint)
-            if option in FILES and os.path.exists(path) and not os.path.isfile(path):
-                raise UserError(f"--{option} names a file, and this is none", file=path, hint=hint)
+            # One report that cannot be made costs no verdict; what is written last would cost them all.
+            last = option in FILES or (option == "report" and path.name == INDEX)
+            if last and os.path.exists(path) and not os.path.isfile(path):
+                raise UserError(f"--{option} writes a file of this name, and this is none", file=path, hint=hint)
             place = os.path.join(os.path.realpath(path.parent), path.name)
             if place in taken:
                 raise UserError(f"--{taken[place]} and --{option} would write the same file", file=path, hint=hint)

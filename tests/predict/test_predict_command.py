@@ -283,11 +283,10 @@ def test_annotated_copies_never_lie_over_a_source(clips, tiny_model, tmp_path, t
         pytest.param("--report site --force", "not ours", id="index on another page, by force"),
         pytest.param("--annotate other", "not ours", id="copy on another video of that name"),
         pytest.param("--annotate other/real.mp4 --force", "not ours", id="copy on another video"),
-        pytest.param("--json in", "names a file", id="json a folder"),
-        pytest.param("--csv in", "names a file", id="table a folder"),
-        pytest.param("--report folders", "is a folder", id="report on a folder of that name"),
-        pytest.param("--annotate folders", "is a folder", id="copy on a folder of that name"),
-        pytest.param("--json pipe", "names a file", id="json a pipe"),
+        pytest.param("--json in", "writes a file", id="json a folder"),
+        pytest.param("--csv in", "writes a file", id="table a folder"),
+        pytest.param("--report folders", "writes a file", id="index on a folder"),
+        pytest.param("--json pipe", "writes a file", id="json a pipe"),
         pytest.param("--json in/real.mp4/x", "cannot write", id="json below a file"),
         pytest.param("--json /proc/x", "cannot write", id="json where nothing can be made"),
         pytest.param(f"--json {'x' * 256}", "cannot write", id="json of a long name"),
@@ -298,8 +297,7 @@ def test_outputs_lie_over_nothing_else(clips, tmp_path, options, word):
     shutil.copy(clips["real"], tmp_path / "in" / "real.mp4")
     (tmp_path / "in" / "real.json").write_text('{"label": "REAL"}')
     (tmp_path / "link.mp4").symlink_to("in/real.mp4")
-    for name in ("index.html", "real.mp4"):
-        (tmp_path / "folders" / name).mkdir(parents=True)
+    (tmp_path / "folders" / "index.html").mkdir(parents=True)
     for page in ("pages/real.html", "site/index.html"):
         (tmp_path / page).parent.mkdir()
         (tmp_path / page).write_text("<!doctype html>\n<title>Mine</title>\n")
