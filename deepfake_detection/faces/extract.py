@@ -138,11 +138,12 @@ def turned_note(turned: Iterable[int]) -> str:
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    # The cut depends on the frames only, so a batch, and with it the last bit of a result, is the same on every path.
+    # The cut depends on the frames only, not on runs: a batch, its last bit, and which way up people are found to be
+    # (`turns`) are the same on every path.
     chunk: list[Frame] = []
     pixels = 0
     for frame in frames:
-        size = frame.image.shape[0] * frame.image.shape[1] * (1 + len(frame.run))
+        size = frame.image.shape[0] * frame.image.shape[1]
         if chunk and (pixels + size > CHUNK_PIXELS or len(chunk) == CHUNK_FRAMES):
             yield chunk
             chunk, pixels = [], 0

@@ -77,3 +77,23 @@ def test_runs_are_measured(frames, measured):
     images = [np.ascontiguousarray(np.pad(w, ((0, 0), (0, 50), (0, 0)))) for w in run(True, frames=4)]
     (found,) = extract.faces_of_frames([Frame(0, 0, 0.0, images[0], tuple(images[:frames]))], OneFace())
     assert len(found.faces) == 1 and len(found.flickers) == measured
+
+
+def test_frames_are_found_together_as_without_runs():
+    """Which way up people are is decided for so many frames at once, so a run must not cut these elsewhere."""
+
+    class Counting(OneFace):
+        def __init__(self):
+            self.together = []
+
+        def detect(self, frames, min_face_px=None):
+            self.together.append(len(frames))
+            return super().detect(frames)
+
+    cuts = []
+    for run in ((), (np.zeros((1000, 1000, 3), np.uint8),) * 4):
+        detector = Counting()
+        frames = [Frame(i, i, i / 25, np.zeros((1000, 1000, 3), np.uint8), run) for i in range(9)]
+        assert len(list(extract.faces_of_frames(frames, detector))) == 9
+        cuts.append(detector.together)
+    assert cuts[0] == cuts[1]
