@@ -31,7 +31,7 @@ sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 import numpy as np
 import pandas as pd
-from changes import reencoded
+from changes import VIDEO_CHANGES, reencoded
 from detector_tables_text import table_text
 from gate_risk import share_cell
 from tqdm import tqdm
@@ -50,9 +50,9 @@ AS_IT_IS = "as it is"
 #: How each clip is judged: as it is, and through filters of ffmpeg and x264 at this CRF.
 COPIES = {
     AS_IT_IS: None,
-    "half the size, CRF 20": ("scale=trunc(iw/4)*2:trunc(ih/4)*2", 20),
+    "half the size, CRF 20": (VIDEO_CHANGES["scaled to 0.5"][0], 20),
     "0.6 of the size, CRF 30": ("scale=trunc(iw*0.3)*2:trunc(ih*0.3)*2", 30),
-    "CRF 35": ("", 35),
+    "CRF 35": VIDEO_CHANGES["x264 CRF 35"],
 }
 
 
@@ -114,7 +114,6 @@ def copied(file: str, copy: str, folder: Path) -> Path:
         return Path(file)
     name = f"{hashlib.sha256(f'{file} {how}'.encode()).hexdigest()[:16]}.mp4"
     if not (folder / name).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / name) as part:
             reencoded(Path(file), part, *how)
     return folder / name
@@ -146,10 +145,10 @@ def fitted(clips: pd.DataFrame, judged_with: dict, rate: float = FITTED, of_copi
     most `of_copies` of them and their copies together."""
     own = clips[clips["copy"] == AS_IT_IS]
     parts = [(rate, part) for _, part in own[own.real == 1].groupby("split")]
-    return min(bound(part, judged_with, share) for share, part in (*parts, (of_copies, clips[clips.real == 1])))
+    return min(fake_bound(part, judged_with, share) for share, part in (*parts, (of_copies, clips[clips.real == 1])))
 
 
-def bound(untouched: pd.DataFrame, judged_with: dict, rate: float) -> float:
+def fake_bound(untouched: pd.DataFrame, judged_with: dict, rate: float) -> float:
     """The largest `fake_below` that calls at most `rate` of these FAKE."""
     scored = untouched[untouched.p_real.notna()]
     # what can be called FAKE at all
@@ -159,7 +158,7 @@ def bound(untouched: pd.DataFrame, judged_with: dict, rate: float) -> float:
 
 def moved(clips: pd.DataFrame, judged_with: dict, rate: float) -> tuple[float, float]:
     """(fake_below, real_above) that call at most `rate` of the untouched clips FAKE and of the altered ones REAL."""
-    fake_below = min(bound(part, judged_with, rate) for _, part in clips[clips.real == 1].groupby("split"))
+    fake_below = min(fake_bound(part, judged_with, rate) for _, part in clips[clips.real == 1].groupby("split"))
     altered = clips[(clips.real == 0) & clips.p_real.notna()]
     p = np.sort(np.where(words(altered, judged_with, -1, -1) == "REAL", altered.p_real, 0.0))[::-1]
     return fake_below, max(fake_below, float(np.nextafter(p[int(rate * len(p) + 1e-9)], 2)))
@@ -178,11 +177,15 @@ def risk(clips: pd.DataFrame, judged_with: dict, thresholds: dict) -> list[list[
             decided = np.isin(said, ("REAL", "FAKE"))
             wrong = np.where(part.real == 1, said == "FAKE", said == "REAL")
             cells = [share_cell(decided, np.ones(len(part), bool), groups), share_cell(wrong, decided, groups)]
-            for code in (1, 0):
-                some = said[part.real.to_numpy() == code]
-                cells.append(" / ".join(f"{(some == word).mean():.2f}" for word in WORDS[:3]))
+            cells += by_word(said, part.real)
             rows.append([str(name), allowed, f"{low:.2f}", f"{high:.2f}", *cells])
     return rows
+
+
+def by_word(said, real) -> list[str]:
+    """Cells under BY_WORD: the shares of each verdict among the untouched and among the altered."""
+    said, real = np.asarray(said), np.asarray(real)
+    return [" / ".join(f"{(said[real == code] == word).mean():.2f}" for word in WORDS[:3]) for code in (1, 0)]
 
 
 def kinds(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -224,13 +227,11 @@ def of_copies(clips: pd.DataFrame, said: np.ndarray) -> list[list[str]]:
     clips, rows = clips.assign(said=said), []
     for copy, own in clips.groupby("copy", sort=False):
         for name, part in (("unseen", own[own.split == "unseen"]), ("all", own)):
-            cells = []
-            for code in (1, 0):
-                some = part.said[part.real == code]
-                cells.append(" / ".join(f"{(some == word).mean():.2f}" for word in WORDS[:3]))
             live = part[part.source == "live_swaps"]
             pairs = pairs_ordered(live.file, live.real, live.p_real) if len(live) else ""
-            rows.append([copy, name, *cells, auc_cell(auc_of(part[part.p_real.notna()])), pairs])
+            rows.append(
+                [copy, name, *by_word(part.said, part.real), auc_cell(auc_of(part[part.p_real.notna()])), pairs]
+            )
     return rows
 
 
